@@ -1,0 +1,1 @@
+"""Certificate profiles, as data. No key ever lives here."""

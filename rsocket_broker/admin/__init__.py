@@ -1,0 +1,1 @@
+"""The line between the command line and a running broker."""

@@ -1,0 +1,1 @@
+"""The certificate authority: keys, certificates, and the inventory of what was issued."""

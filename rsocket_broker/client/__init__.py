@@ -1,0 +1,1 @@
+"""The Python client SDK: one call gives an enrolled, connected session."""

@@ -1,0 +1,1 @@
+"""How a stranger gets a first certificate: the plain endpoint, the proof, the delivery."""

@@ -1,0 +1,1 @@
+"""Logs that people and machines can read, and that hold no secret."""

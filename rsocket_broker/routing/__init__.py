@@ -1,0 +1,1 @@
+"""From a session's frame to a plugin's handler, and back."""

@@ -1,0 +1,1 @@
+"""Who is connected, and what happens when the same client comes twice."""

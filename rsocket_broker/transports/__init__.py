@@ -1,0 +1,1 @@
+"""Bytes in and out over TCP, TLS, Unix sockets and memory; nothing else."""

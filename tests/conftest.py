@@ -1,0 +1,1 @@
+"""Shared fixtures. Each one is a real part: a folder, a socket, a certificate authority."""
