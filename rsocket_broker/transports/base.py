@@ -1,0 +1,89 @@
+"""What a byte transport offers and what it expects of the one who uses it. No transport knows what the bytes mean.
+
+The order of calls to a Receiver, all on the event loop and none of them re-entered:
+
+    transport_ready(transport)
+    ( data_received(data) | writing_paused() | writing_resumed() )*
+    eof_received()?                      the peer will send no more; writing still works
+    ( writing_paused() | writing_resumed() )*
+    transport_lost(error)                exactly once, always; after it `write` and `close` do nothing
+"""
+
+import enum
+from typing import Protocol
+
+import attrs
+
+
+class Channel(enum.Enum):
+    """How the bytes travel."""
+
+    TCP = "tcp"
+    TLS = "tls"
+    UNIX = "unix"
+    MEMORY = "memory"
+
+
+@attrs.frozen(slots=True)
+class Peer:
+    """The other end of one transport, known before its first byte of data.
+
+    `address` is for people and logs: `127.0.0.1:40112`, `[::1]:40112`, `unix:/path`, `memory`.
+    `certificate` is the peer's DER leaf, whose chain was verified in the handshake; None where none was asked for.
+    `tls_version` is `TLSv1.2` or `TLSv1.3`; `alpn` the application protocol agreed on in the handshake.
+    """
+
+    address: str
+    channel: Channel
+    certificate: bytes | None = attrs.field(default=None, repr=False)
+    tls_version: str | None = None
+    alpn: str | None = None
+
+
+class Transport(Protocol):
+    """An open line to one peer."""
+
+    @property
+    def peer(self) -> Peer: ...
+
+    @property
+    def queued(self) -> int:
+        """Bytes written here that the kernel (or the other half of a memory pair) has not yet taken."""
+
+    def write(self, chunks: list[bytes]) -> None:
+        """Sends the chunks in order, as one write. Never blocks; does nothing once closed or lost."""
+
+    def pause_reading(self) -> None:
+        """Asks for no more data until `resume_reading`. Data already on its way may still be delivered."""
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None:
+        """Sends what is queued, then closes; a peer that does not read is dropped at a deadline.
+
+        No more data is delivered from now on. Ends in `transport_lost`, never from inside this call.
+        """
+
+    def abort(self) -> None:
+        """Closes at once and drops what is queued. Ends in `transport_lost`, never from inside this call."""
+
+
+class Receiver(Protocol):
+    """The one who uses a transport."""
+
+    def transport_ready(self, transport: Transport) -> None:
+        """The line is open; over TLS, the handshake is done and the peer's certificate verified."""
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Bytes from the peer, never empty. A memoryview is lent for the length of this call only."""
+
+    def eof_received(self) -> None:
+        """The peer has finished sending. The line stays open for writing until it is closed."""
+
+    def writing_paused(self) -> None:
+        """Too much is queued: write no more than you must."""
+
+    def writing_resumed(self) -> None: ...
+
+    def transport_lost(self, error: Exception | None) -> None:
+        """The line has gone. `error` is None for an orderly end (either side closed), else what broke it."""
