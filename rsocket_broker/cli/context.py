@@ -1,0 +1,77 @@
+"""What every command is handed: the home it works on, and what that home's config.toml sets for it."""
+
+from pathlib import Path
+
+import attrs
+import click
+
+from rsocket_broker.settings import Config, Wanted, check_table, read_config
+
+CONFIG_FILE = "config.toml"
+
+
+def default_home() -> Path:
+    """The home when nobody names one: the user data directory of the platform."""
+    import platformdirs  # rarely needed: a home is usually named, or the broker is already running
+
+    return Path(platformdirs.user_data_dir("rsocket-broker", appauthor=False))
+
+
+@attrs.define(slots=True)
+class Context:
+    """`click.Context.obj` of every command (use `@click.pass_obj`).
+
+    `home` is absolute; it may not exist yet. `debug` shows tracebacks of unexpected errors.
+    """
+
+    home: Path
+    debug: bool = False
+    _config: Config | None = attrs.field(default=None, init=False, repr=False)
+
+    def use_home(self, path: str | Path) -> None:
+        """Works on another home from now on: `--home` after the command is stronger than before it."""
+        self.home = Path(path).expanduser().absolute()
+        self._config = None
+
+    @property
+    def config(self) -> Config:
+        """HOME/config.toml, read once; empty where there is none. Raises ConfigurationError naming line or key."""
+        if self._config is None:
+            self._config = read_config(self.home / CONFIG_FILE)
+        return self._config
+
+    def defaults(self, command: click.Command, path: tuple[str, ...]) -> dict[str, object]:
+        """What config.toml sets for the command at `path`, under click's parameter names, every type checked."""
+        table = self.config.options(path)
+        options = configurable(command)
+        check_table(table, {key: wanted(option) for key, option in options.items()}, self.config.where(path))
+        return {str(options[key].name): value for key, value in table.items()}
+
+
+def configurable(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command that config.toml may set, under their long names without dashes."""
+    found = {}
+    for option in command.params:
+        if isinstance(option, click.Option) and option.expose_value:
+            longest = max((name for name in option.opts if name.startswith("--")), key=len, default="")
+            found[longest.removeprefix("--")] = option
+    return found
+
+
+def wanted(option: click.Option) -> Wanted:
+    """The TOML type that stands for an option's value."""
+    if option.is_flag:
+        return Wanted(bool, "true or false")
+    kind = option.type
+    if isinstance(kind, click.Choice):
+        choices = tuple(str(choice) for choice in kind.choices)
+        return Wanted(str, "one of " + ", ".join(f'"{choice}"' for choice in choices), choices=choices)
+    item: type = str
+    name = "a string"
+    if kind.name.startswith("integer"):
+        item, name = int, "a whole number"
+    elif kind.name.startswith("float"):
+        item, name = float, "a number"
+    if option.multiple:
+        return Wanted(list, f"a list ({name} each)", item=item)
+    return Wanted(item, name)

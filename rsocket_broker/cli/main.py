@@ -1,0 +1,198 @@
+"""`rsocket-broker`: finds the command, runs it, and alone turns what went wrong into words and an exit code.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from rsocket_broker import __version__
+from rsocket_broker.cli.context import Context, default_home
+from rsocket_broker.errors import BrokerError
+from rsocket_broker.observability.logs import visible
+
+PROGRAM = "rsocket-broker"
+ENVIRONMENT = "RSOCKET_BROKER"
+
+
+COMMANDS = ("serve", "demo", "enroll", "clients", "plugins", "ca", "doctor")
+"""Each lives in the module of `rsocket_broker.cli` that has its name, imported when it is used: a short start."""
+
+WITHOUT_CONFIG = frozenset({"demo", "doctor"})
+"""Commands that must work where config.toml is wrong: one needs no home, the other reports what is wrong."""
+
+RESERVED_PLUGIN_TABLES = frozenset({"list", "new", "check"})
+"""`[plugins.list]` sets options of the command; every other table below `[plugins]` belongs to that plugin."""
+
+
+class RootGroup(click.Group):
+    """The commands of COMMANDS, in that order, each with `--home` and `--debug` of its own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"rsocket_broker.cli.{cmd_name}"), cmd_name)
+        add_common_options(command)
+        return command
+
+
+def add_common_options(command: click.Command) -> None:
+    """Gives a command, and all below it, the options that may stand before or after its name. Safe to repeat."""
+    if not any(option.name == "home" and not option.expose_value for option in command.params):
+        command.params += common_options()
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            add_common_options(child)
+
+
+def common_options() -> list[click.Parameter]:
+    home = click.Option(
+        ["--home"],
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        is_eager=True,
+        expose_value=False,
+        allow_from_autoenv=False,
+        callback=take_home,
+        help="Folder with the keys, certificates and settings.",
+    )
+    debug = click.Option(
+        ["--debug"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        allow_from_autoenv=False,
+        callback=take_debug,
+        help="Show the traceback of an unexpected error.",
+    )
+    return [home, debug]
+
+
+def take_home(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Runs before every other option of the command is read: only now is it known which config.toml counts."""
+    obj = ctx.find_object(Context)
+    if obj is None or ctx.resilient_parsing:
+        return
+    if value is not None:
+        obj.use_home(value)
+    path = command_path(ctx)
+    if not isinstance(ctx.command, click.Group) and path[0] not in WITHOUT_CONFIG:
+        check_tables(obj)
+        ctx.default_map = obj.defaults(ctx.command, path)
+
+
+def take_debug(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    obj = ctx.find_object(Context)
+    if obj is not None and value:
+        obj.debug = True
+
+
+def command_path(ctx: click.Context) -> tuple[str, ...]:
+    """The names below the program's own: ("clients", "list")."""
+    names: list[str] = []
+    while ctx.parent is not None:
+        names.insert(0, ctx.info_name or "")
+        ctx = ctx.parent
+    return tuple(names)
+
+
+def check_tables(obj: Context) -> None:
+    """Raises ConfigurationError for a table of config.toml that belongs to no command and no plugin."""
+    obj.config.check_names((), COMMANDS)
+
+
+@click.group(
+    cls=RootGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": ENVIRONMENT},
+    epilog=f"Options can also be set in HOME/config.toml ([serve] secure-port = 9000) and in the environment "
+    f"({ENVIRONMENT}_SERVE_SECURE_PORT=9000); a flag is the strongest.",
+)
+@click.version_option(__version__, prog_name=PROGRAM)
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help=f"Folder with the keys, certificates and settings (or {ENVIRONMENT}_HOME).  "
+    "[default: the user data folder of this platform]",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+@click.pass_context
+def root(ctx: click.Context, home: str | None, debug: bool) -> None:
+    """Gives apps an identity, and one secure, two-way line to Python code.
+
+    \b
+    First steps:
+      rsocket-broker demo            see the whole story, no device needed
+      rsocket-broker serve           run the broker
+      rsocket-broker clients list    who is connected
+      rsocket-broker doctor          what is wrong here, and how to mend it
+    """
+    ctx.obj = Context(default_home() if home is None else Path(home).expanduser().absolute(), debug)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script. Never lets a traceback out unless `--debug` asks for it."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code; errors are told on stderr in one or two lines."""
+    try:
+        code = root.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except click.UsageError as error:
+        return fail(error.format_message(), code=2, hint=usage_hint(error))
+    except click.ClickException as error:
+        return fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        return fail("stopped.")
+    except BrokerError as error:
+        return fail(error.public)
+    except BrokenPipeError:
+        # The reader of our output has gone (`… | head`); Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return fail(os_error_text(error)) if not wants_debug(arguments) else unexpected(error, arguments)
+    except Exception as error:  # noqa: BLE001  the last line of defence: no traceback reaches a user unasked
+        return unexpected(error, arguments)
+    return code if isinstance(code, int) else 0
+
+
+def fail(text: str, *, code: int = 1, hint: str = "") -> int:
+    """Tells an error on stderr and returns the exit code. Peers' words in `text` cannot move the cursor."""
+    for line in filter(None, [*f"Error: {text}".split("\n"), *hint.split("\n")]):
+        click.echo(visible(line), err=True)
+    return code
+
+
+def usage_hint(error: click.UsageError) -> str:
+    return f"Try '{error.ctx.command_path} --help'." if error.ctx is not None else f"Try '{PROGRAM} --help'."
+
+
+def os_error_text(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}."
+
+
+def wants_debug(arguments: list[str]) -> bool:
+    return "--debug" in arguments
+
+
+def unexpected(error: Exception, arguments: list[str]) -> int:
+    """An error that nobody foresaw is a defect of ours: say so, and what to send to those who can mend it."""
+    if wants_debug(arguments):
+        traceback.print_exception(error)
+        return 1
+    return fail(
+        f"unexpected {type(error).__name__}; this is a defect of {PROGRAM} {__version__}.",
+        hint="Run the same command with --debug, and report what it prints.",
+    )

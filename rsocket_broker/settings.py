@@ -1,0 +1,129 @@
+"""What may be set, and the strict reading of HOME/config.toml.
+
+A table of the file belongs to a command and holds its options under their long names (`[serve]`, `[clients.list]`),
+except `[plugins.ID]`, which is handed to the plugin ID. Nothing is ignored: an unknown name is an error that
+offers the nearest known one, a wrong type an error that says which type is wanted.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import attrs
+
+from rsocket_broker.errors import ConfigurationError
+
+CONFIG_LIMIT = 1024 * 1024
+"""Bytes of config.toml that are read: a hundred times what anyone writes by hand."""
+
+
+@attrs.frozen(slots=True)
+class Wanted:
+    """The type that a key must have. `words` is how a message names it; `item` the type of a list's items."""
+
+    kind: type
+    words: str
+    item: type = str
+    choices: tuple[str, ...] = ()
+
+    def accepts(self, value: object) -> bool:
+        if self.kind is list:
+            return isinstance(value, list) and all(_is(item, self.item) for item in value)
+        return _is(value, self.kind) and (not self.choices or value in self.choices)
+
+
+def _is(value: object, kind: type) -> bool:
+    """True and false are whole numbers to Python, but not to the one who wrote the file."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that offers the known name nearest to `name`, or lists them all where none is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f'Did you mean "{close[0]}"?'
+    return "Known: " + ", ".join(names) + "." if names else "Nothing can be set here."
+
+
+def check_table(table: Mapping[str, object], known: Mapping[str, Wanted], where: str) -> None:
+    """Raises ConfigurationError for the first key that is unknown or of a wrong type; `where` names the table."""
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigurationError(f'{where}: unknown key "{key}". {nearest(key, known)}')
+        if not known[key].accepts(value):
+            raise ConfigurationError(f'{where}: "{key}" must be {known[key].words}, not {_described(value)}.')
+
+
+def _described(value: object) -> str:
+    names: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+    names |= {list: "a list", dict: "a table"}
+    kind = names.get(type(value), "a date or time")
+    return f"{kind} ({value!r})" if isinstance(value, bool | int | float | str) else kind
+
+
+@attrs.frozen(slots=True)
+class Config:
+    """HOME/config.toml as written. `path` is for messages."""
+
+    path: Path
+    tables: Mapping[str, object] = attrs.field(factory=dict)
+
+    def where(self, keys: tuple[str, ...]) -> str:
+        return f"{self.path} [{'.'.join(keys)}]"
+
+    def options(self, keys: tuple[str, ...]) -> Mapping[str, object]:
+        """The table at `keys`, empty where there is none. Raises ConfigurationError where it is not a table."""
+        table: object = self.tables
+        for depth, key in enumerate(keys):
+            table = table.get(key, {}) if isinstance(table, Mapping) else table
+            if not isinstance(table, Mapping):
+                raise ConfigurationError(f"{self.where(keys[: depth + 1])} must be a table, not {_described(table)}.")
+        return table if isinstance(table, Mapping) else {}
+
+    def check_names(self, keys: tuple[str, ...], known: Iterable[str]) -> None:
+        """Raises ConfigurationError for a name below `keys` that is none of `known`."""
+        names = set(known)
+        where = self.where(keys) if keys else str(self.path)
+        for name, value in self.options(keys).items():
+            if name not in names:
+                raise ConfigurationError(f'{where}: unknown table "{name}". {nearest(name, names)}')
+            if not isinstance(value, Mapping):
+                raise ConfigurationError(f'{where}: "{name}" must be a table, not {_described(value)}.')
+
+
+def read_config(path: Path) -> Config:
+    """The file at `path`, or an empty Config where there is none.
+
+    Raises ConfigurationError for a file that is unreadable, not TOML (with its line), writable by other users
+    (they could make this broker load their code), or absurdly large.
+    """
+    try:
+        with path.open("rb") as file:
+            _refuse_foreign_hands(file.fileno(), path)
+            text = file.read(CONFIG_LIMIT + 1)
+    except FileNotFoundError:
+        return Config(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(text) > CONFIG_LIMIT:
+        raise ConfigurationError(f"{path} is larger than {CONFIG_LIMIT} bytes.")
+    try:
+        return Config(path, tomllib.loads(text.decode()))
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}.") from error
+
+
+def _refuse_foreign_hands(descriptor: int, path: Path) -> None:
+    status = os.fstat(descriptor)
+    if os.name == "posix" and (status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid())):
+        raise ConfigurationError(
+            f"{path} can be changed by other users (mode {status.st_mode & 0o777:03o}, owner {status.st_uid}). "
+            f"Look at what it says, then: chown $(id -u) '{path}' && chmod 600 '{path}'"
+        )
