@@ -1,0 +1,147 @@
+"""What a peer says of itself in its SETUP data. Claims are for display and diagnosis; a certificate says who it is.
+
+The data is one JSON object. Fields, with the type that they have in JSON:
+
+    os, device, app           text; a Flipper SDK sends all three
+    device_id, app_id         text; "" and "unknown" say nothing
+    sdk_version, medium       whole numbers, also accepted as decimal text
+    csr, csr_path             text: the PEM request and the folder that the app keeps it in
+
+Unknown fields are ignored, and null is the same as absent.
+"""
+
+from collections.abc import Collection
+from typing import Self
+
+import attrs
+
+from rsocket_broker.errors import SetupRefused
+from rsocket_broker.identity import Identity, Principal
+from rsocket_broker.jsontext import JsonError, parse_object
+
+KNOWN_OS = ("Android", "iOS", "MacOS", "Windows", "Linux")
+"""The systems that the bundled medium drivers know; a driver may name more."""
+
+MAX_TEXT = 1024
+"""Characters of a name or an id. Real ones stay below 100; what is longer is no name, and would fill lists and logs."""
+MAX_REQUEST_TEXT = 64 * 1024
+"""Characters of `csr`: the size up to which a signing request is looked at."""
+MAX_PATH_TEXT = 4096
+"""Characters of `csr_path`: PATH_MAX of Linux, the longest of the systems served."""
+MAX_NUMBER = 1_000_000
+"""Upper end of `sdk_version` and `medium`, whose real values are below 10."""
+
+FALLBACK_NAME = "com.flipper"
+"""The common name that a Flipper SDK puts in its request when the app's id has 64 characters or more."""
+
+_NUMBERS = ("sdk_version", "medium")
+_TEXT_LIMITS = {
+    "os": MAX_TEXT,
+    "device": MAX_TEXT,
+    "device_id": MAX_TEXT,
+    "app": MAX_TEXT,
+    "app_id": MAX_TEXT,
+    "csr": MAX_REQUEST_TEXT,
+    "csr_path": MAX_PATH_TEXT,
+}
+_NEEDED = ("os", "device", "app")
+_SAYS_NOTHING = ("", "unknown")
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Claims:
+    """The claims of one connection. Text that was absent is ""; `sdk_version` is then 0 and `medium` None."""
+
+    os: str = ""
+    device: str = ""
+    device_id: str = ""
+    app: str = ""
+    app_id: str = ""
+    sdk_version: int = 0
+    medium: int | None = None
+    csr: str = attrs.field(default="", repr=False)
+    csr_path: str = ""
+
+    @classmethod
+    def parse(cls, data: bytes, *, required: bool, known_os: Collection[str] = KNOWN_OS) -> Self:
+        """The claims in SETUP data (UTF-8 JSON, or nothing at all).
+
+        `required` asks for `os` (one of `known_os`), `device` and `app`, as the plain endpoint does.
+        Raises SetupRefused, whose text names the field at fault.
+        """
+        fields = _fields(data)
+        texts = {name: _text(fields, name, limit) for name, limit in _TEXT_LIMITS.items()}
+        numbers = {name: _number(fields, name) for name in _NUMBERS}
+        if required:
+            _check_needed(texts, known_os)
+        return cls(**texts, sdk_version=numbers["sdk_version"] or 0, medium=numbers["medium"])
+
+    @property
+    def is_flipper(self) -> bool:
+        """Whether the peer presents itself as a Flipper SDK does."""
+        return bool(self.os and self.device and self.app)
+
+
+def contradiction(claims: Claims, identity: Identity | Principal) -> str | None:
+    """What in the claims cannot be true of `identity`, as a sentence that names the field; None when nothing is.
+
+    A claim counts when it is present, not empty and not "unknown", and the identity says something on the matter.
+    `app` is a label that every app may choose, and `com.flipper` stands for whatever package was proven.
+    """
+    if claims.app_id not in (*_SAYS_NOTHING, FALLBACK_NAME, identity.app_id):
+        return f"app_id is {shown(claims.app_id)}, but the certificate is for {identity.app_id}."
+    if identity.device_id and claims.device_id not in (*_SAYS_NOTHING, identity.device_id):
+        return f"device_id is {shown(claims.device_id)}, but the certificate is for {identity.device_id}."
+    return None
+
+
+def shown(text: str, limit: int = 200) -> str:
+    """Text of a peer made fit for a log line or a message: one line, no control characters, at most `limit` long."""
+    cut = text if len(text) <= limit else f"{text[:limit]}…"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut)
+
+
+def _fields(data: bytes) -> dict[str, object]:
+    if not data:
+        return {}
+    try:
+        return parse_object(data)
+    except JsonError as error:
+        raise SetupRefused(
+            f"The data of SETUP is {error}: it must be one JSON object with the client's claims."
+        ) from None
+
+
+def _text(fields: dict[str, object], name: str, limit: int) -> str:
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise SetupRefused(f"The field {name} of the SETUP data must be text.")
+    if len(value) > limit:
+        raise SetupRefused(f"The field {name} of the SETUP data is longer than {limit} characters.")
+    return value
+
+
+def _number(fields: dict[str, object], name: str) -> int | None:
+    value = whole_number(fields.get(name), MAX_NUMBER)
+    if value is None and fields.get(name) is not None:
+        raise SetupRefused(f"The field {name} of the SETUP data must be a whole number from 0 to {MAX_NUMBER}.")
+    return value
+
+
+def whole_number(value: object, highest: int) -> int | None:
+    """`value` as a number from 0 to `highest`, where it is one or its decimal text; otherwise None."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(highest)):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest:
+        return value
+    return None
+
+
+def _check_needed(texts: dict[str, str], known_os: Collection[str]) -> None:
+    for name in _NEEDED:
+        if not texts[name]:
+            raise SetupRefused(f"The field {name} is missing in the SETUP data.")
+    if texts["os"] not in known_os:
+        raise SetupRefused(f"The field os of the SETUP data is {shown(texts['os'])}, not one of {', '.join(known_os)}.")

@@ -1,0 +1,213 @@
+"""The certificate exchange as values: what an app asks for, read from its message without touching anything.
+
+    {"method": "signCertificate", "csr": PEM, "destination": PATH, "medium": 1, "timestamp": ms, "logs": [line, …]}
+    {"method": "signCertificateAck", "isError": false, "hasRequiredFiles": true, "config": {…}, "logs": [line, …]}
+
+`destination` is checked by the driver that understands it; `medium`, `timestamp` and `logs` may be missing.
+"""
+
+import enum
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+from rsocket_broker.claims import MAX_PATH_TEXT, MAX_REQUEST_TEXT, Claims, shown, whole_number
+from rsocket_broker.errors import EnrollmentRefused
+from rsocket_broker.jsontext import JsonError, parse_object
+
+FILE_SYSTEM_ACCESS = 1
+"""The medium of a request that names none."""
+NO_EXCHANGE = 3
+"""What an SDK sends for "no exchange of certificates": there is nothing to sign for it."""
+
+CLOCK_TOLERANCE = timedelta(hours=6)
+"""How far a device's clock may be off. Certificates are dated back further than this, so that TLS works at either end
+of it; a comparison of calendar days would refuse honest devices around midnight and across time zones."""
+MAX_MEDIUM = 1_000_000
+MAX_TIMESTAMP_MS = 32_503_680_000_000
+"""The year 3000: beyond it a number is no date, and `datetime` has an end."""
+MAX_LOG_LINES = 512
+"""As many as an SDK keeps between two messages."""
+MAX_LOG_LINE = 500
+"""Characters shown of one line."""
+
+_SIGN = "signCertificate"
+_ACKNOWLEDGE = "signCertificateAck"
+_LOG_LINE = re.compile(r"(\d{1,16}):(info|warning|error):(.*)", re.DOTALL)
+
+
+class Step(enum.StrEnum):
+    """Where an exchange can fail. The name is what the app is told."""
+
+    MESSAGE = "message"
+    CLOCK = "clock"
+    LIMITS = "limits"
+    REQUEST = "signing request"
+    MEDIUM = "medium"
+    PROOF = "proof"
+    SIGN = "sign"
+    DEPLOY = "deploy"
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class SignRequest:
+    """One request for a certificate, as the app made it; nothing in it has been proven.
+
+    `csr` is cleaned text (see `clean`); `destination` is "" when absent; `timestamp` is the device's clock.
+    """
+
+    csr: str = attrs.field(repr=False)
+    claims: Claims
+    destination: str = ""
+    medium: int = FILE_SYSTEM_ACCESS
+    timestamp: datetime | None = None
+    logs: tuple[str, ...] = attrs.field(default=(), repr=False)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Acknowledgement:
+    """What the app found after the exchange. `has_required_files` is None when it did not say."""
+
+    is_error: bool
+    has_required_files: bool | None
+    logs: tuple[str, ...] = attrs.field(default=(), repr=False)
+
+
+def parse_message(data: bytes, claims: Claims) -> SignRequest | Acknowledgement:
+    """The message in `data`, from a peer whose SETUP said `claims`.
+
+    Raises EnrollmentRefused (step "message") that names the field at fault, or says that this port only signs.
+    """
+    try:
+        fields = parse_object(data)
+    except JsonError as error:
+        raise _malformed(f"it is {error}") from None
+    method = fields.get("method")
+    if method == _SIGN:
+        return _sign_request(fields, claims)
+    if method == _ACKNOWLEDGE:
+        return _acknowledgement(fields)
+    raise only_signs(f"{shown(method, 60)} is not served here" if isinstance(method, str) else "it names no method")
+
+
+def only_signs(reason: str) -> EnrollmentRefused:
+    """The refusal of whatever is not enrolment."""
+    return EnrollmentRefused(
+        Step.MESSAGE,
+        f"{reason}.",
+        f"This port only signs certificates (method {_SIGN}); everything else is for the secure port.",
+    )
+
+
+def clean(text: str) -> str:
+    """A PEM text as it is compared: no carriage returns, nothing around it."""
+    return text.replace("\r", "").strip()
+
+
+def same_request(one: str, other: str) -> bool:
+    """Whether two PEM texts are the very same signing request. Empty text is the same as nothing."""
+    return clean(one) == clean(other) != ""
+
+
+def check_clock(request: SignRequest, now: datetime) -> None:
+    """Refuse a device whose clock is further from `now` (aware) than CLOCK_TOLERANCE: TLS would fail on it, silently.
+
+    A request with no timestamp passes. Raises EnrollmentRefused (step "clock") that names both clocks.
+    """
+    if request.timestamp is None or abs(request.timestamp - now) <= CLOCK_TOLERANCE:
+        return
+    difference = abs(request.timestamp - now)
+    ahead = "ahead of" if request.timestamp > now else "behind"
+    raise EnrollmentRefused(
+        Step.CLOCK,
+        f"the clock of the device says {_date(request.timestamp)}, the clock of the broker says {_date(now)}: "
+        f"the device is {_duration(difference)} {ahead} the broker.",
+        "Set the date and time of the one that is wrong.",
+    )
+
+
+def log_lines(logs: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(level, text) of each well-formed line `MILLISECONDS:LEVEL:TEXT`, fit for a log; other lines are left out."""
+    for line in logs:
+        if found := _LOG_LINE.fullmatch(line):
+            yield found[2], shown(found[3], MAX_LOG_LINE)
+
+
+def _sign_request(fields: dict[str, object], claims: Claims) -> SignRequest:
+    csr = clean(_text(fields, "csr", MAX_REQUEST_TEXT))
+    if not csr:
+        raise _malformed("the field csr is missing or empty")
+    return SignRequest(
+        csr=csr,
+        claims=claims,
+        destination=_text(fields, "destination", MAX_PATH_TEXT),
+        medium=_medium(fields, claims),
+        timestamp=_timestamp(fields),
+        logs=_logs(fields),
+    )
+
+
+def _acknowledgement(fields: dict[str, object]) -> Acknowledgement:
+    has_files = fields.get("hasRequiredFiles")
+    if has_files is not None and not isinstance(has_files, bool):
+        raise _malformed("the field hasRequiredFiles must be true or false")
+    is_error = fields.get("isError", False)
+    if not isinstance(is_error, bool):
+        raise _malformed("the field isError must be true or false")
+    return Acknowledgement(is_error=is_error, has_required_files=has_files, logs=_logs(fields))
+
+
+def _text(fields: dict[str, object], name: str, limit: int) -> str:
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _malformed(f"the field {name} must be text")
+    if len(value) > limit:
+        raise _malformed(f"the field {name} is longer than {limit} characters")
+    return value
+
+
+def _medium(fields: dict[str, object], claims: Claims) -> int:
+    """The message's own word, else what SETUP said, else file-system access."""
+    value = fields.get("medium")
+    if value is None:
+        return FILE_SYSTEM_ACCESS if claims.medium is None else claims.medium
+    medium = whole_number(value, MAX_MEDIUM)
+    if medium is None:
+        raise _malformed("the field medium must be a whole number")
+    return medium
+
+
+def _timestamp(fields: dict[str, object]) -> datetime | None:
+    value = fields.get("timestamp")
+    if value is None:
+        return None
+    milliseconds = whole_number(value, MAX_TIMESTAMP_MS)
+    if milliseconds is None:
+        raise _malformed("the field timestamp must be the milliseconds since 1970, as a whole number")
+    return datetime.fromtimestamp(milliseconds // 1000, UTC)
+
+
+def _logs(fields: dict[str, object]) -> tuple[str, ...]:
+    value = fields.get("logs")
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _malformed("the field logs must be a list of lines")
+    return tuple(line for line in value[:MAX_LOG_LINES] if isinstance(line, str))
+
+
+def _malformed(reason: str) -> EnrollmentRefused:
+    return EnrollmentRefused(Step.MESSAGE, f"{reason}.", "The app's SDK must send the message as documented.")
+
+
+def _date(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _duration(difference: timedelta) -> str:
+    hours = difference.total_seconds() / 3600
+    return f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"

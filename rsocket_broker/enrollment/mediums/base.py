@@ -1,0 +1,184 @@
+"""What a medium driver is: the way to one kind of app container, to prove who asks and to put certificates there.
+
+A driver is a subclass of `Medium`, named in the entry-point group `rsocket_broker.mediums`:
+
+    [project.entry-points."rsocket_broker.mediums"]
+    console = "acme_broker.console:ConsoleMedium"
+
+The broker makes one instance of each, `Driver(context)`. An exchange then goes
+
+    handles(request)  ->  prove(request, checked)  ->  [the broker signs]  ->  deploy(container, bundle)
+
+and `settle(entry)` is called for a deployment that did not reach its end: at once after `deploy` raised, at the next
+start after a crash, and again when `Enroller.settle` is told that a device is back.
+"""
+
+import abc
+import enum
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE, CSR_FILE
+from rsocket_broker.enrollment.exchange import SignRequest, Step
+from rsocket_broker.errors import EnrollmentRefused
+from rsocket_broker.identity import Principal
+
+if TYPE_CHECKING:
+    from rsocket_broker.authority.requests import CheckedRequest
+    from rsocket_broker.enrollment.devices import DeviceRegistry
+
+TEMPORARY_SUFFIX = ".new"
+"""A file being delivered is written beside its place under this suffix. One exchange at a time per container, so one
+name is enough, and what a crash leaves behind is found and removed by name."""
+PUBLIC_FILE_MODE = 0o644
+"""Mode of the two certificates. They hold no secret, and the app may run as another user than the one who writes."""
+MAX_REQUEST_FILE = 64 * 1024
+"""Bytes read of an `app.csr`: the size up to which a signing request is looked at."""
+FILES = (CA_FILE, CERTIFICATE_FILE)
+"""What is delivered, in the order of renaming: an app with a new anchor and its old certificate exchanges again by
+itself, one with a new certificate and the old anchor might not."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class MediumContext:
+    """What a driver is given when it is made.
+
+    `settings` is its own table of the configuration, `[mediums.NAME]`, as read and not validated (empty when absent):
+    raise ConfigurationError from `__init__` for what makes no sense. `log` is its own logger.
+    """
+
+    devices: "DeviceRegistry"
+    log: logging.Logger
+    settings: Mapping[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Container:
+    """An app's container that a driver has found and proven: the very same CSR was read out of it.
+
+    `medium` is the driver's name. `location` is all that the driver needs to find the container again after a restart;
+    it is kept as JSON, and two containers are the same one exactly when their locations are equal.
+    `answer` is added to `{"deviceId": …}` in what the app is told.
+    """
+
+    medium: str
+    principal: Principal
+    location: Mapping[str, str]
+    answer: Mapping[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Bundle:
+    """What is delivered. `csr` (cleaned) is the request that the certificate answers; both files are PEM."""
+
+    csr: str = attrs.field(repr=False)
+    trust_pem: bytes = attrs.field(repr=False)
+    certificate_pem: bytes = attrs.field(repr=False)
+
+    def files(self) -> tuple[tuple[str, bytes], ...]:
+        """(name, content) of both files, in the order of renaming."""
+        return (FILES[0], self.trust_pem), (FILES[1], self.certificate_pem)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class JournalEntry:
+    """A deployment that was begun and not seen to end. `started` is aware, in UTC."""
+
+    number: int
+    container: Container
+    bundle: Bundle
+    started: datetime
+
+
+class Outcome(enum.Enum):
+    """How a deployment was brought to its end."""
+
+    FINISHED = "finished"
+    """The container holds the new pair."""
+    UNDONE = "undone"
+    """The container holds what it held before, or what its app has made of it since; nothing of ours is left over."""
+
+
+@attrs.frozen(slots=True)
+class Settled:
+    """The deployment has ended, one way or the other; its journal entry can go."""
+
+    outcome: Outcome
+
+
+@attrs.frozen(slots=True)
+class StillPending:
+    """The container cannot be reached now. The entry is kept, and tried again when the device is back."""
+
+    reason: str
+
+
+class Medium(abc.ABC):
+    """One way to reach app containers. Methods run on the event loop: what blocks goes to a thread.
+
+    Every refusal is an EnrollmentRefused with step "proof" or "deploy", whose remedy says what a developer can do.
+    """
+
+    name: ClassVar[str]
+    """As in the entry point, in the settings and in the journal."""
+    number: ClassVar[int]
+    """The `medium` of the requests that it serves: 1 for file-system access."""
+    systems: ClassVar[frozenset[str]] = frozenset()
+    """Values of `os` that it serves. One that the broker does not know yet becomes known by standing here."""
+    needs_destination: ClassVar[bool] = True
+    """Whether a request without `destination` is refused before the driver sees it."""
+
+    def __init__(self, context: MediumContext) -> None:
+        """Raises ConfigurationError when this machine or the settings cannot carry the driver."""
+        self.context = context
+
+    def handles(self, request: SignRequest) -> bool:
+        """Whether a request of this driver's medium number is for it. Must not block or raise."""
+        return request.claims.os in self.systems
+
+    @abc.abstractmethod
+    async def prove(self, request: SignRequest, checked: "CheckedRequest") -> Container:
+        """Find the container that the asker claims, and read the very same CSR (`same_request`) back out of it.
+
+        Nothing has been signed yet, and nothing will be unless this returns. May be cancelled at any await.
+        Raises EnrollmentRefused (step "proof").
+        """
+
+    @abc.abstractmethod
+    async def deploy(self, container: Container, bundle: Bundle) -> None:
+        """Put both files of the bundle into the container, so that it holds the old pair or the new pair.
+
+        Read the CSR again and refuse when it is another one by now; write each file beside its place under
+        TEMPORARY_SUFFIX, onto the disk; read it back and compare; set PUBLIC_FILE_MODE; only then rename, in the order
+        of FILES. Leftovers of an earlier attempt are replaced. The journal entry is on the disk before the call.
+        Raises EnrollmentRefused (step "deploy"); `settle` is called next and cleans up.
+        """
+
+    @abc.abstractmethod
+    async def settle(self, entry: JournalEntry) -> Settled | StillPending:
+        """Bring a deployment to its end, whatever point it had reached.
+
+        Gone container, or another CSR in it: remove the temporary files, UNDONE. Same CSR and the first file already
+        renamed: finish, FINISHED. Same CSR and nothing renamed: remove the temporary files, UNDONE.
+        Out of reach: StillPending with the reason. Safe to call again and again; does not raise for a bad container.
+        """
+
+
+def request_path(directory: Path | str) -> Path:
+    """Where an app keeps its signing request."""
+    return Path(directory) / CSR_FILE
+
+
+def unproven(reason: str, remedy: str) -> EnrollmentRefused:
+    """The refusal of a driver that did not find what it needs to see before anything is signed."""
+    return EnrollmentRefused(Step.PROOF, reason, remedy)
+
+
+def undelivered(reason: str, remedy: str) -> EnrollmentRefused:
+    """The refusal of a driver that could not put the files in place."""
+    return EnrollmentRefused(Step.DEPLOY, reason, remedy)
