@@ -29,6 +29,10 @@ def parse(data: bytes | bytearray | memoryview) -> object:
         raise JsonError(f"not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError as error:
         raise JsonError("nested too deeply") from error
+    except JsonError:
+        raise
+    except ValueError as error:  # Python converts no number of more than 4300 digits
+        raise JsonError("a number in it is too long") from error
 
 
 def parse_object(data: bytes | bytearray | memoryview) -> dict[str, object]:

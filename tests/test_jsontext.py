@@ -38,6 +38,7 @@ def test_any_bytes_parse_or_raise_the_one_error(data: bytes) -> None:
         (b"\xff", "not UTF-8 text"),
         (b"{", "not JSON: Expecting property name enclosed in double quotes at character 1"),
         (b"NaN", "NaN is not a JSON number"),
+        (b"1" * 5000, "a number in it is too long"),
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
