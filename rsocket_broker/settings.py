@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 
 from rsocket_broker.errors import ConfigurationError
+from rsocket_broker.files import read_owned
 
 CONFIG_LIMIT = 1024 * 1024
 """Bytes of config.toml that are read: a hundred times what anyone writes by hand."""
@@ -99,31 +100,15 @@ class Config:
 def read_config(path: Path) -> Config:
     """The file at `path`, or an empty Config where there is none.
 
-    Raises ConfigurationError for a file that is unreadable, not TOML (with its line), writable by other users
-    (they could make this broker load their code), or absurdly large.
+    Raises ConfigurationError for text that is not TOML (with its line), HomeError for a file that is unreadable,
+    absurdly large, or can be changed by other users: they could make this broker load their code.
     """
-    try:
-        with path.open("rb") as file:
-            _refuse_foreign_hands(file.fileno(), path)
-            text = file.read(CONFIG_LIMIT + 1)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return Config(path)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(text) > CONFIG_LIMIT:
-        raise ConfigurationError(f"{path} is larger than {CONFIG_LIMIT} bytes.")
+    text = read_owned(path, CONFIG_LIMIT)
     try:
         return Config(path, tomllib.loads(text.decode()))
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 text.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}.") from error
-
-
-def _refuse_foreign_hands(descriptor: int, path: Path) -> None:
-    status = os.fstat(descriptor)
-    if os.name == "posix" and (status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid())):
-        raise ConfigurationError(
-            f"{path} can be changed by other users (mode {status.st_mode & 0o777:03o}, owner {status.st_uid}). "
-            f"Look at what it says, then: chown $(id -u) '{path}' && chmod 600 '{path}'"
-        )

@@ -15,6 +15,7 @@ from rsocket_broker import __version__
 from rsocket_broker.cli.context import Context, default_home
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.observability.logs import visible
+from rsocket_broker.settings import nearest
 
 PROGRAM = "rsocket-broker"
 ENVIRONMENT = "RSOCKET_BROKER"
@@ -42,6 +43,13 @@ class RootGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(f"rsocket_broker.cli.{cmd_name}"), cmd_name)
         add_common_options(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f'No such command "{args[0]}". {nearest(args[0], COMMANDS)}')
+        return super().resolve_command(ctx, args)
 
 
 def add_common_options(command: click.Command) -> None:
@@ -148,6 +156,9 @@ def run(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code; errors are told on stderr in one or two lines."""
     try:
         code = root.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
     except click.UsageError as error:
         return fail(error.format_message(), code=2, hint=usage_hint(error))
     except click.ClickException as error:
