@@ -2,6 +2,7 @@
 
     BrokerError                    `public` may be shown to anyone; the cause (`__cause__`) stays in our log
     ├── ConnectionClosed           the connection has ended; no request on it can be answered
+    ├── TlsRefused                 one side refused the other in TLS; a network that failed stays an OSError
     ├── ProtocolViolation          a peer broke the RSocket specification; its connection ends
     ├── RequestFailed              one request failed; the connection lives on
     │   ├── ApplicationError       a handler said no, in words meant for the caller
@@ -36,6 +37,19 @@ class ConnectionClosed(BrokerError):
     def __init__(self, public: str, code: int | None = None) -> None:
         super().__init__(public)
         self.code = code
+
+
+class TlsRefused(BrokerError):
+    """TLS ended the connection, in the handshake or (TLS 1.3 tells a client late) after it.
+
+    `alert` is the name that the TLS specification gives to the reason (`certificate_expired`, `unknown_ca`), None
+    where none was said. `by_peer` tells who refused: True when the other side sent the alert.
+    """
+
+    def __init__(self, public: str, alert: str | None, *, by_peer: bool) -> None:
+        super().__init__(public)
+        self.alert = alert
+        self.by_peer = by_peer
 
 
 class ProtocolViolation(BrokerError):
