@@ -1,0 +1,172 @@
+"""Only what lies in the app's own folder, safe and fitting together, is trusted."""
+
+import datetime
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from rsocket_broker.client.folder import EXCHANGE_FILES, AppFolder
+from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE, CONFIG_FILE, CSR_FILE, KEY_FILE
+from rsocket_broker.errors import AuthorityError, HomeError
+
+APP_ID = "org.example.demo"
+
+
+class Authority:
+    """A throwaway CA that does what a broker does to a folder."""
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "throwaway")])
+        self.certificate = self._certificate(self.name, self.key.public_key())
+
+    def _certificate(self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey) -> bytes:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder(
+            self.name, subject, public_key, x509.random_serial_number(), now, now + datetime.timedelta(days=1)
+        )
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def deploy(self, folder: Path, csr_pem: str) -> None:
+        request = x509.load_pem_x509_csr(csr_pem.encode())
+        key = request.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        for name, content in (
+            (CA_FILE, self.certificate),
+            (CERTIFICATE_FILE, self._certificate(request.subject, key)),
+        ):
+            (folder / name).write_bytes(content)
+            (folder / name).chmod(0o644)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> AppFolder:
+    return AppFolder(tmp_path / "app")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_an_exchange_begins_with_a_private_key_and_a_request_for_the_app(folder: AppFolder) -> None:
+    csr = x509.load_pem_x509_csr(folder.begin(APP_ID).encode())
+    assert csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == APP_ID
+    assert mode(folder.path) == 0o700
+    assert mode(folder.path / KEY_FILE) == 0o600
+    assert sorted(path.name for path in folder.path.iterdir()) == [CSR_FILE, KEY_FILE]
+
+
+@pytest.mark.row("A-09")
+def test_a_new_exchange_keeps_nothing_of_the_old_one(folder: AppFolder, authority: Authority) -> None:
+    first = folder.begin(APP_ID)
+    authority.deploy(folder.path, first)
+    folder.complete("d1")
+    old_key = (folder.path / KEY_FILE).read_bytes()
+    (folder.path / "device.p12").write_bytes(b"of another SDK")
+    (folder.path / "notes.txt").write_text("the user's own")
+    second = folder.begin(APP_ID)
+    assert second != first
+    assert (folder.path / KEY_FILE).read_bytes() != old_key
+    assert sorted(path.name for path in folder.path.iterdir()) == [CSR_FILE, "notes.txt", KEY_FILE]
+
+
+def test_a_completed_exchange_is_read_back(folder: AppFolder, authority: Authority) -> None:
+    csr = folder.begin(APP_ID)
+    authority.deploy(folder.path, csr)
+    folder.complete("d1")
+    enrolled = AppFolder(folder.path).load()
+    assert enrolled.device_id == "d1"
+    assert enrolled.csr_pem == csr
+    assert enrolled.credentials.trust_pem == authority.certificate
+    assert mode(folder.path / CONFIG_FILE) == 0o600
+
+
+@pytest.mark.parametrize("name", [CA_FILE, CERTIFICATE_FILE, KEY_FILE, CSR_FILE, CONFIG_FILE])
+@pytest.mark.parametrize("damage", ["missing", "empty"])
+def test_half_an_exchange_is_none(folder: AppFolder, authority: Authority, name: str, damage: str) -> None:
+    authority.deploy(folder.path, folder.begin(APP_ID))
+    folder.complete("d1")
+    if damage == "missing":
+        (folder.path / name).unlink()
+    else:
+        (folder.path / name).write_bytes(b"")
+    with pytest.raises((HomeError, AuthorityError)):
+        folder.load()
+
+
+@pytest.mark.row("F-23")
+@pytest.mark.parametrize("name", [CA_FILE, CERTIFICATE_FILE])
+def test_a_certificate_that_lies_elsewhere_is_not_followed(
+    folder: AppFolder, authority: Authority, tmp_path: Path, name: str
+) -> None:
+    authority.deploy(folder.path, folder.begin(APP_ID))
+    shared = tmp_path / "shared"
+    (folder.path / name).rename(shared)
+    (folder.path / name).symlink_to(shared)
+    with pytest.raises(HomeError, match="symbolic link"):
+        folder.complete("d1")
+    assert not (folder.path / CONFIG_FILE).exists()
+
+
+@pytest.mark.row("F-23")
+@pytest.mark.parametrize("name", [CA_FILE, CERTIFICATE_FILE])
+def test_a_certificate_that_others_may_change_is_not_trusted(
+    folder: AppFolder, authority: Authority, name: str
+) -> None:
+    authority.deploy(folder.path, folder.begin(APP_ID))
+    (folder.path / name).chmod(0o666)
+    with pytest.raises(HomeError, match="may change"):
+        folder.complete("d1")
+
+
+def test_a_folder_that_others_may_enter_is_refused(folder: AppFolder) -> None:
+    folder.path.mkdir(mode=0o755)
+    folder.path.chmod(0o755)
+    with pytest.raises(HomeError, match="0755"):
+        folder.begin(APP_ID)
+
+
+@pytest.mark.row("F-23")
+def test_a_certificate_for_another_key_is_refused(folder: AppFolder, authority: Authority, tmp_path: Path) -> None:
+    folder.begin(APP_ID)
+    authority.deploy(folder.path, AppFolder(tmp_path / "other").begin(APP_ID))
+    with pytest.raises(AuthorityError, match="was not issued for the key"):
+        folder.complete("d1")
+
+
+def test_a_pair_from_two_authorities_is_refused(folder: AppFolder, authority: Authority) -> None:
+    authority.deploy(folder.path, folder.begin(APP_ID))
+    (folder.path / CA_FILE).write_bytes(Authority().certificate)
+    with pytest.raises(AuthorityError, match="not issued by the authority"):
+        folder.complete("d1")
+
+
+@pytest.mark.parametrize("config", [b"{", b"[]", b'{"deviceId":7,"medium":1}', b'{"deviceId":"d","medium":2}', b"{}"])
+def test_a_damaged_configuration_means_no_exchange(folder: AppFolder, authority: Authority, config: bytes) -> None:
+    authority.deploy(folder.path, folder.begin(APP_ID))
+    folder.complete("d1")
+    (folder.path / CONFIG_FILE).write_bytes(config)
+    with pytest.raises(AuthorityError, match="Enrol again"):
+        folder.load()
+
+
+def test_what_cannot_be_removed_is_named(folder: AppFolder) -> None:
+    folder.begin(APP_ID)
+    (folder.path / EXCHANGE_FILES[0]).mkdir()
+    with pytest.raises(HomeError, match=EXCHANGE_FILES[0]):
+        folder.begin(APP_ID)
+
+
+def test_the_destination_ends_with_a_separator(folder: AppFolder) -> None:
+    assert folder.destination == f"{folder.path}/"
+    assert folder.path.is_absolute()
