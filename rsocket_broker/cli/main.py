@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from rsocket_broker import __version__
-from rsocket_broker.cli.context import Context, default_home
+from rsocket_broker.cli.context import Context, configurable, default_home
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.observability.logs import visible
 from rsocket_broker.settings import nearest
@@ -41,7 +41,7 @@ class RootGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(f"rsocket_broker.cli.{cmd_name}"), cmd_name)
-        add_common_options(command)
+        add_common_options(command, (cmd_name,))
         return command
 
     def resolve_command(
@@ -52,13 +52,19 @@ class RootGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def add_common_options(command: click.Command) -> None:
-    """Gives a command, and all below it, the options that may stand before or after its name. Safe to repeat."""
+def add_common_options(command: click.Command, path: tuple[str, ...]) -> None:
+    """Gives the command at `path`, and all below it, what every command has. Safe to repeat.
+
+    That is: the options that may stand before or after its name, and an environment variable for each option
+    that is named after the flag and not after the Python argument (`--json` is often `as_json`).
+    """
     if not any(option.name == "home" and not option.expose_value for option in command.params):
+        for key, option in configurable(command).items():
+            option.envvar = option.envvar or "_".join([ENVIRONMENT, *path, key]).upper().replace("-", "_")
         command.params += common_options()
     if isinstance(command, click.Group):
-        for child in command.commands.values():
-            add_common_options(child)
+        for name, child in command.commands.items():
+            add_common_options(child, (*path, name))
 
 
 def common_options() -> list[click.Parameter]:

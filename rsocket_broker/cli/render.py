@@ -1,16 +1,23 @@
 """How results look: tables and plain lines for people, JSON for programs. Nothing a peer sent can move the cursor."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 
 import click
 
-from rsocket_broker.observability.logs import visible
+from rsocket_broker.observability.logs import UNSAFE, visible
 
 
 def print_json(value: object) -> None:
     """`value` on stdout as indented JSON, readable as it is and by a program."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+    click.echo("\n".join(UNSAFE.sub(_json_escape, line) for line in lines))
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    """Such a character can only stand inside a JSON string, where this means the same to every parser."""
+    return f"\\u{ord(match.group()):04x}"
 
 
 def table(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> None:
