@@ -1,0 +1,81 @@
+"""What a handler is handed: one `App` per session of a client, as each plugin sees it."""
+
+import abc
+from collections.abc import AsyncGenerator, AsyncIterable
+from types import SimpleNamespace
+from typing import Any
+
+from rsocket_broker.identity import Identity
+
+CALL_TIMEOUT = 30.0
+"""Seconds that a call to an app may take when the caller does not say. Some shipped apps never answer some calls."""
+
+
+class App(abc.ABC):
+    """A connected client, seen by one plugin. Hashable; equal only to itself; the same object for a whole session.
+
+    `state` is the author's own: any attribute may be set on it, or it may be replaced by an object of a class of
+    their own. The broker never looks at it, and drops it with the session.
+    """
+
+    state: Any
+
+    def __init__(self) -> None:
+        self.state = SimpleNamespace()
+
+    @property
+    @abc.abstractmethod
+    def id(self) -> str:
+        """The session's id, as `clients list` shows it; another one after a reconnect."""
+
+    @property
+    @abc.abstractmethod
+    def identity(self) -> Identity:
+        """Who the client is, from its certificate. The only thing here that a client cannot make up."""
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """The label that the app gives itself; for display only. The app id when it gave none."""
+
+    @property
+    @abc.abstractmethod
+    def os(self) -> str:
+        """The operating system that the app claims (`Android`, `iOS`, ...); "" when it claims none."""
+
+    @property
+    @abc.abstractmethod
+    def device(self) -> str:
+        """The device name that the app claims; "" when it claims none."""
+
+    @property
+    @abc.abstractmethod
+    def data_mime(self) -> str:
+        """The MIME type of request data that the client declared when it connected."""
+
+    @abc.abstractmethod
+    async def call(self, method: str, params: object = None, *, timeout: float | None = CALL_TIMEOUT) -> Any:
+        """Call `method` of this plugin's app side; the answer as JSON. `params` of None is sent as `{}`.
+
+        Raises ApplicationError with the app's text when it answers with an error, Canceled when `timeout` seconds
+        pass first, ConnectionClosed when the session ends.
+        """
+
+    @abc.abstractmethod
+    async def send(self, method: str, params: object = None) -> None:
+        """Send `method` one way: returns once it is on its way, waiting while the app reads slower than we send."""
+
+    @abc.abstractmethod
+    def stream(self, method: str, params: object = None) -> AsyncGenerator[Any, None]:
+        """The JSON values that the app streams back for `method`; closing the generator cancels the stream.
+
+        Raises ApplicationError for an app that speaks Flipper JSON only: that protocol has no streams.
+        """
+
+    @abc.abstractmethod
+    def channel(self, method: str, values: AsyncIterable[object]) -> AsyncGenerator[Any, None]:
+        """Like `stream`, and `values` go to the app meanwhile, no faster than it asks for them."""
+
+    @abc.abstractmethod
+    async def supports(self, method: str) -> bool:
+        """False only when the app says that its side of this plugin has no `method`."""
