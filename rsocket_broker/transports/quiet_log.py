@@ -1,0 +1,31 @@
+"""A log that strangers cannot fill: what anyone who connects can cause is written a few times a minute at most."""
+
+import logging
+import time
+from collections.abc import Callable
+
+BURST = 5
+"""Lines of one kind in a window: enough to see what goes wrong, and with whom."""
+WINDOW = 60.0
+"""Seconds."""
+
+
+class QuietLog:
+    """Counts lines by kind; those beyond the burst are counted, and the count is told when the next window opens."""
+
+    def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._windows: dict[str, tuple[float, int]] = {}
+
+    def write(self, level: int, kind: str, message: str, *arguments: object) -> None:
+        """`message % arguments`, unless too many lines of this `kind` (one of a few fixed words) came just before."""
+        now = self._clock()
+        started, count = self._windows.get(kind, (now, 0))
+        if now - started >= WINDOW:
+            if count > BURST:
+                self._logger.log(level, "%d more lines like the last about %s were left out", count - BURST, kind)
+            started, count = now, 0
+        self._windows[kind] = started, count + 1
+        if count < BURST:
+            self._logger.log(level, message, *arguments)

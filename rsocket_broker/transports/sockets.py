@@ -1,0 +1,151 @@
+"""One connected stream socket as a Transport: batched reads into a shared buffer, bounded close.
+
+Reads go into one buffer per event loop, not per connection: a selector loop fills it and calls us back in one go, so
+no two connections ever use it at a time, and a thousand idle sessions hold no buffers.
+
+Closing lingers. A socket that is closed while bytes of the peer lie unread makes the kernel send a reset, and a reset
+may overtake what we sent last: the ERROR frame or the TLS alert that tells the peer why. So we send, shut down our
+direction, and read on (throwing all of it away) until the peer closes too or the deadline passes.
+"""
+
+import asyncio
+import weakref
+from collections.abc import Callable
+
+from rsocket_broker.transports.base import Channel, Peer, Receiver
+
+READ_SIZE = 256 * 1024
+"""The most that one read takes: a burst of small frames costs one callback, and a flood cannot hold the loop long."""
+HIGH_WATER = 512 * 1024
+"""Queued bytes at which the writer is asked to pause: two full reads' worth of answers."""
+LOW_WATER = 128 * 1024
+CLOSE_TIMEOUT = 2.0
+"""Seconds for a closed connection to flush and for its peer to close too; shorter than the broker's five to stop in."""
+
+_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
+
+
+def _read_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    buffer = _buffers.get(loop)
+    if buffer is None:
+        buffer = _buffers[loop] = memoryview(bytearray(READ_SIZE))
+    return buffer
+
+
+def _nobody(_transport: "SocketTransport") -> None:
+    """Stands where no listener counts."""
+
+
+class SocketTransport(asyncio.BufferedProtocol):
+    """A Transport over asyncio's. `receiver` may be exchanged, which is how TLS puts itself in between."""
+
+    def __init__(
+        self, receiver: Receiver, channel: Channel, forget: Callable[["SocketTransport"], None] = _nobody
+    ) -> None:
+        self.receiver = receiver
+        self.peer = Peer("not connected", channel)
+        self._forget = forget
+        self._loop = asyncio.get_running_loop()
+        self._buffer = _read_buffer(self._loop)
+        self._transport: asyncio.Transport
+        self._closing = False
+        self._aborting = False
+        self._lost = False
+        self._peer_finished = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    # What the user of the transport calls.
+
+    @property
+    def queued(self) -> int:
+        return 0 if self._lost else self._transport.get_write_buffer_size()
+
+    def write(self, chunks: list[bytes]) -> None:
+        if not self._closing:
+            self._transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+    def pause_reading(self) -> None:
+        if not self._closing and not self._peer_finished:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._closing and not self._peer_finished:
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._deadline = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
+        if self._peer_finished:
+            self._transport.close()
+            return
+        self._transport.resume_reading()
+        self._transport.set_write_buffer_limits(0)  # from now on "resume writing" means that all is flushed
+        if not self._transport.get_write_buffer_size():
+            self._finish()
+
+    def abort(self) -> None:
+        if not self._aborting:
+            self._closing = self._aborting = True
+            self._transport.abort()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.peer = Peer(_address(transport), self.peer.channel)
+        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        self.receiver.transport_ready(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self._closing:
+            self.receiver.data_received(self._buffer[:nbytes])
+
+    def eof_received(self) -> bool:
+        """True keeps our direction open."""
+        self._peer_finished = True
+        if self._closing:
+            return False
+        self.receiver.eof_received()
+        return not self._closing
+
+    def pause_writing(self) -> None:
+        if not self._closing:
+            self.receiver.writing_paused()
+
+    def resume_writing(self) -> None:
+        if self._closing:
+            self._finish()
+        else:
+            self.receiver.writing_resumed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        error = None if self._closing else exc
+        self._closing = True
+        self._forget(self)
+        self.receiver.transport_lost(error)
+
+    def _finish(self) -> None:
+        """All is flushed: say that no more comes, and leave the rest to the peer or the deadline."""
+        try:
+            if not self._transport.is_closing():
+                self._transport.write_eof()
+        except OSError:  # the peer has gone already
+            self._transport.abort()
+
+
+def _address(transport: asyncio.Transport) -> str:
+    """The peer's address as people write it; a Unix peer has none, so it is known by the path of the socket."""
+    name = transport.get_extra_info("peername") or transport.get_extra_info("sockname")
+    if not isinstance(name, tuple):
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
