@@ -1,3 +1,4 @@
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def group() -> None:
 def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Puts the samples where the modules of two commands would be."""
     for name in ("serve", "clients", "doctor"):
-        command: click.Command = click.Command(name, callback=sample.callback, params=list(sample.params))
+        command: click.Command = click.Command(name, callback=sample.callback, params=copy.deepcopy(sample.params))
         if name == "clients":
             command = click.Group("clients", commands={"list": command})
         module = type(sys)(f"rsocket_broker.cli.{name}")
