@@ -47,7 +47,7 @@ def check_private_directory(path: Path) -> None:
     """Raises HomeError unless `path` is a folder of ours that nobody else may enter."""
     status = _status(path)
     if not stat.S_ISDIR(status.st_mode):
-        raise HomeError(f"{path} is not a folder. Move it away, or choose another home with --home.")
+        raise HomeError(f"{path} is not a folder. Move it away, or name another folder.")
     _check_owner_and_mode(path, status, _OTHERS_ANY, PRIVATE_FOLDER)
 
 
@@ -150,7 +150,7 @@ def _read(path: Path, limit: int, forbidden: int) -> bytes:
         raise _unreadable(path, error) from error
     try:
         _check_file(path, os.fstat(descriptor), forbidden)
-        with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 (a descriptor has no path)
+        with open(descriptor, "rb", closefd=False) as file:
             data = file.read(limit + 1)
     finally:
         os.close(descriptor)

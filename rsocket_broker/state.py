@@ -15,6 +15,8 @@ from typing import Self
 from rsocket_broker.errors import HomeError
 from rsocket_broker.files import PRIVATE_FILE, check_private_file, ensure_private_directory, locked
 
+STATE_FILE = "state.db"
+"""Its name in a home."""
 BUSY_TIMEOUT_S = 10.0
 """How long to wait for another process (the CLI, a second broker starting) to end its transaction."""
 MAX_IDLE_READERS = 8

@@ -1,0 +1,287 @@
+"""The certificate authority of one home: makes itself, signs what was checked, remembers it, and says who a peer is.
+
+It may be called from any thread. Signing holds no lock; only the commit of a row is shared, and that in batches.
+"""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from rsocket_broker import credentials, files
+from rsocket_broker.authority import keys, requests, server, verify
+from rsocket_broker.authority.home import CaHome, certificate_pem
+from rsocket_broker.authority.inventory import Inventory, Record, Status, make_record
+from rsocket_broker.authority.issue import Issuer, host_names, issue_leaf, issue_root
+from rsocket_broker.authority.names import check_principal, read_names, to_uri
+from rsocket_broker.authority.profiles import BROKER, CLIENT, CLIENT_PROFILES, ROOT, load_profile
+from rsocket_broker.authority.requests import CheckedRequest
+from rsocket_broker.authority.verify import Finding
+from rsocket_broker.credentials import Credentials
+from rsocket_broker.errors import AuthorityError
+from rsocket_broker.identity import Identity, Principal
+from rsocket_broker.state import State
+
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+"""What clients on this machine, and on devices behind a reverse forward, call the broker."""
+FIRST_GENERATION = 1
+
+Clock = Callable[[], datetime]
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.frozen(slots=True)
+class Issued:
+    """A certificate that may be handed out: its row is on the disk. `not_after` is aware and in UTC."""
+
+    serial: int
+    certificate_pem: bytes
+    not_after: datetime
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Authority:
+    """The CA of a home. Made by `Authority.open`; the only name of this package that others use."""
+
+    def __init__(
+        self,
+        home: CaHome,
+        inventory: Inventory,
+        generation: int,
+        *,
+        clock: Clock,
+        hosts: Sequence[str] = (),
+        passphrase: bytes | None = None,
+        issuer: Issuer | None = None,
+    ) -> None:
+        """Use `Authority.open`. Without `issuer` the key is read at the first signature."""
+        self.generation = generation
+        self._home = home
+        self._inventory = inventory
+        self._clock = clock
+        self._hosts = host_names([*LOOPBACK_HOSTS, *hosts])
+        self._passphrase = passphrase
+        self._issuer = issuer
+        self._certificate = issuer.certificate if issuer else home.load_ca_certificate(generation)
+        self._lock = threading.RLock()
+        self._server: tuple[Credentials, datetime] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        home: Path,
+        state: State,
+        *,
+        clock: Clock = utc_now,
+        hosts: Sequence[str] = (),
+        passphrase: bytes | None = None,
+        create: bool = True,
+    ) -> Self:
+        """The authority of `home`: made on the first start, and the endpoint's certificate made again when it is due.
+
+        `hosts` are further names under which clients reach the broker. With a passphrase the CA's key is kept
+        encrypted; one that was not is written again. However many processes start at once, one CA is made.
+        Without `create` nothing is made or mended, and the CA's key is read only to sign.
+        Raises HomeError for an unsafe or missing file; AuthorityError when the CA cannot be used.
+        """
+        files.ensure_private_directory(home)
+        ca_home = CaHome(home)
+        with files.locked(home):
+            inventory = Inventory(state)
+            if not create:
+                return cls(ca_home, inventory, _existing(ca_home, inventory), clock=clock, passphrase=passphrase)
+            ca_home.prepare()
+            issuer = _load_or_make(ca_home, inventory, clock(), passphrase)
+            authority = cls(ca_home, inventory, issuer.generation, clock=clock, hosts=hosts, issuer=issuer)
+            authority._load_or_renew_server()
+        return authority
+
+    @staticmethod
+    def verify_home(home: Path, *, clock: Clock = utc_now, passphrase: bytes | None = None) -> list[Finding]:
+        """What is right and wrong in a home, one that does not open included; changes nothing there."""
+        return verify.verify_home(home, clock(), passphrase)
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The CA certificate that signs at present."""
+        return self._certificate
+
+    @property
+    def key_is_encrypted(self) -> bool:
+        return keys.is_encrypted(files.read_private(self._home.ca_key(self.generation)))
+
+    @property
+    def trust_pem(self) -> bytes:
+        """What clients are to trust: the CA certificate as PEM."""
+        return certificate_pem(self._certificate)
+
+    def verify_certificate(self, certificate: x509.Certificate) -> list[Finding]:
+        """What is right and wrong with a certificate that claims to be of this CA."""
+        ca = {number: self._home.load_ca_certificate(number) for number in self._home.generations()}
+        record = self._inventory.by_fingerprint(certificate.fingerprint(hashes.SHA256()))
+        return verify.verify_certificate(certificate, ca, record, self._clock())
+
+    def check_request(self, csr_pem: str | bytes) -> CheckedRequest:
+        """The request, if it may be signed. Raises EnrollmentRefused with step, reason and remedy."""
+        return requests.check_request(csr_pem)
+
+    def issue(self, request: CheckedRequest, principal: Principal, profile: str = CLIENT) -> Issued:
+        """Sign a checked request for a principal that has been proven. Blocks for the signature and the disk.
+
+        Raises AuthorityError when the profile is not one for clients, an id is malformed, or the request names another
+        app; HomeError when the inventory cannot be written, and then nothing was issued.
+        """
+        if profile not in CLIENT_PROFILES:
+            raise AuthorityError(f"Profile {profile!r} is not for clients. Choose one of {', '.join(CLIENT_PROFILES)}.")
+        check_principal(principal)
+        if request.common_name not in (principal.app_id, credentials.FALLBACK_COMMON_NAME):
+            raise AuthorityError(f"The request is for {request.common_name}, not for {principal.app_id}.")
+        now = self._clock()
+        certificate = issue_leaf(
+            load_profile(profile),
+            request.public_key,
+            [x509.UniformResourceIdentifier(to_uri(principal, self.generation))],
+            self._signer(),
+            x509.random_serial_number(),
+            now,
+            common_name=request.common_name,
+        )
+        self._inventory.add(make_record(certificate, profile, self.generation, now, principal))
+        return Issued(certificate.serial_number, certificate_pem(certificate), certificate.not_valid_after_utc)
+
+    def server_credentials(self) -> Credentials:
+        """The endpoint's key and chain (leaf, CA). The same object until the certificate is due, then a new one.
+
+        Raises HomeError and AuthorityError as `open` does.
+        """
+        with self._lock:
+            if self._server is None or self._clock() >= self._server[1]:
+                with files.locked(self._home.root):
+                    self._load_or_renew_server()
+            assert self._server is not None
+            return self._server[0]
+
+    def identify(self, certificate_der: bytes) -> Identity:
+        """Who holds this certificate, whose chain and key the TLS handshake has verified.
+
+        Raises AuthorityError unless it was issued here, to a client, is active, and now is between its dates.
+        """
+        record = self._inventory.by_fingerprint(hashlib.sha256(certificate_der).digest())
+        if record is None:
+            raise AuthorityError("This broker did not issue the certificate. Enrol again to get one.")
+        if record.profile not in CLIENT_PROFILES:
+            raise AuthorityError("The certificate is not one for clients.")
+        if record.status is not Status.ACTIVE:
+            raise AuthorityError(f"The certificate is {record.status.value}. Enrol again to get a new one.")
+        if not record.not_before <= self._clock() <= record.not_after:
+            raise AuthorityError(f"The certificate ended on {record.not_after:%Y-%m-%d}. Enrol again to get a new one.")
+        principal, generation = read_names(x509.load_der_x509_certificate(certificate_der))
+        if (principal, generation) != (record.principal, record.generation):
+            raise AuthorityError(
+                "The certificate and the inventory name different clients. Run: rsocket-broker ca verify"
+            )
+        return Identity(principal, record.profile, record.serial, record.key_fingerprint, generation, record.not_after)
+
+    def certificates(self, app_id: str | None = None) -> list[Record]:
+        """The inventory, or one app's part of it, in the order of issue."""
+        return self._inventory.records(app_id)
+
+    def record(self, serial: int) -> Record | None:
+        """The certificate with this serial number; None when there never was one."""
+        return self._inventory.by_serial(serial)
+
+    def _signer(self) -> Issuer:
+        """The key that signs, with its certificate."""
+        if self._issuer is None:
+            with self._lock:
+                self._issuer = self._issuer or self._home.load_generation(self.generation, self._passphrase)
+        return self._issuer
+
+    def _load_or_renew_server(self) -> None:
+        """Set `_server` from the home, after making a new certificate if the one there will not do. Needs the lock."""
+        key, chain = self._home.load_server_key(), self._home.load_server_chain()
+        reason = server.problem(key, chain, self._certificate, self._hosts, self._clock())
+        if reason is not None:
+            key, chain = self._renew_server(key)
+            _log.info("made a new certificate for the endpoint: %s", reason)
+        assert key is not None
+        chain_pem = b"".join(map(certificate_pem, chain))
+        self._server = Credentials(keys.to_pem(key), chain_pem, self.trust_pem), server.renewal_date(chain[0])
+
+    def _renew_server(self, key: keys.SigningKey | None) -> tuple[keys.SigningKey, list[x509.Certificate]]:
+        """A new certificate, for the key there is if there is one. The key is written first: a crash in between leaves
+        a pair that does not fit, which the next start makes again."""
+        profile, now = load_profile(BROKER), self._clock()
+        if key is None:
+            assert profile.key is not None
+            key = keys.make_key(profile.key)
+            self._home.save_server_key(key)
+        serial = x509.random_serial_number()
+        leaf = issue_leaf(profile, key.public_key(), self._hosts, self._signer(), serial, now)
+        self._inventory.add_server(make_record(leaf, BROKER, self.generation, now))
+        chain = [leaf, self._certificate]
+        self._home.save_server_chain(chain)
+        return key, chain
+
+
+def _existing(home: CaHome, inventory: Inventory) -> int:
+    """The newest generation of the home. Raises AuthorityError when there is none, or one that was is missing."""
+    present, known = home.generations(), inventory.roots()
+    for generation in sorted(known.keys() - present):
+        raise AuthorityError(
+            f"{home.ca_key(generation)} is missing, though the inventory knows generation {generation}. Restore the "
+            f"folder {home.ca / str(generation)} from a backup, or move all of {home.root} away to begin anew."
+        )
+    if not present:
+        raise AuthorityError(f"There is no certificate authority in {home.root}. Make one: rsocket-broker ca init")
+    return present[-1]
+
+
+def _load_or_make(home: CaHome, inventory: Inventory, now: datetime, passphrase: bytes | None) -> Issuer:
+    """The newest generation of the home, made if there never was one."""
+    known = inventory.roots()
+    if not known and not home.generations():
+        issuer = _make_generation(now)
+        home.add_generation(issuer, passphrase)
+    else:
+        issuer = home.load_generation(_existing(home, inventory), passphrase)
+        if passphrase:
+            home.encrypt_key(issuer, passphrase)
+    _check_generation(home, inventory, issuer, known.get(issuer.generation), now)
+    return issuer
+
+
+def _make_generation(now: datetime) -> Issuer:
+    profile = load_profile(ROOT)
+    assert profile.key is not None
+    key = keys.make_key(profile.key)
+    certificate = issue_root(profile, key, FIRST_GENERATION, x509.random_serial_number(), now)
+    return Issuer(FIRST_GENERATION, certificate, key)
+
+
+def _check_generation(home: CaHome, inventory: Inventory, issuer: Issuer, known: Record | None, now: datetime) -> None:
+    """The files must be those that the inventory knows. A broker killed between the files and the row left no row."""
+    if known is None:
+        inventory.add(make_record(issuer.certificate, ROOT, issuer.generation, now))
+    elif known.serial != issuer.certificate.serial_number:
+        raise AuthorityError(
+            f"{home.ca_certificate(issuer.generation)} is not the certificate that the inventory knows. "
+            "Restore the whole home from one backup."
+        )
+    if issuer.certificate.not_valid_after_utc <= now:
+        raise AuthorityError(
+            f"The CA certificate in {home.ca / str(issuer.generation)} ended on "
+            f"{issuer.certificate.not_valid_after_utc:%Y-%m-%d}. Check this machine's clock; if it is right, move the "
+            "home away and enrol every app anew."
+        )

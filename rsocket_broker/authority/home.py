@@ -1,0 +1,165 @@
+"""The authority's files in a home: which there are, and in which order they are written, so that a crash hurts none.
+
+    ca/<generation>/ca.key, ca.crt      a folder that appears whole, by one rename, or not at all
+    server/server.key, server.crt       written one after the other; a pair that does not fit is made again
+
+Nothing here decides what a certificate holds.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+
+from rsocket_broker import files
+from rsocket_broker.authority.issue import Issuer
+from rsocket_broker.authority.keys import SigningKey, from_pem, is_encrypted, to_pem
+from rsocket_broker.errors import AuthorityError, HomeError
+
+KEY_FILE = "ca.key"
+CERTIFICATE_FILE = "ca.crt"
+SERVER_KEY_FILE = "server.key"
+SERVER_CERTIFICATE_FILE = "server.crt"
+_UNFINISHED = ".new"
+
+
+@attrs.frozen(slots=True)
+class CaHome:
+    """The part of a broker's home that belongs to the authority. Writing is done under `files.locked(root)`."""
+
+    root: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.root / "ca"
+
+    @property
+    def server(self) -> Path:
+        return self.root / "server"
+
+    @property
+    def server_key(self) -> Path:
+        return self.server / SERVER_KEY_FILE
+
+    @property
+    def server_certificate(self) -> Path:
+        return self.server / SERVER_CERTIFICATE_FILE
+
+    def ca_key(self, generation: int) -> Path:
+        return self.ca / str(generation) / KEY_FILE
+
+    def ca_certificate(self, generation: int) -> Path:
+        return self.ca / str(generation) / CERTIFICATE_FILE
+
+    def prepare(self) -> None:
+        """Make the folders, check those that exist, and remove what a killed broker left unfinished.
+
+        Raises HomeError when a folder is unsafe.
+        """
+        for folder in (self.ca, self.server):
+            files.ensure_private_directory(folder)
+            files.remove_leftovers(folder)
+        self._remove_unfinished()
+        for generation in self.generations():
+            files.remove_leftovers(self.ca / str(generation))
+
+    def generations(self) -> list[int]:
+        """The numbers of the generations that have a folder, in order. Raises HomeError for an unsafe folder."""
+        if not self.ca.is_dir():
+            return []
+        files.check_private_directory(self.ca)
+        found = sorted(int(path.name) for path in self.ca.iterdir() if path.name.isascii() and path.name.isdigit())
+        for number in found:
+            files.check_private_directory(self.ca / str(number))
+        return found
+
+    def load_generation(self, generation: int, passphrase: bytes | None = None) -> Issuer:
+        """A generation's key and certificate.
+
+        Raises HomeError for a missing or unsafe file; AuthorityError for one that is damaged or does not fit the other.
+        """
+        key_path, certificate_path = self.ca_key(generation), self.ca_certificate(generation)
+        key = from_pem(files.read_private(key_path), str(key_path), passphrase)
+        certificate = self.load_ca_certificate(generation)
+        if certificate.public_key() != key.public_key():
+            raise AuthorityError(f"{certificate_path} does not belong to {key_path}. Restore both from one backup.")
+        return Issuer(generation, certificate, key)
+
+    def load_ca_certificate(self, generation: int) -> x509.Certificate:
+        """A generation's certificate alone, which needs no passphrase. Raises HomeError, AuthorityError."""
+        path = self.ca_certificate(generation)
+        try:
+            certificate = x509.load_pem_x509_certificate(files.read_private(path))
+            certificate.verify_directly_issued_by(certificate)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise AuthorityError(f"{path} does not hold a sound CA certificate. Restore it from a backup.") from error
+        return certificate
+
+    def add_generation(self, issuer: Issuer, passphrase: bytes | None = None) -> None:
+        """Put a new generation's key and certificate in place with one rename. Raises HomeError."""
+        unfinished = self.ca / _UNFINISHED
+        files.ensure_private_directory(unfinished)
+        files.write_private(unfinished / KEY_FILE, to_pem(issuer.key, passphrase))
+        files.write_private(unfinished / CERTIFICATE_FILE, certificate_pem(issuer.certificate))
+        try:
+            unfinished.rename(self.ca / str(issuer.generation))
+        except OSError as error:
+            raise HomeError(f"{self.ca / str(issuer.generation)} cannot be made: {error.strerror}.") from error
+        files.sync_directory(self.ca)
+
+    def encrypt_key(self, issuer: Issuer, passphrase: bytes) -> bool:
+        """Write a generation's key again, encrypted, if it is not; whether that was needed."""
+        path = self.ca_key(issuer.generation)
+        if is_encrypted(files.read_private(path)):
+            return False
+        files.write_private(path, to_pem(issuer.key, passphrase))
+        return True
+
+    def load_server_key(self) -> SigningKey | None:
+        """The endpoint's private key; None when there is none or it is damaged. Raises HomeError when unsafe."""
+        content = _read_if_there(self.server_key)
+        try:
+            return from_pem(content, str(self.server_key)) if content is not None else None
+        except AuthorityError:
+            return None
+
+    def load_server_chain(self) -> list[x509.Certificate]:
+        """The endpoint's certificate and the CA's; empty when there are none or the file is damaged.
+
+        Raises HomeError when the file is unsafe.
+        """
+        content = _read_if_there(self.server_certificate)
+        try:
+            return x509.load_pem_x509_certificates(content) if content is not None else []
+        except ValueError:
+            return []
+
+    def save_server_key(self, key: SigningKey) -> None:
+        files.write_private(self.server_key, to_pem(key))
+
+    def save_server_chain(self, chain: list[x509.Certificate]) -> None:
+        files.write_private(self.server_certificate, b"".join(map(certificate_pem, chain)))
+
+    def private_files(self) -> Iterator[Path]:
+        """Every file that must be private, whether or not it exists."""
+        yield from (self.server_key, self.server_certificate)
+        for generation in self.generations():
+            yield from (self.ca_key(generation), self.ca_certificate(generation))
+
+    def _remove_unfinished(self) -> None:
+        unfinished = self.ca / _UNFINISHED
+        if unfinished.is_dir() and not unfinished.is_symlink():
+            for path in unfinished.iterdir():
+                path.unlink()
+            unfinished.rmdir()
+
+
+def certificate_pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    return files.read_private(path) if path.is_symlink() or path.exists() else None

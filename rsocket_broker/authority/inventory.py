@@ -1,0 +1,214 @@
+"""Every certificate that was ever issued: a row is on the disk before its certificate leaves the authority.
+
+Rows are added from many threads at once. Whoever reaches the database first writes for all who wait, so that one
+flush to the disk serves many certificates.
+"""
+
+import enum
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from sqlite3 import Row
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from rsocket_broker.authority.keys import key_fingerprint
+from rsocket_broker.authority.profiles import BROKER, ROOT
+from rsocket_broker.identity import Principal, Proof
+from rsocket_broker.state import State
+
+_COMPONENT = "authority"
+_STEPS = (
+    """
+    CREATE TABLE certificates (
+        serial TEXT PRIMARY KEY,              -- hex, lower case: 159 bits do not fit an INTEGER
+        fingerprint BLOB NOT NULL UNIQUE,     -- SHA-256 of the DER
+        generation INTEGER NOT NULL,          -- of the CA that signed it
+        profile TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        app_id TEXT, device_id TEXT, proof TEXT,   -- whom it names; NULL for the CA and the broker
+        key_fingerprint TEXT NOT NULL,        -- SHA-256 of the SubjectPublicKeyInfo, hex
+        issued INTEGER NOT NULL, not_before INTEGER NOT NULL, not_after INTEGER NOT NULL,   -- seconds since 1970
+        status TEXT NOT NULL,
+        certificate BLOB NOT NULL             -- DER
+    ) STRICT;
+    CREATE INDEX certificates_by_app ON certificates (app_id, issued);
+    CREATE INDEX certificates_by_profile ON certificates (profile, generation);
+    """,
+)
+_COLUMNS = 14
+
+
+class Status(enum.Enum):
+    """What became of a certificate. One that has ended stays `active` here: its dates say so."""
+
+    ACTIVE = "active"
+    SUPERSEDED = "superseded"
+    """A later certificate of the broker has taken its place."""
+
+
+@attrs.frozen(slots=True)
+class Record:
+    """One row: dates are aware and in UTC, fingerprints hex; `principal` is None for the CA and the broker."""
+
+    serial: int
+    fingerprint: str
+    generation: int
+    profile: str
+    subject: str
+    principal: Principal | None
+    key_fingerprint: str
+    issued: datetime
+    not_before: datetime
+    not_after: datetime
+    status: Status
+    certificate: bytes = attrs.field(repr=False)
+
+    @property
+    def serial_hex(self) -> str:
+        return f"{self.serial:x}"
+
+
+def make_record(
+    certificate: x509.Certificate, profile: str, generation: int, issued: datetime, principal: Principal | None = None
+) -> Record:
+    """The row for a certificate that has just been signed."""
+    return Record(
+        serial=certificate.serial_number,
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        generation=generation,
+        profile=profile,
+        subject=certificate.subject.rfc4514_string(),
+        principal=principal,
+        key_fingerprint=key_fingerprint(certificate.public_key()),
+        issued=issued,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        status=Status.ACTIVE,
+        certificate=certificate.public_bytes(serialization.Encoding.DER),
+    )
+
+
+@attrs.define(eq=False, slots=True)
+class _Waiting:
+    row: tuple[object, ...]
+    done: bool = False
+    error: BaseException | None = None
+
+
+class Inventory:
+    """The table of certificates. Every method may be called from any thread."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._queue: list[_Waiting] = []
+        self._queue_lock = threading.Lock()
+        self._turn = threading.Lock()
+        state.migrate(_COMPONENT, _STEPS)
+
+    def add(self, record: Record) -> None:
+        """Returns when the row is on the disk.
+
+        Raises HomeError when it cannot be written, sqlite3.IntegrityError when the serial number exists.
+        """
+        mine = _Waiting(_to_row(record))
+        with self._queue_lock:
+            self._queue.append(mine)
+        with self._turn:
+            if not mine.done:
+                self._write_queue()
+        if mine.error is not None:
+            raise mine.error
+
+    def add_server(self, record: Record) -> None:
+        """Add the broker's new certificate, and mark the ones before it as superseded, in one step."""
+        with self._state.transaction() as database:
+            database.execute(
+                "UPDATE certificates SET status = ? WHERE profile = ? AND status = ?",
+                (Status.SUPERSEDED.value, BROKER, Status.ACTIVE.value),
+            )
+            database.execute(_INSERT, _to_row(record))
+
+    def by_fingerprint(self, fingerprint: bytes) -> Record | None:
+        """The certificate whose DER has this SHA-256; None when it was never issued here."""
+        rows = self._state.read("SELECT * FROM certificates WHERE fingerprint = ?", (fingerprint,))
+        return _from_row(rows[0]) if rows else None
+
+    def by_serial(self, serial: int) -> Record | None:
+        rows = self._state.read("SELECT * FROM certificates WHERE serial = ?", (f"{serial:x}",))
+        return _from_row(rows[0]) if rows else None
+
+    def roots(self) -> dict[int, Record]:
+        """The CA certificate of each generation that was ever made."""
+        rows = self._state.read("SELECT * FROM certificates WHERE profile = ? ORDER BY generation, issued", (ROOT,))
+        return {row["generation"]: _from_row(row) for row in rows}
+
+    def records(self, app_id: str | None = None) -> list[Record]:
+        """All certificates, or those of one app, in the order in which they were issued."""
+        rows = self._state.read(
+            "SELECT * FROM certificates WHERE ? IS NULL OR app_id = ? ORDER BY issued, rowid", (app_id, app_id)
+        )
+        return [_from_row(row) for row in rows]
+
+    def _write_queue(self) -> None:
+        """Commit every row that waits, this thread's among them. Called by the thread that has the turn."""
+        with self._queue_lock:
+            batch, self._queue = self._queue, []
+        try:
+            with self._state.transaction() as database:
+                database.executemany(_INSERT, [waiting.row for waiting in batch])
+        except BaseException as error:
+            for waiting in batch:
+                waiting.error = error
+            raise
+        finally:
+            for waiting in batch:
+                waiting.done = True
+
+
+_INSERT = f"INSERT INTO certificates VALUES ({', '.join('?' * _COLUMNS)})"  # noqa: S608 (no value is spliced in)
+
+
+def _to_row(record: Record) -> tuple[object, ...]:
+    principal = record.principal
+    return (
+        record.serial_hex,
+        bytes.fromhex(record.fingerprint),
+        record.generation,
+        record.profile,
+        record.subject,
+        principal and principal.app_id,
+        principal and principal.device_id,
+        principal and principal.proof.value,
+        record.key_fingerprint,
+        *(int(date.timestamp()) for date in (record.issued, record.not_before, record.not_after)),
+        record.status.value,
+        record.certificate,
+    )
+
+
+def _from_row(row: Row) -> Record:
+    principal = None
+    if row["app_id"] is not None:
+        principal = Principal(row["app_id"], row["device_id"], Proof(row["proof"]))
+    issued, not_before, not_after = _dates(row, ("issued", "not_before", "not_after"))
+    return Record(
+        serial=int(row["serial"], 16),
+        fingerprint=row["fingerprint"].hex(),
+        generation=row["generation"],
+        profile=row["profile"],
+        subject=row["subject"],
+        principal=principal,
+        key_fingerprint=row["key_fingerprint"],
+        issued=issued,
+        not_before=not_before,
+        not_after=not_after,
+        status=Status(row["status"]),
+        certificate=row["certificate"],
+    )
+
+
+def _dates(row: Row, names: Sequence[str]) -> list[datetime]:
+    return [datetime.fromtimestamp(row[name], UTC) for name in names]

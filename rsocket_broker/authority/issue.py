@@ -1,0 +1,126 @@
+"""Profile and request in, certificate out. Pure: the time, the serial number and the keys are handed in.
+
+Certificates are X.509 version 3 (RFC 5280), signed with SHA-256. An issuer is named by its subject and key identifier
+only, never by its serial number, so that a CA certificate can be renewed under the same key.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from rsocket_broker.authority import profiles
+from rsocket_broker.authority.keys import SigningKey
+from rsocket_broker.authority.profiles import Names, Profile
+from rsocket_broker.errors import AuthorityError, ConfigurationError
+
+_EXTENDED = {"server_auth": ExtendedKeyUsageOID.SERVER_AUTH, "client_auth": ExtendedKeyUsageOID.CLIENT_AUTH}
+_NOT_OFFERED = {"encipher_only": False, "decipher_only": False}
+_KEY_ID_DIGITS = 12
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*", re.ASCII)
+
+
+@attrs.frozen(slots=True)
+class Issuer:
+    """A generation of the authority that can sign: its number, its certificate and the certificate's private key."""
+
+    generation: int
+    certificate: x509.Certificate
+    key: SigningKey = attrs.field(repr=False)
+
+
+def issue_root(profile: Profile, key: SigningKey, generation: int, serial: int, now: datetime) -> x509.Certificate:
+    """The self-signed certificate of a new generation. Its name holds the number and a part of the key's identifier,
+    so that no two generations, of this home or of any other, have the same subject."""
+    key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    name = _name(profile.subject.format(generation=generation, key_id=key_id.digest.hex()[:_KEY_ID_DIGITS]))
+    builder = _start(profile, name, name, key.public_key(), serial, now, now + profile.validity)
+    builder = builder.add_extension(_authority_id(key_id), critical=False)
+    return builder.sign(key, hashes.SHA256())
+
+
+def issue_leaf(
+    profile: Profile,
+    public_key: CertificatePublicKeyTypes,
+    names: Sequence[x509.GeneralName],
+    issuer: Issuer,
+    serial: int,
+    now: datetime,
+    *,
+    common_name: str = "",
+) -> x509.Certificate:
+    """A certificate for `public_key` under `issuer`. It never outlives its issuer.
+
+    Raises AuthorityError when the issuer has ended or the profile is not one for leaves.
+    """
+    if profile.ca or profile.names is Names.NONE:
+        raise AuthorityError(f"Profile {profile.name} is not one for the certificate of a client or a server.")
+    end = min(now + profile.validity, issuer.certificate.not_valid_after_utc)
+    if end <= now:
+        raise AuthorityError(f"The CA certificate ended on {issuer.certificate.not_valid_after_utc:%Y-%m-%d}.")
+    subject = _name(profile.subject.format(common_name=common_name))
+    builder = _start(profile, issuer.certificate.subject, subject, public_key, serial, now, end)
+    key_id = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = builder.add_extension(_authority_id(key_id), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def host_names(hosts: Iterable[str]) -> list[x509.GeneralName]:
+    """Hosts as alternative names: addresses as addresses, the rest as DNS names, each once and in the order given.
+
+    Raises ConfigurationError for a text that is neither.
+    """
+    return [_host_name(host) for host in dict.fromkeys(host.strip().rstrip(".").lower() for host in hosts)]
+
+
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        if not _HOST_NAME.fullmatch(host):
+            raise ConfigurationError(f"{host!r} is neither a host name nor an address.") from None
+        return x509.DNSName(host)
+
+
+def _start(
+    profile: Profile,
+    issuer: x509.Name,
+    subject: x509.Name,
+    public_key: CertificatePublicKeyTypes,
+    serial: int,
+    now: datetime,
+    end: datetime,
+) -> x509.CertificateBuilder:
+    """What all certificates have in common: names, dates, key, basic constraints, usages, subject key identifier."""
+    builder = (
+        x509.CertificateBuilder(issuer, subject, public_key, serial)
+        .not_valid_before(now - profile.backdate)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=profile.ca, path_length=None), critical=True)
+        .add_extension(_key_usage(profile), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+    if profile.extended_key_usage:
+        usage = x509.ExtendedKeyUsage([_EXTENDED[name] for name in profile.extended_key_usage])
+        builder = builder.add_extension(usage, critical=False)
+    return builder
+
+
+def _key_usage(profile: Profile) -> x509.KeyUsage:
+    usages = {name: name in profile.key_usage for name in profiles.KEY_USAGES}
+    return x509.KeyUsage(**usages, **_NOT_OFFERED)
+
+
+def _authority_id(key_id: x509.SubjectKeyIdentifier) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id)
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
