@@ -15,6 +15,7 @@ from typing import Self
 
 import attrs
 
+from rsocket_broker.credentials import FALLBACK_COMMON_NAME
 from rsocket_broker.errors import SetupRefused
 from rsocket_broker.identity import Identity, Principal
 from rsocket_broker.jsontext import JsonError, parse_object
@@ -30,9 +31,6 @@ MAX_PATH_TEXT = 4096
 """Characters of `csr_path`: PATH_MAX of Linux, the longest of the systems served."""
 MAX_NUMBER = 1_000_000
 """Upper end of `sdk_version` and `medium`, whose real values are below 10."""
-
-FALLBACK_NAME = "com.flipper"
-"""The common name that a Flipper SDK puts in its request when the app's id has 64 characters or more."""
 
 _NUMBERS = ("sdk_version", "medium")
 _TEXT_LIMITS = {
@@ -88,7 +86,7 @@ def contradiction(claims: Claims, identity: Identity | Principal) -> str | None:
     A claim counts when it is present, not empty and not "unknown", and the identity says something on the matter.
     `app` is a label that every app may choose, and `com.flipper` stands for whatever package was proven.
     """
-    if claims.app_id not in (*_SAYS_NOTHING, FALLBACK_NAME, identity.app_id):
+    if claims.app_id not in (*_SAYS_NOTHING, FALLBACK_COMMON_NAME, identity.app_id):
         return f"app_id is {shown(claims.app_id)}, but the certificate is for {identity.app_id}."
     if identity.device_id and claims.device_id not in (*_SAYS_NOTHING, identity.device_id):
         return f"device_id is {shown(claims.device_id)}, but the certificate is for {identity.device_id}."

@@ -83,7 +83,7 @@ def parse_message(data: bytes, claims: Claims) -> SignRequest | Acknowledgement:
     try:
         fields = parse_object(data)
     except JsonError as error:
-        raise _malformed(f"it is {error}") from None
+        raise only_signs(f"the request is {error}") from None
     method = fields.get("method")
     if method == _SIGN:
         return _sign_request(fields, claims)

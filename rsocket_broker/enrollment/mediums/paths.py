@@ -7,17 +7,12 @@ import re
 
 import attrs
 
-from rsocket_broker.claims import FALLBACK_NAME, shown
+from rsocket_broker.claims import shown
+from rsocket_broker.credentials import APP_ID, FALLBACK_COMMON_NAME, MAX_APP_ID, MAX_COMMON_NAME
 from rsocket_broker.enrollment.exchange import SignRequest
 from rsocket_broker.enrollment.mediums.base import unproven
 from rsocket_broker.errors import EnrollmentRefused
 
-LONG_NAME = 64
-"""From this many characters on, an app's id does not fit into a common name (RFC 5280, ub-common-name)."""
-MAX_APP_ID = 255
-"""An app's id is the name of its folder, and file systems end names there."""
-
-_APP_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{MAX_APP_ID - 1}}}")
 _DATA_DIRECTORY = re.compile(r"/data/(?:user/(0|[1-9]\d{0,8})|data)/([^/]+)/(.+)")
 _QUOTES = "'\"`"
 
@@ -82,18 +77,18 @@ def claimed_app_id(request: SignRequest, common_name: str) -> str:
     Raises EnrollmentRefused (step "proof") when the claim contradicts the name, or says nothing usable.
     """
     claimed = request.claims.app_id
-    if common_name != FALLBACK_NAME:
-        if claimed not in ("", "unknown", FALLBACK_NAME, common_name):
+    if common_name != FALLBACK_COMMON_NAME:
+        if claimed not in ("", "unknown", FALLBACK_COMMON_NAME, common_name):
             raise unproven(
                 f"app_id is {shown(claimed)}, but the signing request is for {common_name}.",
                 "The app must make its request with its own id as common name.",
             )
         return common_name
     app_id = claimed if claimed not in ("", "unknown") else _package_in(request.destination)
-    if len(app_id) < LONG_NAME or not _APP_ID.fullmatch(app_id):
+    if len(app_id) <= MAX_COMMON_NAME or not APP_ID.fullmatch(app_id):
         raise unproven(
-            f"the signing request is for {FALLBACK_NAME}, which stands for an id of {LONG_NAME} to {MAX_APP_ID} "
-            "characters, and neither app_id nor the destination gives such an id.",
+            f"the signing request is for {FALLBACK_COMMON_NAME}, which stands for an id of {MAX_COMMON_NAME + 1} to "
+            f"{MAX_APP_ID} characters, and neither app_id nor the destination gives such an id.",
             "Send app_id in SETUP, or make the request with the app's own id as common name.",
         )
     return app_id

@@ -1,0 +1,288 @@
+"""The one road from a request to a certificate in the app's container. Its order is what makes it safe:
+
+    rates -> message -> clock -> signing request -> driver -> turn -> PROOF -> sign -> journal -> deploy -> answer
+
+Nothing is signed before the driver has read the very same request back out of the app's container. Up to there the work
+is dropped when its peer goes away; from there on it is brought to an end, so that no container stays half-done.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable
+from datetime import UTC, datetime
+
+from rsocket_broker.authority.authority import Authority
+from rsocket_broker.authority.requests import CheckedRequest
+from rsocket_broker.claims import Claims, shown
+from rsocket_broker.enrollment.exchange import (
+    Acknowledgement,
+    SignRequest,
+    Step,
+    check_clock,
+    log_lines,
+    parse_message,
+)
+from rsocket_broker.enrollment.journal import Journal
+from rsocket_broker.enrollment.mediums.base import (
+    Bundle,
+    Container,
+    JournalEntry,
+    Medium,
+    Outcome,
+    Settled,
+    StillPending,
+    undelivered,
+    unproven,
+)
+from rsocket_broker.enrollment.mediums.paths import claimed_app_id
+from rsocket_broker.enrollment.mediums.registry import Mediums
+from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, Turns, too_often
+from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
+
+_SEE_LOG = "The log of the broker says why."
+_NUMBER = re.compile(r"\d+")
+
+log = logging.getLogger(__name__)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Enroller:
+    """Serves the messages of the certificate exchange, whatever line they came on. One per broker."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        mediums: Mediums,
+        journal: Journal,
+        limits: EnrollmentLimits | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        """`clock` measures rates (seconds); `now` is the time of day (aware) that devices' clocks are compared with."""
+        self._authority = authority
+        self._mediums = mediums
+        self._journal = journal
+        self._limits = limits or EnrollmentLimits()
+        self._clock = clock
+        self._now = now
+        self._overall = RateLimiter(self._limits.overall)
+        self._per_peer = RateLimiter(self._limits.per_peer)
+        self._per_app = RateLimiter(self._limits.per_app)
+        self._turns = Turns(self._limits)
+        self._repeats = Repeats()
+        self._unfinished: set[asyncio.Task[dict[str, object]]] = set()
+
+    @property
+    def known_os(self) -> tuple[str, ...]:
+        """The values of `os` that may ask."""
+        return self._mediums.known_os
+
+    async def serve(self, message: bytes, claims: Claims, peer: str) -> dict[str, object]:
+        """The answer to one message (JSON) of a peer: `{"deviceId": …}`, or empty for an acknowledgement.
+
+        `peer` is the address that rates are counted for, with no port. Cancelling drops the work unless the proof is
+        done. Raises EnrollmentRefused, already logged.
+        """
+        async with self._reported(claims, peer):
+            self._admit(peer)
+            request = parse_message(message, claims)
+            _log_device_lines(request, claims)
+            if isinstance(request, Acknowledgement):
+                _log_acknowledgement(request, claims)
+                return {}
+            check_clock(request, self._now())
+            checked = await asyncio.to_thread(self._authority.check_request, request.csr)
+            app_id = claimed_app_id(request, checked.common_name)
+            self._admit_app(peer, app_id, claims.device)
+            driver = self._mediums.select(request)
+            async with self._turns.admitted((app_id, claims.os, claims.device)):
+                container = await self._prove(driver, request, checked)
+                return await self._finish_for(claims, peer, self._finish(driver, checked, container))
+
+    async def serve_to_end(self, message: bytes, claims: Claims, peer: str) -> dict[str, object]:
+        """Like `serve`, for a peer that awaits no answer: cancelling stops the waiting only, not the work."""
+        return await asyncio.shield(self._kept(self.serve(message, claims, peer)))
+
+    async def settle(self, mediums: Collection[str] | None = None) -> list[JournalEntry]:
+        """Bring deployments that were cut off to their end; those that still cannot be are returned.
+
+        To be awaited before the listeners open, and again with a driver's name when a device of its kind is back.
+        """
+        for entry in await asyncio.to_thread(self._journal.expire, self._now()):
+            log.warning("gave up a deployment to %s begun %s", entry.container.principal, entry.started)
+        pending = await asyncio.to_thread(self._journal.pending)
+        wanted = [entry for entry in pending if mediums is None or entry.container.medium in mediums]
+        settled = await asyncio.gather(*(self._settle_in_turn(entry) for entry in wanted))
+        return [entry for entry, done in zip(wanted, settled, strict=True) if done is None]
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for the work that nobody may cut short, at most so long. The rest is settled at the next start."""
+        if self._unfinished:
+            await asyncio.wait(self._unfinished, timeout=timeout_s)
+
+    def report(self, claims: Claims, peer: str, refusal: str, key: Hashable = None) -> None:
+        """Log a refusal, unless the same was said of the same app a moment ago."""
+        whose = f"{shown(claims.app, 80) or 'an app'} on {shown(claims.device, 80) or 'a device'} ({peer})"
+        story = (key or (peer, claims.app, claims.device), _NUMBER.sub("#", refusal))
+        note = self._repeats.note(*story, self._clock())
+        if note is Note.LINE:
+            log.warning("refused to enrol %s: %s", whose, refusal)
+        elif note is Note.LOOPING:
+            log.warning("%s asks again and again and is refused for the same reason each time", whose)
+
+    def _admit(self, peer: str) -> None:
+        now = self._clock()
+        if wait := self._per_peer.take(peer, now):
+            raise too_often("this address", wait)
+        if wait := self._overall.take(None, now):
+            raise too_often("all apps together", wait)
+
+    def _admit_app(self, peer: str, app_id: str, device: str) -> None:
+        if wait := self._per_app.take((peer, app_id, device), self._clock()):
+            raise too_often(app_id, wait)
+
+    async def _prove(self, driver: Medium, request: SignRequest, checked: CheckedRequest) -> Container:
+        try:
+            async with asyncio.timeout(self._limits.prove_s):
+                return await driver.prove(request, checked)
+        except TimeoutError:
+            raise unproven(
+                f"the driver {driver.name} did not find the app's container within {self._limits.prove_s:.0f} s.",
+                "Check that the device answers, and try again.",
+            ) from None
+
+    def _kept(self, work: Coroutine[object, object, dict[str, object]]) -> asyncio.Task[dict[str, object]]:
+        """The work as a task that `drain` waits for, and that is not lost while nobody else holds on to it."""
+        task = asyncio.ensure_future(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return task
+
+    async def _finish_for(
+        self, claims: Claims, peer: str, work: Coroutine[object, object, dict[str, object]]
+    ) -> dict[str, object]:
+        """Await work that runs to its end even when the peer has gone; then the log hears how it ended."""
+        finish = self._kept(work)
+        try:
+            answer = await asyncio.shield(finish)
+        except asyncio.CancelledError:
+            finish.add_done_callback(functools.partial(self._report_unheard, claims, peer))
+            raise
+        self._note_success(claims, peer)
+        return answer
+
+    def _report_unheard(self, claims: Claims, peer: str, finish: asyncio.Task[dict[str, object]]) -> None:
+        error = None if finish.cancelled() else finish.exception()
+        if isinstance(error, BrokerError):
+            self.report(claims, peer, _with_cause(error))
+        elif error:
+            log.error("an enrolment for %s failed", peer, exc_info=error)
+
+    async def _finish(self, driver: Medium, checked: CheckedRequest, container: Container) -> dict[str, object]:
+        """Sign and deploy."""
+        principal = container.principal
+        async with self._turns.alone(_key(container)):
+            issued = await asyncio.to_thread(self._authority.issue, checked, principal)
+            bundle = Bundle(
+                csr=checked.csr_pem, trust_pem=self._authority.trust_pem, certificate_pem=issued.certificate_pem
+            )
+            entry = await asyncio.to_thread(self._journal.begin, container, bundle, self._now())
+            await self._deploy(driver, entry)
+        log.info("enrolled %s, serial %x", principal, issued.serial)
+        return {**container.answer, "deviceId": principal.device_id}
+
+    async def _deploy(self, driver: Medium, entry: JournalEntry) -> None:
+        try:
+            async with asyncio.timeout(self._limits.deploy_s):
+                await driver.deploy(entry.container, entry.bundle)
+        except Exception as error:
+            if await self._settle(driver, entry) is Outcome.FINISHED:
+                return
+            if isinstance(error, TimeoutError):
+                raise undelivered("it took too long.", "Check that the device answers, and try again.") from None
+            raise
+        await asyncio.to_thread(self._journal.end, entry)
+
+    async def _settle_in_turn(self, entry: JournalEntry) -> Outcome | None:
+        driver = self._mediums.offered.get(entry.container.medium)
+        if driver is None:
+            log.warning("a deployment to %s waits for the driver %s", entry.container.principal, entry.container.medium)
+            return None
+        async with self._turns.alone(_key(entry.container)):
+            if entry.number not in {known.number for known in await asyncio.to_thread(self._journal.pending)}:
+                return Outcome.UNDONE  # a new exchange has taken its place meanwhile
+            return await self._settle(driver, entry)
+
+    async def _settle(self, driver: Medium, entry: JournalEntry) -> Outcome | None:
+        """How the deployment ended, or None when it could not be ended now; its journal entry is kept then."""
+        principal = entry.container.principal
+        try:
+            async with asyncio.timeout(self._limits.deploy_s):
+                found: Settled | StillPending = await driver.settle(entry)
+        except TimeoutError:
+            found = StillPending("the device does not answer")
+        except Exception:
+            log.exception("the driver %s failed to settle a deployment to %s", driver.name, principal)
+            return None
+        if isinstance(found, StillPending):
+            log.warning("a deployment to %s is half-done, to be settled later: %s", principal, shown(found.reason))
+            return None
+        await asyncio.to_thread(self._journal.end, entry)
+        log.info("a deployment to %s that was cut off is %s", principal, found.outcome.value)
+        return found.outcome
+
+    def _note_success(self, claims: Claims, peer: str) -> None:
+        if self._repeats.note((peer, claims.app, claims.device), "enrolled", self._clock()) is Note.LOOPING:
+            log.warning(
+                "%s on %s enrols again and again although each time succeeds: its log says why it does not connect",
+                shown(claims.app, 80),
+                shown(claims.device, 80),
+            )
+
+    @contextlib.asynccontextmanager
+    async def _reported(self, claims: Claims, peer: str) -> AsyncIterator[None]:
+        """Logs the refusals of the block, once; turns a failure of the authority into a refusal without its details."""
+        try:
+            try:
+                yield
+            except (AuthorityError, HomeError) as error:
+                raise EnrollmentRefused(Step.SIGN, "the broker cannot sign at present.", _SEE_LOG) from error
+        except EnrollmentRefused as refusal:
+            # Refusals for asking too often are one story per address, whatever names the asker goes by.
+            key = (peer, Step.LIMITS) if refusal.step == Step.LIMITS else None
+            self.report(claims, peer, _with_cause(refusal), key)
+            raise
+
+
+def _key(container: Container) -> Hashable:
+    return (container.medium, *sorted(container.location.items()))
+
+
+def _with_cause(error: BrokerError) -> str:
+    """What the peer is told, and what only the log may know."""
+    return f"{error.public} ({shown(str(error.__cause__), 300)})" if error.__cause__ else error.public
+
+
+def _log_device_lines(message: SignRequest | Acknowledgement, claims: Claims) -> None:
+    if log.isEnabledFor(logging.DEBUG):
+        for level, text in log_lines(message.logs):
+            log.debug("%s on %s says (%s): %s", shown(claims.app, 80), shown(claims.device, 80), level, text)
+
+
+def _log_acknowledgement(message: Acknowledgement, claims: Claims) -> None:
+    whose = f"{shown(claims.app, 80)} on {shown(claims.device, 80)}"
+    if message.is_error or message.has_required_files is False:
+        log.warning(
+            "%s does not find its certificates. Check that the files in its folder can be read by the app itself",
+            whose,
+        )
+    else:
+        log.debug("%s has its certificates", whose)

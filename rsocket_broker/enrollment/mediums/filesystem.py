@@ -1,0 +1,99 @@
+"""Medium 1 on this machine: desktop apps that keep their files where the broker can reach them.
+
+The proof is that the broker's own user, and nobody else, could have put the request where it was found. It says nothing
+about *which* program of that user did; such an identity is marked `filesystem` and never equals one proven by adb.
+
+The app is told the id of this machine as its `deviceId`. Flipper's desktop told desktop apps "" instead; the SDK only
+stores the text and sends it back as `device_id`, which then agrees with the certificate.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
+
+from rsocket_broker.credentials import CSR_FILE
+from rsocket_broker.enrollment.exchange import FILE_SYSTEM_ACCESS, SignRequest
+from rsocket_broker.enrollment.mediums.base import (
+    Bundle,
+    Container,
+    JournalEntry,
+    Medium,
+    MediumContext,
+    Outcome,
+    Settled,
+    StillPending,
+    undelivered,
+    unproven,
+)
+from rsocket_broker.enrollment.mediums.folder import SUPPORTED, AppFolder, FolderGone, FolderProblem
+from rsocket_broker.enrollment.mediums.paths import check_destination, claimed_app_id
+from rsocket_broker.errors import ConfigurationError
+from rsocket_broker.identity import Principal, Proof
+
+if TYPE_CHECKING:
+    from rsocket_broker.authority.requests import CheckedRequest
+
+
+class FilesystemMedium(Medium):
+    """Apps on the broker's own file system: the destination is an absolute path to the app's folder."""
+
+    name: ClassVar[str] = "filesystem"
+    number: ClassVar[int] = FILE_SYSTEM_ACCESS
+    systems: ClassVar[frozenset[str]] = frozenset({"Linux", "MacOS", "Windows"})
+
+    def __init__(self, context: MediumContext) -> None:
+        super().__init__(context)
+        if not SUPPORTED:
+            raise ConfigurationError("This system cannot hold a folder by descriptor, which safe delivery needs.")
+
+    async def prove(self, request: SignRequest, checked: "CheckedRequest") -> Container:
+        return await asyncio.to_thread(self._prove, request, checked.common_name)
+
+    async def deploy(self, container: Container, bundle: Bundle) -> None:
+        await asyncio.to_thread(self._deploy, container, bundle)
+
+    async def settle(self, entry: JournalEntry) -> Settled | StillPending:
+        return await asyncio.to_thread(self._settle, entry)
+
+    def device_id(self, directory: str) -> str:
+        """The device that a folder (resolved) is on."""
+        del directory  # every folder here is on this machine
+        return self.context.devices.host_device_id()
+
+    def _prove(self, request: SignRequest, common_name: str) -> Container:
+        directory = check_destination(request.destination)
+        app_id = claimed_app_id(request, common_name)
+        if not directory.startswith("/"):
+            raise unproven(
+                "the destination is not an absolute path.",
+                "An app on the broker's own machine must send the whole path of its folder.",
+            )
+        try:
+            with AppFolder.open(directory) as folder:
+                folder.check_request(request.csr)
+                principal = Principal(app_id, self.device_id(folder.path), Proof.FILESYSTEM)
+                return Container(medium=self.name, principal=principal, location=folder.location())
+        except FolderProblem as problem:
+            raise unproven(
+                "the destination is not shown to be this app's own folder.",
+                "It must be a folder, not a link, owned by the user that the broker runs as, writable by nobody else, "
+                f"and hold the very request that was sent as {CSR_FILE}. The log of the broker says what is wrong.",
+            ) from problem
+
+    def _deploy(self, container: Container, bundle: Bundle) -> None:
+        try:
+            with AppFolder.reopen(container.location) as folder:
+                folder.place(bundle)
+        except FolderProblem as problem:
+            raise undelivered(
+                "the certificates could not be put into the app's folder.",
+                "Ask again; if it stays so, the log of the broker says what is in the way.",
+            ) from problem
+
+    def _settle(self, entry: JournalEntry) -> Settled | StillPending:
+        try:
+            with AppFolder.reopen(entry.container.location) as folder:
+                return Settled(folder.settle(entry.bundle))
+        except FolderGone:
+            return Settled(Outcome.UNDONE)
+        except FolderProblem as problem:
+            return StillPending(str(problem))

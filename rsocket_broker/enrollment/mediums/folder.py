@@ -1,0 +1,211 @@
+"""An app's own folder on this machine, held by descriptor: what is done to it is done to the folder that was checked.
+
+The path comes from a stranger. Its parents are resolved once; after that nothing looks at a path again and no link is
+followed. The calls block, so that they belong in a thread.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from typing import Self
+
+from rsocket_broker.credentials import CSR_FILE
+from rsocket_broker.enrollment.exchange import same_request
+from rsocket_broker.enrollment.mediums.base import (
+    FILES,
+    MAX_REQUEST_FILE,
+    PUBLIC_FILE_MODE,
+    TEMPORARY_SUFFIX,
+    Bundle,
+    Outcome,
+)
+
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS_MAY_ENTER = stat.S_IXGRP | stat.S_IXOTH
+_MAX_CERTIFICATE_FILE = 1024 * 1024
+"""Bytes read of a certificate in place, to compare it. Ours have a few thousand."""
+
+SUPPORTED = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "geteuid")
+"""Whether this system can hold a folder by descriptor. Windows cannot."""
+
+
+class FolderProblem(Exception):
+    """Why a folder is not the app's own, or cannot take the files. For the log: a stranger could use it to spy.
+
+    The asker may be any user of this machine, and would learn what exists in folders that it cannot enter itself.
+    """
+
+
+class FolderGone(FolderProblem):
+    """The folder is not there, or another one is in its place."""
+
+
+class AppFolder:
+    """The folder of one app. Use `AppFolder.open`."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor = descriptor
+        self.path = path
+        """Absolute, with every parent resolved."""
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: str) -> Iterator[Self]:
+        """The folder at the absolute `path`, whose last step must not be a link.
+
+        Raises FolderProblem unless it is a folder of the broker's own user that nobody else may write to.
+        """
+        parent, _, last = path.rpartition("/")
+        with _explained(path):
+            try:
+                real = f"{os.path.realpath(parent or '/', strict=True).rstrip('/')}/{last}"
+                descriptor = os.open(real, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            except FileNotFoundError as error:
+                raise FolderGone(f"{path} does not exist") from error
+        try:
+            folder = cls(descriptor, real)
+            folder._check_ownership()
+            yield folder
+        finally:
+            os.close(descriptor)
+
+    @classmethod
+    @contextlib.contextmanager
+    def reopen(cls, location: Mapping[str, str]) -> Iterator[Self]:
+        """The folder that `location` was made of. Raises FolderGone when another one is there now."""
+        with cls.open(location["directory"]) as folder:
+            if folder.location() != location:
+                raise FolderGone(f"{folder.path} is another folder than the one that was proven")
+            yield folder
+
+    def location(self) -> dict[str, str]:
+        """What names this very folder, so that it is found again and not mistaken for another."""
+        about = os.fstat(self._descriptor)
+        return {"directory": self.path, "device": str(about.st_dev), "inode": str(about.st_ino)}
+
+    def check_request(self, csr: str) -> None:
+        """Raises FolderProblem unless the folder holds the very same signing request (`same_request`)."""
+        found = self._read(CSR_FILE, MAX_REQUEST_FILE)
+        if found is None:
+            raise FolderProblem(f"{self.path} holds no {CSR_FILE}")
+        if not same_request(found.decode("latin-1"), csr):
+            raise FolderProblem(f"the {CSR_FILE} in {self.path} is not the request that was sent")
+
+    def place(self, bundle: Bundle) -> None:
+        """Deliver both files: written beside, onto the disk, read back; then renamed, the certificate last.
+
+        Raises FolderProblem when the request in the folder is another one by now, or a file cannot be written.
+        """
+        with _explained(self.path):
+            self.check_request(bundle.csr)
+            for name, content in bundle.files():
+                self._check_replaceable(name)
+                self._write_beside(name, content)
+            os.fsync(self._descriptor)
+            self.check_request(bundle.csr)
+            for name in FILES:
+                os.rename(name + TEMPORARY_SUFFIX, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+                os.fsync(self._descriptor)
+
+    def settle(self, bundle: Bundle) -> Outcome:
+        """Bring a delivery that was cut off anywhere to its end (see `Medium.settle`). Raises FolderProblem."""
+        with _explained(self.path):
+            try:
+                self.check_request(bundle.csr)
+            except FolderProblem:
+                return self._undo()
+            if self._first_file_is_in_place(bundle):
+                self.place(bundle)
+                return Outcome.FINISHED
+            return self._undo()
+
+    def _first_file_is_in_place(self, bundle: Bundle) -> bool:
+        """True after the first rename. Also before anything was written, where the old anchor is the new one already;
+        finishing is then as right as undoing."""
+        name, content = bundle.files()[0]
+        unfinished = self._read(name + TEMPORARY_SUFFIX, _MAX_CERTIFICATE_FILE) is not None
+        return not unfinished and self._read(name, _MAX_CERTIFICATE_FILE) == content
+
+    def _undo(self) -> Outcome:
+        # The last file first: while the first one's temporary file exists, nothing has been renamed.
+        for name in reversed(FILES):
+            self._remove(name + TEMPORARY_SUFFIX)
+        os.fsync(self._descriptor)
+        return Outcome.UNDONE
+
+    def _write_beside(self, name: str, content: bytes) -> None:
+        temporary = name + TEMPORARY_SUFFIX
+        self._remove(temporary)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(temporary, flags, 0o600, dir_fd=self._descriptor)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(descriptor, PUBLIC_FILE_MODE)
+            os.fsync(descriptor)
+        if self._read(temporary, len(content)) != content:
+            raise FolderProblem(f"{temporary} in {self.path} does not read back as it was written")
+
+    def _check_replaceable(self, name: str) -> None:
+        """A folder in the place of a file would stop the renaming half-way."""
+        with contextlib.suppress(FileNotFoundError):
+            about = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+            if stat.S_ISDIR(about.st_mode):
+                raise FolderProblem(f"{name} in {self.path} is a folder")
+
+    def _check_ownership(self) -> None:
+        about = os.fstat(self._descriptor)
+        if about.st_uid != os.geteuid():
+            raise FolderProblem(f"{self.path} belongs to user {about.st_uid}, the broker runs as {os.geteuid()}")
+        if about.st_mode & _OTHERS_MAY_WRITE:
+            raise FolderProblem(f"{self.path} has mode {about.st_mode & 0o7777:04o}: others may write to it")
+
+    def _read(self, name: str, limit: int) -> bytes | None:
+        """The content of a plain file; None when there is no such file.
+
+        Raises FolderProblem for a link, a device, a file longer than `limit`, and one that others can change.
+        """
+        try:
+            # Without O_NONBLOCK, a pipe in the place of the file would hold this thread for ever.
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._descriptor)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise FolderProblem(f"{name} in {self.path} is a link") from None
+            raise FolderProblem(f"{name} in {self.path} cannot be read: {error.strerror}") from error
+        with os.fdopen(descriptor, "rb") as file:
+            self._check_file(name, os.fstat(descriptor))
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise FolderProblem(f"{name} in {self.path} is longer than {limit} bytes")
+        return content
+
+    def _check_file(self, name: str, about: os.stat_result) -> None:
+        if not stat.S_ISREG(about.st_mode):
+            raise FolderProblem(f"{name} in {self.path} is not a plain file")
+        if about.st_uid != os.geteuid():
+            raise FolderProblem(f"{name} in {self.path} belongs to user {about.st_uid}")
+        # Many systems make files group-writable by default, which harms nobody inside a closed folder.
+        reachable = os.fstat(self._descriptor).st_mode & _OTHERS_MAY_ENTER
+        if about.st_mode & _OTHERS_MAY_WRITE and reachable:
+            raise FolderProblem(f"{name} in {self.path} has mode {about.st_mode & 0o7777:04o}: others may change it")
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._descriptor)
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Errors of the system as FolderProblem, in words."""
+    try:
+        yield
+    except (NotADirectoryError, ValueError) as error:
+        raise FolderProblem(f"{path} is not a folder") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FolderProblem(f"{path} is a link") from error
+        raise FolderProblem(f"{path} cannot be used: {error.strerror}") from error
