@@ -38,7 +38,7 @@ _RSOCKET_OPENERS = (0x01, 0x0D)
 """SETUP and RESUME: the only frames that open an RSocket connection."""
 
 
-class NotClientHello(Exception):  # noqa: N818 - an everyday event on an open port, not an error of ours
+class NotClientHello(Exception):
     """The bytes are not the start of a ClientHello, or of one larger than any that is real."""
 
 

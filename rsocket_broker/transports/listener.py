@@ -45,11 +45,12 @@ class Listener:
         *,
         backlog: int,
         cap: int,
+        counters: Counters | None = None,
     ) -> None:
         names = [listening.getsockname() for listening in sockets]
         self.port: int = 0 if channel is Channel.UNIX else names[0][1]
         self.hosts: tuple[str, ...] = tuple(name if channel is Channel.UNIX else name[0] for name in names)
-        self.counters = Counters()
+        self.counters = counters or Counters()
         self._sockets = sockets
         self._channel = channel
         self._receiver_factory = receiver_factory

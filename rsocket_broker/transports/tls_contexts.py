@@ -107,7 +107,7 @@ def _readable(content: bytes) -> Iterator[str]:
     such, else one that is open to this user alone and soon gone."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("credentials", os.MFD_CLOEXEC)
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             yield f"/proc/self/fd/{descriptor}"

@@ -1,0 +1,74 @@
+"""Mutual TLS over TCP: listening and connecting."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+from rsocket_broker.transports.base import Channel, Receiver
+from rsocket_broker.transports.binding import BACKLOG, Options, bind_tcp
+from rsocket_broker.transports.client_hello import ClientHello
+from rsocket_broker.transports.listener import MAX_CONNECTIONS, Listener
+from rsocket_broker.transports.tcp import connect_tcp
+from rsocket_broker.transports.tls_handshake import HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, ClientHandshake, Reception
+from rsocket_broker.transports.tls_line import TlsTransport
+
+
+async def listen_tls(
+    host: str,
+    port: int,
+    receiver_factory: Callable[[], Receiver],
+    contexts: Callable[[ClientHello], ssl.SSLContext],
+    *,
+    handshake_timeout: float = HANDSHAKE_TIMEOUT,
+    max_handshakes: int = MAX_HANDSHAKES,
+    max_connections: int = MAX_CONNECTIONS,
+    backlog: int = BACKLOG,
+    plain_port: int | None = None,
+    options: Options | None = None,
+) -> Listener:
+    """Accepts TLS connections on one port number at every address of `host`; see `bind_tcp` for hosts and errors.
+
+    `contexts` is asked for the context of each connection when its hello has come, on a worker thread.
+    `receiver_factory` is called once for each handshake that succeeded, on the loop. Over `max_connections`
+    established ones newcomers are closed at once; over `max_handshakes` unfinished ones the oldest gives way.
+    `plain_port` is what the log tells someone who speaks plain RSocket here.
+    """
+    sockets = await bind_tcp(host, port, backlog, options)
+    reception = Reception(
+        receiver_factory,
+        contexts,
+        handshake_timeout=handshake_timeout,
+        max_handshakes=max_handshakes,
+        max_connections=max_connections,
+        plain_port=plain_port,
+    )
+    cap = max_connections + max_handshakes
+    listener = Listener(sockets, Channel.TLS, reception.greet, backlog=backlog, cap=cap, counters=reception.counters)
+    listener.on_close(reception.close)
+    await listener.start()
+    return listener
+
+
+async def connect_tls(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    receiver: Receiver,
+    *,
+    server_name: str | None = None,
+    timeout: float = HANDSHAKE_TIMEOUT,
+) -> TlsTransport:
+    """A TLS connection to a server whose certificate holds `server_name` (default: `host`), a name or an IP address.
+
+    `receiver` has had `transport_ready` when it returns. Raises TlsRefused when either side refuses the other, and
+    OSError when the network fails (TimeoutError is one). Under TLS 1.3 a server judges the client's certificate
+    only after this has returned: its refusal comes as TlsRefused to `receiver.transport_lost`.
+    """
+    handshake = ClientHandshake(context, server_name or host, receiver)
+    async with asyncio.timeout(timeout):
+        lower = await connect_tcp(host, port, handshake, timeout=timeout)
+        try:
+            return await handshake.done
+        except asyncio.CancelledError:
+            lower.abort()
+            raise

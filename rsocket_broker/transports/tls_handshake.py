@@ -1,0 +1,305 @@
+"""TLS handshakes: hello first, context second, OpenSSL's work on worker threads, and an alert to whoever is refused."""
+
+import asyncio
+import concurrent.futures
+import logging
+import os
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from rsocket_broker.transports.base import Receiver, Transport
+from rsocket_broker.transports.client_hello import (
+    ClientHello,
+    HelloReader,
+    NotClientHello,
+    looks_like_http,
+    looks_like_rsocket,
+)
+from rsocket_broker.transports.listener import Counters
+from rsocket_broker.transports.quiet_log import QuietLog
+from rsocket_broker.transports.tls_line import Lower, TlsLine, TlsTransport
+from rsocket_broker.transports.tls_refusals import tls_refused
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds from accept to the end of the handshake: an emulator under load needs two; a silent peer needs no more."""
+MAX_HANDSHAKES = 512
+"""Handshakes under way at a time, silent ones included. Half of a usual limit of open files (1024)."""
+WORKERS = max(1, min(4, (os.cpu_count() or 2) - 1))
+"""Threads for OpenSSL's part, 1 to 3 ms each time, without Python's lock. One core is left for live sessions."""
+MAX_ANSWER = 256 * 1024
+"""Bytes that a client may send in its part of the handshake; OpenSSL takes at most 100 KiB of certificates."""
+
+Step = concurrent.futures.Future[bool]
+"""A handshake step on a worker; True when it was the last."""
+
+_logger = logging.getLogger(__name__)
+
+
+class HandshakePool:
+    """Worker threads for handshake steps: first come, first served. A connection has one step in it at most."""
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._threads = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="tls-handshake")
+
+    def run(self, step: Callable[[], bool], done: Callable[[Step], None]) -> Step:
+        """Runs `step` on a worker, then `done` on the loop. The answer's `cancel` spares a step not yet begun."""
+        future = self._threads.submit(step)
+        future.add_done_callback(lambda future: self._hand_back(future, done))
+        return future
+
+    def close(self) -> None:
+        """Steps not yet begun are dropped."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _hand_back(self, future: Step, done: Callable[[Step], None]) -> None:
+        if not future.cancelled() and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(done, future)
+
+
+class Reception:
+    """What the handshakes of one listener share: the limits, the workers, the counters, the log."""
+
+    def __init__(
+        self,
+        receiver_factory: Callable[[], Receiver],
+        contexts: Callable[[ClientHello], ssl.SSLContext],
+        *,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        max_handshakes: int = MAX_HANDSHAKES,
+        max_connections: int,
+        plain_port: int | None = None,
+    ) -> None:
+        self.receiver_factory = receiver_factory
+        self.contexts = contexts
+        self.timeout = handshake_timeout
+        self.pool = HandshakePool()
+        self.counters = Counters()
+        self.log = QuietLog(_logger)
+        self.loop = asyncio.get_running_loop()
+        self._max_handshakes = max_handshakes
+        self._max_connections = max_connections
+        self._plain_port = plain_port
+        self._under_way: dict[ServerHandshake, None] = {}
+        self._established = 0
+
+    def greet(self) -> "ServerHandshake":
+        return ServerHandshake(self)
+
+    def admit(self, handshake: "ServerHandshake") -> bool:
+        """Makes room for one more, at the cost of the one that has been at it the longest; False when full."""
+        if self._established >= self._max_connections:
+            self.counters.turned_away += 1
+            return False
+        if len(self._under_way) >= self._max_handshakes:
+            self.counters.displaced += 1
+            next(iter(self._under_way)).drop()
+        self._under_way[handshake] = None
+        return True
+
+    def forget(self, handshake: "ServerHandshake") -> None:
+        self._under_way.pop(handshake, None)
+
+    def establish(self, lower: Lower, line: TlsLine) -> None:
+        self._established += 1
+        self.counters.handshakes += 1
+        TlsTransport(lower, line, self.receiver_factory(), self._leave).start()
+
+    def close(self) -> None:
+        """Handshakes under way end: nobody would serve their sessions."""
+        for handshake in list(self._under_way):
+            handshake.drop()
+        self.pool.close()
+
+    def not_tls(self, received: bytes | bytearray, address: str, reason: str) -> None:
+        """One line for whoever mixed up the ports."""
+        self.counters.refused += 1
+        start = bytes(received[:8])
+        if looks_like_rsocket(start):
+            where = f"; plain RSocket is served on port {self._plain_port}" if self._plain_port else ""
+            self.log.write(
+                logging.WARNING, "plain RSocket", "%s speaks plain RSocket on a port for TLS%s", address, where
+            )
+        elif looks_like_http(start):
+            self.log.write(
+                logging.WARNING, "HTTP", "%s speaks HTTP on a port for RSocket over TLS: no web server is here", address
+            )
+        else:
+            self.log.write(logging.INFO, "garbage", "%s sent bytes that are no TLS: %s", address, reason)
+
+    def refused(self, error: ssl.SSLError, address: str) -> None:
+        self.counters.refused += 1
+        self.log.write(logging.WARNING, "refused handshakes", "TLS with %s: %s", address, tls_refused(error).public)
+
+    def timed_out(self, address: str) -> None:
+        self.counters.timed_out += 1
+        _logger.debug("%s did not finish its TLS handshake in %s s", address, self.timeout)
+
+    def _leave(self) -> None:
+        self._established -= 1
+
+
+class ServerHandshake:
+    """One accepted connection until its handshake is done: reads the hello, then lets OpenSSL answer on a worker.
+
+    While a worker has the line nothing is read from the socket, so that at most one of us touches it.
+    """
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+        self._hello = HelloReader()
+        self._answer_left = MAX_ANSWER
+        self._lower: Lower
+        self._line: TlsLine | None = None
+        self._step: Step | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._over = False
+
+    def transport_ready(self, transport: Transport) -> None:
+        self._lower = cast("Lower", transport)
+        if not self._reception.admit(self):
+            self._over = True
+            transport.abort()
+            return
+        self._deadline = self._reception.loop.call_later(self._reception.timeout, self._expire)
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        if self._over:
+            return
+        if self._line is not None:
+            self._answer(bytes(data))
+            return
+        try:
+            hello = self._hello.feed(data)
+        except NotClientHello as error:
+            self._reception.not_tls(self._hello.received, self._lower.peer.address, str(error))
+            self._end()
+            self._lower.close()
+            return
+        if hello is not None:
+            self._begin(hello)
+
+    def eof_received(self) -> None:
+        """Someone who only tried the port, or gave up: nobody's fault, nothing to say."""
+        self.drop()
+
+    def writing_paused(self) -> None:
+        """A handshake waits for the peer's answers anyway."""
+
+    def writing_resumed(self) -> None:
+        """See writing_paused."""
+
+    def transport_lost(self, error: Exception | None) -> None:
+        self._end()
+
+    def drop(self) -> None:
+        self._end()
+        self._lower.abort()
+
+    def _expire(self) -> None:
+        self._reception.timed_out(self._lower.peer.address)
+        self.drop()
+
+    def _end(self) -> None:
+        """Whatever happens to the connection now, it is no handshake any more."""
+        self._over = True
+        self._reception.forget(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._step is not None:
+            self._step.cancel()
+
+    def _begin(self, hello: ClientHello) -> None:
+        received = bytes(self._hello.received)
+
+        def step() -> bool:
+            # The context is asked for here, on the worker, at the last moment: what was revoked by now is refused.
+            self._line = TlsLine(self._reception.contexts(hello), server_side=True)
+            return self._line.handshake(received)
+
+        self._run(step)
+
+    def _answer(self, received: bytes) -> None:
+        line = self._line
+        assert line is not None
+        self._answer_left -= len(received)
+        if self._answer_left < 0:
+            self._reception.not_tls(b"", self._lower.peer.address, "a handshake without end")
+            self.drop()
+            return
+        self._run(lambda: line.handshake(received))
+
+    def _run(self, step: Callable[[], bool]) -> None:
+        self._lower.pause_reading()
+        self._step = self._reception.pool.run(step, self._stepped)
+
+    def _stepped(self, step: Step) -> None:
+        if self._over:
+            return
+        error = step.exception()
+        if self._line is not None:
+            self._line.flush(self._lower)
+        if error is not None:
+            self._refuse(error)
+        elif step.result() and self._line is not None:
+            self._end()
+            self._reception.establish(self._lower, self._line)
+            self._lower.resume_reading()
+        else:
+            self._lower.resume_reading()
+
+    def _refuse(self, error: BaseException) -> None:
+        self._end()
+        if isinstance(error, ssl.SSLError):
+            self._reception.refused(error, self._lower.peer.address)
+            self._lower.close()  # flushes the alert first
+        else:
+            _logger.error("a TLS handshake failed on our side", exc_info=error)
+            self._lower.abort()
+
+
+class ClientHandshake:
+    """A connecting client until it is accepted or refused. Its few handshakes run on the loop."""
+
+    def __init__(self, context: ssl.SSLContext, server_name: str, receiver: Receiver) -> None:
+        self._line = TlsLine(context, server_side=False, server_name=server_name)
+        self._receiver = receiver
+        self._lower: Lower
+        self.done: asyncio.Future[TlsTransport] = asyncio.get_running_loop().create_future()
+
+    def transport_ready(self, transport: Transport) -> None:
+        self._lower = cast("Lower", transport)
+        self.data_received(b"")
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        if self.done.done():
+            return
+        try:
+            finished = self._line.handshake(bytes(data))
+        except ssl.SSLError as error:
+            self._line.flush(self._lower)
+            self._fail(tls_refused(error))
+            return
+        self._line.flush(self._lower)
+        if finished:
+            transport = TlsTransport(self._lower, self._line, self._receiver)
+            self.done.set_result(transport)
+            transport.start()
+
+    def eof_received(self) -> None:
+        self._fail(ConnectionResetError("the server closed the connection during the TLS handshake"))
+
+    def writing_paused(self) -> None:
+        """A handshake waits for the peer's answers anyway."""
+
+    def writing_resumed(self) -> None:
+        """See writing_paused."""
+
+    def transport_lost(self, error: Exception | None) -> None:
+        self._fail(error or ConnectionResetError("the connection ended during the TLS handshake"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+            self._lower.close()
