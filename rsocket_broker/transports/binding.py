@@ -103,7 +103,8 @@ def _bind_all(
 
 
 def _bind_one(family: socket.AddressFamily, address: str, port: int, backlog: int) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio turns Nagle's delay off only on sockets whose protocol says TCP.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         opened.setblocking(False)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
