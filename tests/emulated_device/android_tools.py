@@ -1,0 +1,133 @@
+"""The emulated device's own programs: `run-as`, `su`, `getprop`, `settings`, `date`, `stat`, `id`, `fsync`.
+
+Run as `python -I -S android_tools.py TOOL ROOT ARGUMENTS…`, by the little scripts that `sandbox.py` puts on the
+device's PATH; so it imports nothing but the standard library. `ROOT/device.json` says how the device behaves.
+
+An app's container is kept in `ROOT/vault/USER/PACKAGE`, out of the shell user's sight. `run-as` and `su` show a
+container by replacing its path in the arguments of the command that they run, and nowhere else; so a command run as
+one app cannot reach another app's container.
+"""
+
+import json
+import os
+import re
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+READ_ONLY = "READ_ONLY"
+FIRST_APP_UID = 10000
+PER_USER = 100000
+
+
+def fail(text: str, code: int = 1) -> NoReturn:
+    sys.stderr.write(text + "\n")
+    sys.exit(code)
+
+
+class Device:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.facts: dict[str, Any] = json.loads((root / "device.json").read_text(encoding="utf-8"))
+
+    def package(self, name: str, user: int) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self.facts["packages"].get(f"{user}/{name}")
+        return found
+
+    def show(self, argument: str, package: str, user: int) -> str:
+        """`argument` with the public paths of one container replaced by where it really is."""
+        public = [f"{self.root}/data/user/{user}/{package}"]
+        if user == 0:
+            public.append(f"{self.root}/data/data/{package}")
+        pattern = "(?:" + "|".join(re.escape(path) for path in public) + r")(?![\w.])"
+        return re.sub(pattern, str(self.root / "vault" / str(user) / package), argument)
+
+    def show_all(self, argument: str) -> str:
+        for key in self.facts["packages"]:
+            user, _, package = key.partition("/")
+            argument = self.show(argument, package, int(user))
+        return argument
+
+
+def run(arguments: list[str], uid: int) -> NoReturn:
+    os.environ["EMULATED_UID"] = str(uid)
+    try:
+        os.execvp(arguments[0], arguments)
+    except OSError as error:
+        fail(f"exec failed for {arguments[0]} Error:{error.strerror}")
+
+
+def run_as(device: Device, arguments: list[str]) -> NoReturn:
+    """run-as PACKAGE [--user N] COMMAND…: as the real one, it changes to the container and runs the command."""
+    name, rest, user = arguments[0], arguments[1:], 0
+    if rest[:1] == ["--user"]:
+        if not device.facts["run_as_knows_users"]:
+            fail("run-as: exec failed for --user Error:No such file or directory")
+        user, rest = int(rest[1]), rest[2:]
+    package = device.package(name, user)
+    if package is None:
+        fail(f"run-as: unknown package: {name}")
+    trouble = package["trouble"]
+    if trouble == READ_ONLY:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    elif trouble is not None:
+        fail(trouble.format(package=name, home=f"/data/user/{user}/{name}"))
+    os.chdir(device.root / "vault" / str(user) / name)
+    run([device.show(argument, name, user) for argument in rest] or ["sh"], package["uid"])
+
+
+def su(device: Device, arguments: list[str]) -> NoReturn:
+    """`su UID COMMAND…` on images made for development ("aosp"); `su UID -c LINE` if the owner added it ("magisk")."""
+    flavour = device.facts["su"]
+    if flavour is None:
+        fail("/system/bin/sh: su: inaccessible or not found", 127)
+    uid, rest = int(arguments[0]), arguments[1:]
+    if flavour == "magisk":
+        rest = ["sh", "-c", rest[1]] if rest[:1] == ["-c"] else ["sh", *rest]
+    owner = next((key for key, item in device.facts["packages"].items() if item["uid"] == uid), None)
+    if uid == 0:
+        run([device.show_all(argument) for argument in rest], uid)
+    if owner is None:
+        run(rest, uid)
+    user, _, package = owner.partition("/")
+    run([device.show(argument, package, int(user)) for argument in rest], uid)
+
+
+def stat(device: Device, arguments: list[str]) -> None:
+    """stat -c %u PATH: the owner's number, which on this machine is not the real one."""
+    real = Path(arguments[-1]).resolve()
+    for key, item in device.facts["packages"].items():
+        if real == (device.root / "vault" / key).resolve():
+            sys.stdout.write(f"{item['uid']}\n")
+            return
+    fail(f"stat: '{arguments[-1]}': No such file or directory")
+
+
+def main(tool: str, root: Path, arguments: list[str]) -> None:
+    device = Device(root)
+    if tool == "run-as":
+        run_as(device, arguments)
+    if tool == "su":
+        su(device, arguments)
+    if tool == "stat":
+        stat(device, arguments)
+    if tool == "getprop":
+        sys.stdout.write(device.facts["properties"].get(arguments[0], "") + "\n")
+    if tool == "settings":
+        sys.stdout.write(device.facts["settings"].get(" ".join(arguments), "null") + "\n")
+    if tool == "date":
+        sys.stdout.write(f"{int(time.time() + device.facts['clock_offset'])}\n")
+    if tool == "fsync":
+        for name in arguments:
+            with Path(name).open("rb") as file:
+                os.fsync(file.fileno())
+    if tool == "id":
+        sys.stdout.write(os.environ.get("EMULATED_UID", "2000") + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
