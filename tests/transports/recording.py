@@ -1,0 +1,135 @@
+"""What the transport tests share: a receiver that writes down what happens, and a connected pair of every kind."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from rsocket_broker.transports.base import Transport
+from rsocket_broker.transports.memory import memory_pair
+from rsocket_broker.transports.tcp import connect_tcp, connect_unix, listen_tcp, listen_unix
+from rsocket_broker.transports.tls import connect_tls, listen_tls
+from rsocket_broker.transports.tls_contexts import ServerContexts, client_context
+from tests.throwaway_ca import shared_ca
+
+PATIENCE = 10.0
+"""Seconds until a test that waits for something gives up."""
+KINDS = ("memory", "tcp", "unix", "tls")
+
+
+class Recorder:
+    """A receiver that keeps everything, and lets a test wait for what it expects."""
+
+    def __init__(self) -> None:
+        self.transport: Transport
+        self.events: list[str] = []
+        self.data = bytearray()
+        self.losses: list[Exception | None] = []
+        self._changed = asyncio.Event()
+
+    def transport_ready(self, transport: Transport) -> None:
+        self.transport = transport
+        self._note("ready")
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        assert len(data) > 0
+        self.data += data
+        if self.events[-1] != "data":
+            self.events.append("data")
+        self._changed.set()
+
+    def eof_received(self) -> None:
+        self._note("eof")
+
+    def writing_paused(self) -> None:
+        self._note("paused")
+
+    def writing_resumed(self) -> None:
+        self._note("resumed")
+
+    def transport_lost(self, error: Exception | None) -> None:
+        self.losses.append(error)
+        self._note("lost")
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Waits until what was recorded makes `condition` true."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def lost(self) -> Exception | None:
+        await self.until(lambda: bool(self.losses))
+        return self.losses[0]
+
+    async def received(self, expected: bytes) -> None:
+        await self.until(lambda: len(self.data) >= len(expected))
+        assert self.data == expected
+
+    def _note(self, event: str) -> None:
+        self.events.append(event)
+        self._changed.set()
+
+
+class Echo(Recorder):
+    """Sends back what it gets, and closes when the peer has finished."""
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        super().data_received(data)
+        self.transport.write([bytes(data)])
+
+    def eof_received(self) -> None:
+        super().eof_received()
+        self.transport.close()
+
+
+class Guests:
+    """A receiver factory that remembers whom it made."""
+
+    def __init__(self, make: Callable[[], Recorder] = Recorder) -> None:
+        self._make = make
+        self.all: list[Recorder] = []
+        self._came = asyncio.Event()
+
+    def __call__(self) -> Recorder:
+        self.all.append(self._make())
+        self._came.set()
+        return self.all[-1]
+
+    async def number(self, count: int) -> Recorder:
+        """The guest number `count` (from 1), once it has come and is ready."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.all) < count:
+                self._came.clear()
+                await self._came.wait()
+        guest = self.all[count - 1]
+        await guest.until(lambda: bool(guest.events))
+        return guest
+
+
+@contextlib.asynccontextmanager
+async def joined(kind: str, folder: Path, receiver: Recorder | None = None) -> AsyncIterator[tuple[Recorder, Recorder]]:
+    """Two receivers, connected over a transport of this `kind`: the one that connected and the one that accepted."""
+    client, guests = receiver or Recorder(), Guests()
+    listener = None
+    if kind == "memory":
+        memory_pair(client, guests())
+    elif kind == "tcp":
+        listener = await listen_tcp("127.0.0.1", 0, guests)
+        await connect_tcp("127.0.0.1", listener.port, client)
+    elif kind == "unix":
+        listener = await listen_unix(folder / "s", guests)
+        await connect_unix(folder / "s", client)
+    else:
+        listener = await listen_tls("127.0.0.1", 0, guests, ServerContexts(shared_ca().server()).pick)
+        await connect_tls("127.0.0.1", listener.port, client_context(shared_ca().client()), client)
+    server = await guests.number(1)
+    try:
+        yield client, server
+    finally:
+        for end in (client, server):
+            end.transport.abort()
+            await end.lost()
+        if listener is not None:
+            listener.close()
+            await listener.wait_closed()
