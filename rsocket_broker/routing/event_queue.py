@@ -1,0 +1,89 @@
+"""The events of one app for one plugin: one by one, in order, and never more of them than memory allows."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from rsocket_broker.routing.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+MAX_EVENTS = 2000
+"""Events that may wait. Apps keep up to 500 for each of their plugins and send them in one burst after `init`."""
+MAX_BYTES = 32 * 1024 * 1024
+"""Bytes of text that those events may have: two of the largest messages of Flipper's SDKs (16 MiB)."""
+
+Item = TypeVar("Item")
+
+
+class EventQueue(Generic[Item]):
+    """Hands events to `handle`, which raises nothing, one after the other. Holds them until it is opened.
+
+    An event that finds the queue full is dropped. That is logged once it has run empty again, with a count.
+    """
+
+    def __init__(self, label: str, handle: Callable[[Item], Awaitable[None]], tasks: Tasks) -> None:
+        self._label = label
+        self._handle = handle
+        self._tasks = tasks
+        self._waiting: deque[tuple[Item, int]] = deque()
+        self._bytes = 0
+        self._open = False
+        self._closed = False
+        self._worker: asyncio.Task[None] | None = None
+        self.dropped = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether an event that comes now is the only one."""
+        return self._worker is None and not self._waiting
+
+    def put(self, item: Item, size: int) -> None:
+        """Take an event, or drop it when the queue is full (an event alone in the queue may have any size)."""
+        if self._closed:
+            return
+        if self._waiting and (len(self._waiting) >= MAX_EVENTS or self._bytes + size > MAX_BYTES):
+            self.dropped += 1
+            return
+        self._waiting.append((item, size))
+        self._bytes += size
+        self._start()
+
+    def open(self, served: bool) -> None:
+        """Begin to hand events on; when not `served`, nobody ever will take them, and they are let go."""
+        if not served:
+            self.close()
+            return
+        self._open = True
+        self._start()
+
+    def close(self) -> None:
+        """Drop what waits and stop the handler that runs."""
+        self._closed = True
+        self._waiting.clear()
+        self._bytes = 0
+        if self._worker is not None:
+            self._worker.cancel()
+        self._report()
+
+    def _start(self) -> None:
+        if self._open and self._worker is None and self._waiting:
+            self._worker = self._tasks.spawn(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                item, size = self._waiting.popleft()
+                await self._handle(item)
+                self._bytes -= size
+                await asyncio.sleep(0)  # a burst of events that need no waiting must not keep the loop to itself
+        finally:
+            self._worker = None
+        self._report()
+
+    def _report(self) -> None:
+        if self.dropped:
+            logger.warning("%d events for %s were dropped: they came faster than handled", self.dropped, self._label)
+            self.dropped = 0

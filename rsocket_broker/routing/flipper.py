@@ -1,0 +1,186 @@
+"""Flipper's JSON protocol, both ways, as functions from bytes to values and back. Nothing here sends or waits.
+
+To the app: {"id": N, "method": M, "params": {...}}, M one of getPlugins, getBackgroundPlugins, init, deinit, execute,
+isMethodSupported. The id is a number, and only there when an answer is wanted.
+From the app: an answer {"success": ...} or {"error": ...}; a message {"method": "execute" | "refreshPlugins", ...}; a
+report {"error": ...} that belongs to no request.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from rsocket_broker.errors import ApplicationError, Invalid
+from rsocket_broker.jsontext import JsonError, dump, parse_object
+
+BACKGROUND_LEVEL = 4
+"""The `sdk_version` from which an SDK knows getBackgroundPlugins and leaves it to us to start those plugins."""
+SUPPORT_LEVEL = 2
+"""The `sdk_version` from which an SDK knows isMethodSupported."""
+
+MAX_PLUGINS = 1000
+MAX_NAME = 128
+"""Plugins of one app, and characters of an id: real apps have a dozen, with ids of up to 30."""
+MAX_TEXT = 1000
+"""Characters of an app's error text that are passed on; what is longer is a stack trace."""
+
+
+class AppFailure(ApplicationError):
+    """The app answered with an error. `name` is its kind, such as `ConnectionNotFound`, or ""."""
+
+    def __init__(self, text: str, name: str = "") -> None:
+        super().__init__(text)
+        self.name = name
+
+
+@attrs.frozen(slots=True)
+class Execute:
+    """The app pushes an event to a plugin, or calls one of its methods."""
+
+    plugin: str
+    method: str
+    params: Any
+
+
+@attrs.frozen(slots=True)
+class RefreshPlugins:
+    """The set of the app's plugins has changed."""
+
+
+@attrs.frozen(slots=True)
+class ErrorReport:
+    """Something failed in the app, outside any request."""
+
+    text: str
+
+
+@attrs.frozen(slots=True)
+class Ignored:
+    """An answer that nobody waits for: over RSocket, answers come back on their own stream."""
+
+
+Message = Execute | RefreshPlugins | ErrorReport | Ignored
+
+
+def numbers() -> Iterator[int]:
+    """The ids for the requests of one session: unique in it, and all that they have to be."""
+    return itertools.count()
+
+
+def request(method: str, params: object = None, number: int | None = None) -> bytes:
+    """A message to the app; with a `number` when it is to be answered. Raises JsonError for parameters not JSON."""
+    message: dict[str, object] = {} if number is None else {"id": number}
+    message["method"] = method
+    if params is not None:
+        message["params"] = params
+    return dump(message)
+
+
+def execute(plugin: str, method: str, params: object, number: int | None = None) -> bytes:
+    """A call of a plugin's method. Receivers read `params` without looking, so there always are some."""
+    return request("execute", {"api": plugin, "method": method, "params": params}, number)
+
+
+def answer(data: bytes | bytearray | None) -> Any:
+    """The value of an app's answer, found by its key: null, false and 0 are values too.
+
+    Raises AppFailure when the app answers with an error, ApplicationError when it is no answer at all.
+    """
+    try:
+        message = parse_object(data or b"")
+    except JsonError as error:
+        raise ApplicationError(f"The app's answer is {error}.") from error
+    if "error" in message:
+        raise failure(message["error"])
+    if "success" not in message:
+        raise ApplicationError("The app's answer has neither success nor error.")
+    return message["success"]
+
+
+def failure(error: object) -> AppFailure:
+    """What an app's error object says. Most have a message, some a reason, a few are another shape altogether."""
+    name = ""
+    text: object = error
+    if isinstance(error, dict):
+        found = error.get("name")
+        name = found[:MAX_NAME] if isinstance(found, str) else ""
+        text = next((error[key] for key in ("message", "reason", "error") if error.get(key)), error)
+    if not isinstance(text, str):
+        text = dump(text).decode()
+    return AppFailure(text[:MAX_TEXT] or name or "The app failed and did not say how.", name)
+
+
+def plugin_names(value: object) -> list[str]:
+    """The ids in the answer to getPlugins or getBackgroundPlugins, each once. Raises ApplicationError."""
+    listed = value.get("plugins") if isinstance(value, dict) else None
+    if not isinstance(listed, list) or len(listed) > MAX_PLUGINS:
+        raise ApplicationError("The app's list of plugins is not a list, or too long.")
+    if not all(isinstance(name, str) and 0 < len(name) <= MAX_NAME for name in listed):
+        raise ApplicationError("The app's list of plugins holds something that is not a plugin id.")
+    return list(dict.fromkeys(listed))
+
+
+def is_supported(value: object) -> bool:
+    """The answer to isMethodSupported. Raises ApplicationError when it is none."""
+    supported = value.get("isSupported") if isinstance(value, dict) else None
+    if type(supported) is not bool:
+        raise ApplicationError("The app's answer to isMethodSupported has no isSupported.")
+    return supported
+
+
+def one_way(data: bytes | bytearray | None) -> Message:
+    """What the app sent by fire-and-forget. Raises Invalid for what is no message."""
+    message = _object(data)
+    number = message.get("id")
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        return Ignored()
+    return _message(message)
+
+
+def asked(data: bytes | bytearray | None) -> Message:
+    """What the app sent by request-response, where an id says nothing more than that it wants an answer."""
+    return _message(_object(data))
+
+
+def success(value: object) -> bytes:
+    """Our answer to an app. Raises JsonError."""
+    return dump({"success": value})
+
+
+def refusal(text: str, name: str) -> bytes:
+    """Our answer to an app whose request failed."""
+    return dump({"error": {"message": text, "name": name}})
+
+
+def _object(data: bytes | bytearray | None) -> dict[str, object]:
+    try:
+        return parse_object(data or b"")
+    except JsonError as error:
+        raise Invalid(f"The message is {error}.") from error
+
+
+def _message(message: dict[str, object]) -> Message:
+    method = message.get("method")
+    if method == "execute":
+        return _execute(message.get("params"))
+    if method == "refreshPlugins":
+        return RefreshPlugins()
+    if "method" in message:
+        raise Invalid("The message's method is none that an app may ask for.")
+    if "error" in message:
+        return ErrorReport(failure(message["error"]).public)
+    if "success" in message:
+        return Ignored()
+    raise Invalid("The message has neither a method nor an error.")
+
+
+def _execute(params: object) -> Execute:
+    if not isinstance(params, dict):
+        raise Invalid("The params of execute are not an object.")
+    plugin, method = params.get("api"), params.get("method")
+    if not isinstance(plugin, str) or not isinstance(method, str):
+        raise Invalid("The params of execute have no api and method.")
+    inner = params.get("params")
+    return Execute(plugin, method, {} if inner is None else inner)

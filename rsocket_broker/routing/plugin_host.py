@@ -1,0 +1,379 @@
+"""Runs a plugin's handlers so that whatever they do stays theirs: errors, time, and how many there are at once.
+
+    PluginHost    one plugin in this broker: its routes, its places, its log budget
+    Seat          that plugin as one session uses it: its App, whether it is connected, its queue of events
+
+A seat goes through these states; nothing but `on_connect` runs before CONNECTED:
+
+    NEW -> CONNECTING -> CONNECTED -> CLOSED
+                      -> FAILED    -> CLOSED          on_connect raised: the plugin does not serve this session
+"""
+
+import asyncio
+import enum
+import inspect
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any
+
+from rsocket_broker.errors import ApplicationError, Canceled, RequestFailed
+from rsocket_broker.payload import Payload
+from rsocket_broker.plugin_api.app import App
+from rsocket_broker.plugin_api.handlers import Handler, Model, Shape
+from rsocket_broker.plugin_api.plugin import Plugin
+from rsocket_broker.routing.event_queue import EventQueue
+from rsocket_broker.routing.gate import Gate
+from rsocket_broker.routing.log_budget import LogBudget
+from rsocket_broker.routing.registry import LoadedPlugin
+from rsocket_broker.routing.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+HOOK_DEADLINE = 30.0
+"""Seconds for on_connect and on_disconnect: they may call the app, which has as long to answer."""
+
+Answer = Callable[[Payload], Payload | Awaitable[Payload]]
+
+_FAILURES = (Exception, SystemExit, asyncio.CancelledError)
+"""What a plain handler may raise at us: sys.exit() in a plugin ends that request, not the broker."""
+
+_OURS = tuple(f"rsocket_broker/{package}/" for package in ("routing", "plugin_api"))
+
+
+class PluginHost:
+    """One plugin in this broker. `tasks` runs what outlives a session: the farewells."""
+
+    def __init__(self, loaded: LoadedPlugin, tasks: Tasks) -> None:
+        self.id = loaded.id
+        self.origin = loaded.origin
+        self.plugin: Plugin = loaded.plugin
+        self.routes = loaded.routes
+        self.gate = Gate(loaded.id, loaded.plugin.concurrency)
+        self.tasks = tasks
+        self.budget = LogBudget(logger)
+
+    def greets(self) -> bool:
+        """Whether the author wrote an on_connect."""
+        return type(self.plugin).on_connect is not Plugin.on_connect
+
+    def failed(self, what: str, error: BaseException) -> RequestFailed:
+        """The error that the peer gets. Words meant for it go out; anything else is logged here, and only here."""
+        if isinstance(error, RequestFailed):
+            return error
+        place = (type(error), error, own_frames(error.__traceback__))
+        self.budget.log(what, logging.ERROR, "%s failed", what, exc_info=place)
+        return ApplicationError(f"internal error in {what}")
+
+
+def own_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame that is not the broker's; the whole when there is no such frame."""
+    at = traceback
+    while at is not None:
+        if not any(ours in at.tb_frame.f_code.co_filename for ours in _OURS):
+            return at
+        at = at.tb_next
+    return traceback
+
+
+class State(enum.Enum):
+    """Where a seat is in its life."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+class Seat:
+    """One plugin as one session uses it. `tasks` are the session's."""
+
+    def __init__(self, host: PluginHost, app: App, tasks: Tasks) -> None:
+        self._host = host
+        self.app = app
+        self._tasks = tasks
+        self.state = State.NEW
+        self._refusal: RequestFailed | None = None
+        self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._events = EventQueue(f"{host.id} from {app.id}", self._handle_event, tasks)
+
+    def connect(self) -> None:
+        """Run on_connect, unless that has begun already. What arrives meanwhile waits for it."""
+        if self.state is not State.NEW:
+            return
+        if not self._host.greets():
+            self._connected(None)
+            return
+        self.state = State.CONNECTING
+        self._tasks.spawn(self._connect())
+
+    async def _connect(self) -> None:
+        what = f"{self._host.id}.on_connect"
+        try:
+            await self._hook(self._host.plugin.on_connect, what)
+        except RequestFailed as refusal:
+            self._connected(refusal)
+        except asyncio.CancelledError:
+            self._connected(Canceled(f"{what} was stopped: the session has ended."))
+            raise
+        else:
+            self._connected(None)
+
+    def _connected(self, refusal: RequestFailed | None) -> None:
+        if self.state is not State.CLOSED:
+            self.state = State.CONNECTED if refusal is None else State.FAILED
+        self._refusal = refusal
+        if not self._settled.done():
+            self._settled.set_result(None)
+        self._events.open(refusal is None)
+
+    async def _hook(self, hook: Callable[[App], Awaitable[None] | None], what: str) -> None:
+        """Run on_connect or on_disconnect. Raises RequestFailed for whatever goes wrong."""
+        try:
+            async with asyncio.timeout(HOOK_DEADLINE):
+                result = hook(self.app)
+                if inspect.isawaitable(result):
+                    await result
+        except (Exception, SystemExit) as error:
+            raise self._host.failed(what, error) from error
+
+    def close(self) -> None:
+        """The session has ended, or the app has dropped the plugin: say goodbye, if the greeting went well."""
+        was, self.state = self.state, State.CLOSED
+        self._events.close()
+        if not self._settled.done():
+            self._refusal = self._refusal or Canceled("The session has ended.")
+            self._settled.set_result(None)
+        if was is State.CONNECTED and type(self._host.plugin).on_disconnect is not Plugin.on_disconnect:
+            self._host.tasks.spawn(self._farewell())
+
+    async def _farewell(self) -> None:
+        try:
+            await self._hook(self._host.plugin.on_disconnect, f"{self._host.id}.on_disconnect")
+        except RequestFailed as error:
+            logger.debug("%s.on_disconnect ended early: %s", self._host.id, error.public)
+
+    async def _ready(self) -> None:
+        """Wait for on_connect. Raises RequestFailed when the plugin does not serve this session."""
+        await asyncio.shield(self._settled)
+        if self._refusal is not None:
+            raise self._refusal
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def answers(self, name: str) -> Answer:
+        """What answers `<plugin>.<name>`, to be kept and used again while the seat is CONNECTED. Raises Invalid."""
+        handler = self._host.routes.find(name, Model.RESPONSE)
+        if self.state is not State.CONNECTED:
+            return lambda payload: self._answer_when_ready(handler, payload)
+        if handler.shape is Shape.PLAIN:
+            return self._plain(handler)
+        return lambda payload: self._run(handler, handler.start, payload)
+
+    def answer_json(self, name: str, value: object) -> Awaitable[Payload]:
+        """The answer of `<plugin>.<name>` to parameters that are parsed already."""
+        handler = self._host.routes.find(name, Model.RESPONSE)
+        return self._answer_json(handler, value)
+
+    async def _answer_json(self, handler: Handler, value: object) -> Payload:
+        await self._ready()
+        return await self._run(handler, handler.start_json, value)
+
+    async def _answer_when_ready(self, handler: Handler, payload: Payload) -> Payload:
+        await self._ready()
+        return await self._run(handler, handler.start, payload)
+
+    def _plain(self, handler: Handler) -> Answer:
+        """The short way: no task, no future, no place taken; it is done before anything else can begin."""
+        start, finish, app, failed, route = handler.start, handler.finish, self.app, self._host.failed, handler.route
+        assert start is not None
+
+        def answer(payload: Payload) -> Payload:
+            try:
+                result = start(app, payload)
+                return result if type(result) is Payload else finish(result)
+            except RequestFailed:
+                raise
+            except _FAILURES as error:
+                raise failed(route, error) from error
+
+        return answer
+
+    async def _run(self, handler: Handler, start: Callable[[App, Any], Any] | None, argument: Any) -> Payload:
+        assert start is not None
+        if handler.shape is Shape.PLAIN:
+            return self._guarded(handler, lambda app: handler.finish(start(app, argument)))
+        await self._host.gate.enter(self.app.id)
+        try:
+            return handler.finish(await self._limited(handler, start, argument))
+        except RequestFailed:
+            raise
+        except asyncio.CancelledError:
+            if _being_cancelled():
+                raise
+            raise Canceled(f"{handler.route} has cancelled itself.") from None
+        except (Exception, SystemExit) as error:
+            raise self._host.failed(handler.route, error) from error
+        finally:
+            self._host.gate.leave(self.app.id)
+
+    def _guarded(self, handler: Handler, start: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return start(self.app, *arguments)
+        except RequestFailed:
+            raise
+        except _FAILURES as error:
+            raise self._host.failed(handler.route, error) from error
+
+    async def _limited(self, handler: Handler, start: Callable[[App, Any], Any], argument: Any) -> Any:
+        timer = asyncio.timeout(handler.deadline)
+        try:
+            async with timer:
+                return await start(self.app, argument)
+        except TimeoutError:
+            if timer.expired():
+                raise self._late(handler) from None
+            raise
+
+    def _late(self, handler: Handler) -> Canceled:
+        text = f"{handler.route} was stopped: it took longer than its deadline of {handler.deadline:g} s."
+        self._host.budget.log(f"{handler.route} deadline", logging.WARNING, text)
+        return Canceled(text)
+
+    # --- streams -----------------------------------------------------------------------------------------------------
+
+    def streams(self, name: str, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload]:
+        """What `<plugin>.<name>` streams. Raises RequestFailed, now or when it is read."""
+        handler = self._host.routes.find(name, Model.STREAM)
+        start = handler.start
+        assert start is not None
+        if self.state is State.CONNECTED and handler.shape is Shape.GENERATOR:
+            return self._each_now(handler, self._guarded(handler, start, payload))
+        return self._each(handler, lambda: start(self.app, payload))
+
+    def channels(self, name: str, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncGenerator[Payload, None]:
+        """What `<plugin>.<name>` gives for a channel. Raises RequestFailed, now or when it is read."""
+        handler = self._host.routes.find(name, Model.CHANNEL)
+        start = handler.start_channel
+        assert start is not None
+        return self._each(handler, lambda: start(self.app, payload, incoming))
+
+    def _each_now(self, handler: Handler, values: Any) -> Iterator[Payload]:
+        """A plain generator, driven by request-n without a task."""
+        gate, owner, finish = self._host.gate, self.app.id, handler.finish
+        gate.enter_now(owner)
+        ends = None if handler.deadline is None else asyncio.get_running_loop().time() + handler.deadline
+        try:
+            for value in values:
+                if ends is not None and asyncio.get_running_loop().time() > ends:
+                    raise self._late(handler)
+                yield value if type(value) is Payload else finish(value)
+        except RequestFailed:
+            raise
+        except _FAILURES as error:
+            raise self._host.failed(handler.route, error) from error
+        finally:
+            gate.leave(owner)
+            if hasattr(values, "close"):
+                values.close()
+
+    async def _each(self, handler: Handler, start: Callable[[], Any]) -> AsyncGenerator[Payload, None]:
+        await self._ready()
+        await self._host.gate.enter(self.app.id)
+        loop = asyncio.get_running_loop()
+        ends = None if handler.deadline is None else loop.time() + handler.deadline
+        try:
+            async with aclosing(_as_async(start())) as values:
+                while True:
+                    timer = asyncio.timeout_at(ends)
+                    try:
+                        async with timer:
+                            value = await anext(values)
+                    except StopAsyncIteration:
+                        return
+                    except TimeoutError:
+                        if timer.expired():
+                            raise self._late(handler) from None
+                        raise
+                    yield value if type(value) is Payload else handler.finish(value)
+        except RequestFailed:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._host.failed(handler.route, error) from error
+        finally:
+            self._host.gate.leave(self.app.id)
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def fire(self, name: str, payload: Payload, model: Model = Model.FIRE) -> None:
+        """Deliver a raw message, in its turn. Raises Invalid."""
+        handler = self._host.routes.find(name, model)
+        size = len(payload.data or b"") + len(payload.metadata or b"")
+        self._deliver(handler, handler.start, payload, size)
+
+    def event(self, name: str, value: object, size: int) -> None:
+        """Deliver an event whose parameters are parsed already; `size` is that of its text. Raises Invalid."""
+        handler = self._host.routes.find(name, Model.FIRE)
+        self._deliver(handler, handler.start_json, value, size)
+
+    def _deliver(self, handler: Handler, start: Callable[[App, Any], Any] | None, argument: object, size: int) -> None:
+        if handler.shape is Shape.PLAIN and self.state is State.CONNECTED and self._events.idle:
+            try:
+                self._guarded(handler, start, argument)
+            except RequestFailed as error:
+                self._dropped(handler, error)
+            return
+        self._events.put((handler, start, argument), size)
+
+    async def _handle_event(self, item: tuple[Handler, Callable[[App, Any], Any], Any]) -> None:
+        handler, start, argument = item
+        try:
+            if handler.shape is Shape.PLAIN:
+                self._guarded(handler, start, argument)
+                return
+            await self._host.gate.enter(self.app.id, patient=True)
+            try:
+                await self._limited(handler, start, argument)
+            finally:
+                self._host.gate.leave(self.app.id)
+        except asyncio.CancelledError:
+            if _being_cancelled():
+                raise
+            self._dropped(handler, Canceled("it has cancelled itself."))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - `failed` logs it; the next event is served
+            self._dropped(handler, self._host.failed(handler.route, error))
+
+    def _dropped(self, handler: Handler, error: RequestFailed) -> None:
+        """Nobody waits for an answer to an event, so what its sender did wrong is said here."""
+        self._host.budget.log(
+            f"{handler.route} event", logging.INFO, "an event of %s was not handled: %s", self.app.id, error.public
+        )
+
+
+def _being_cancelled() -> bool:
+    """Whether someone cancels the task that we are in, as against a handler that raises CancelledError itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _as_async(result: Any) -> AsyncGenerator[Any, None]:
+    """An async iterator, an iterator, or a coroutine with one value (None: no value), as an async generator."""
+    if inspect.isawaitable(result):
+        value = await result
+        if value is not None:
+            yield value
+        return
+    try:
+        if hasattr(result, "__anext__") or hasattr(result, "__aiter__"):
+            async for value in result:
+                yield value
+        else:
+            for value in result:
+                yield value
+    finally:
+        if hasattr(result, "aclose"):
+            await result.aclose()
+        elif hasattr(result, "close"):
+            result.close()

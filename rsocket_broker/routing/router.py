@@ -1,0 +1,42 @@
+"""From a route to the plugin that serves it."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from rsocket_broker.errors import ConfigurationError, Invalid, Rejected
+from rsocket_broker.routing.plugin_host import PluginHost
+
+CLIENT_PREFIX = "client:"
+"""A first tag that begins so is an address: the request is meant for another client."""
+
+
+class Router:
+    """All plugins of a broker, by id. A route is `<plugin id>.<name>`; both parts may hold dots."""
+
+    def __init__(self, hosts: Iterable[PluginHost]) -> None:
+        self.hosts: Mapping[str, PluginHost] = MappingProxyType({host.id: host for host in hosts})
+        for host in self.hosts.values():
+            for handler in host.routes.handlers():
+                taken = self.resolve(handler.route)[0]
+                if taken is not host:
+                    raise ConfigurationError(
+                        f"{handler.where}: the route {handler.route} belongs to the plugin {taken.id} "
+                        f"({taken.origin}), whose id it begins with."
+                    )
+
+    def resolve(self, route: str | None) -> tuple[PluginHost, str]:
+        """The plugin with the longest id that the route begins with, and the rest of the route.
+
+        Raises Invalid for no route and for one that leads nowhere, Rejected for one that leads to another client.
+        """
+        if not route:
+            raise Invalid("The request has no route: its metadata must hold a routing entry (composite metadata).")
+        if route.startswith(CLIENT_PREFIX):
+            raise Rejected("This broker passes no requests on to other clients.")
+        end = route.rfind(".")
+        while end > 0:
+            host = self.hosts.get(route[:end])
+            if host is not None:
+                return host, route[end + 1 :]
+            end = route.rfind(".", 0, end)
+        raise Invalid(f'No plugin serves the route "{route[:100]}".')

@@ -1,0 +1,40 @@
+"""Background work that belongs to somebody: kept from being garbage-collected, and ended with its owner."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+class Tasks:
+    """The tasks of one owner. A task that fails is logged; the others go on."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start `work` at the next turn of the loop."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def cancel(self) -> None:
+        """Stop them all; returns at once."""
+        for task in self._running:
+            task.cancel()
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until all are done; after `timeout` seconds stop those that are left, and wait for that."""
+        if self._running:
+            await asyncio.wait(tuple(self._running), timeout=timeout)
+        left = tuple(self._running)
+        self.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("background work failed", exc_info=error)

@@ -1,0 +1,191 @@
+"""Who is connected, and what happens when someone comes a second time. Time is passed in, in seconds.
+
+The duplicate rule as a table, for a newcomer whose principal (app, device and proof together) has live sessions:
+
+    rule        a Flipper newcomer                      a routed newcomer
+    (none)      replaces the older Flipper sessions     comes in beside the others
+    replace     replaces all older ones                 replaces all older ones
+    refuse      is refused                              is refused
+    coexist     comes in beside the others              comes in beside the others
+
+Whoever would come in beside others is held to the limit for one identity, and everyone to the limit in all. Two
+clients with one identity that keep replacing each other would do so for ever: after a few rounds the newcomer is
+refused, and told why.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import attrs
+
+from rsocket_broker.errors import ApplicationError, SetupRefused
+from rsocket_broker.identity import Identity, Principal
+
+MAX_SESSIONS = 10_000
+"""Sessions in all: what one process serves with memory to spare; a leak of connections is found before it hurts."""
+
+MAX_PER_IDENTITY = 32
+"""Sessions of one identity: a desktop app with a session for each of its windows, and no more."""
+
+MAX_REPLACEMENTS = 4
+REPLACEMENT_WINDOW = 20.0
+"""Replacements of one identity within so many seconds: an app that crashes and comes back does it once or twice."""
+
+MAX_REMEMBERED = 10_000
+"""Principals whose replacements are remembered; old entries are dropped before that number is passed."""
+
+
+class Kind(enum.Enum):
+    """How a session talks: as Flipper's SDKs do, or by routes alone."""
+
+    FLIPPER = "flipper"
+    ROUTED = "routed"
+
+
+class DuplicateRule(enum.Enum):
+    """`serve --duplicate`: one rule for everybody."""
+
+    REPLACE = "replace"
+    REFUSE = "refuse"
+    COEXIST = "coexist"
+
+
+@attrs.frozen(slots=True)
+class SessionLimits:
+    """How many sessions there may be, in all and of one identity. 1 is a number like any other."""
+
+    total: int = MAX_SESSIONS
+    per_identity: int = MAX_PER_IDENTITY
+
+
+class LiveSession(Protocol):
+    """What this module needs to know of a session."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def kind(self) -> Kind: ...
+
+
+S = TypeVar("S", bound=LiveSession)
+
+
+def replaced(kind: Kind, older: Sequence[S], rule: DuplicateRule | None) -> list[S]:
+    """Which of the `older` sessions of its principal a newcomer of this kind takes the place of. Pure."""
+    if rule is DuplicateRule.REPLACE:
+        return list(older)
+    if rule is None and kind is Kind.FLIPPER:
+        return [session for session in older if session.kind is Kind.FLIPPER]
+    return []
+
+
+class LiveSessions(Generic[S]):
+    """The directory of sessions. One per broker; not thread-safe: it lives on the event loop."""
+
+    def __init__(self, limits: SessionLimits | None = None, rule: DuplicateRule | None = None) -> None:
+        self._limits = limits or SessionLimits()
+        self._rule = rule
+        self._by_id: dict[str, S] = {}
+        self._by_principal: dict[Principal, list[S]] = {}
+        self._replacements: dict[Principal, deque[float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[S]:
+        """Oldest first."""
+        return iter(tuple(self._by_id.values()))
+
+    def get(self, session_id: str) -> S | None:
+        return self._by_id.get(session_id)
+
+    def of(self, principal: Principal) -> Sequence[S]:
+        """The live sessions of one principal, oldest first."""
+        return tuple(self._by_principal.get(principal, ()))
+
+    def admit(self, session: S, now: float) -> list[S]:
+        """Take `session` in. Gives the sessions that it replaces: they are out of the directory, and to be closed.
+
+        Raises SetupRefused, and changes nothing, when the duplicate rule or a limit says no.
+        """
+        principal = session.identity.principal
+        older = self._by_principal.get(principal, [])
+        leaving = self._leaving(session, older, now)
+        self._check_limits(session, len(older) - len(leaving), len(leaving))
+        if leaving:
+            self._replacements.setdefault(principal, deque(maxlen=MAX_REPLACEMENTS)).append(now)
+            self._forget_old(now)
+        for one in leaving:
+            self.remove(one)
+        self._by_id[session.id] = session
+        self._by_principal.setdefault(principal, []).append(session)
+        return leaving
+
+    def remove(self, session: S) -> None:
+        """Take `session` out; nothing happens when it is out already."""
+        if self._by_id.get(session.id) is not session:
+            return
+        del self._by_id[session.id]
+        principal = session.identity.principal
+        self._by_principal[principal].remove(session)
+        if not self._by_principal[principal]:
+            del self._by_principal[principal]
+
+    def find(self, spec: str) -> S:
+        """The session that `spec` means: its id, or `app_id[@device_id]` where that fits one session only.
+
+        Raises ApplicationError when it fits none, or several (whose ids are then named).
+        """
+        if spec in self._by_id:
+            return self._by_id[spec]
+        app_id, at, device_id = spec.partition("@")
+        found = [
+            session
+            for session in self._by_id.values()
+            if session.identity.app_id == app_id and (not at or session.identity.device_id == device_id)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise ApplicationError(f"No client {spec} is connected. `rsocket-broker clients list` shows who is.")
+        names = ", ".join(f"{session.id} ({session.identity.principal})" for session in found[:10])
+        raise ApplicationError(f"{spec} means {len(found)} clients: {names}. Name one by its id.")
+
+    def _leaving(self, session: S, older: Sequence[S], now: float) -> list[S]:
+        principal = session.identity.principal
+        if older and self._rule is DuplicateRule.REFUSE:
+            raise SetupRefused(f"{principal} has a session already, and this broker refuses a second one.")
+        leaving = replaced(session.kind, older, self._rule)
+        if leaving and self._rounds(principal, now) >= MAX_REPLACEMENTS:
+            raise SetupRefused(
+                f"{principal} was replaced {MAX_REPLACEMENTS} times in {REPLACEMENT_WINDOW:g} s: two clients use the "
+                "same identity and push each other out. Stop one of them, or give it a certificate of its own."
+            )
+        return leaving
+
+    def _check_limits(self, session: S, beside: int, leaving: int) -> None:
+        limits = self._limits
+        if beside >= limits.per_identity:
+            raise SetupRefused(
+                f"{session.identity.principal} has {beside} sessions, which is the limit for one identity."
+            )
+        if len(self._by_id) - leaving >= limits.total:
+            raise SetupRefused(f"This broker serves {limits.total} sessions, which is its limit in all. Try later.")
+
+    def _rounds(self, principal: Principal, now: float) -> int:
+        """How often sessions of `principal` were replaced within the window."""
+        return sum(now - moment < REPLACEMENT_WINDOW for moment in self._replacements.get(principal, ()))
+
+    def _forget_old(self, now: float) -> None:
+        if len(self._replacements) <= MAX_REMEMBERED:
+            return
+        for principal in [one for one in self._replacements if not self._rounds(one, now)]:
+            del self._replacements[principal]
+        while len(self._replacements) > MAX_REMEMBERED:
+            del self._replacements[next(iter(self._replacements))]
