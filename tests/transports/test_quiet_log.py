@@ -1,0 +1,36 @@
+import logging
+
+import pytest
+
+from rsocket_broker.transports.quiet_log import BURST, WINDOW, QuietLog
+
+
+def test_what_strangers_cause_is_written_a_few_times_and_then_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    now = 0.0
+    log = QuietLog(logging.getLogger("quiet"), lambda: now)
+    for number in range(BURST + 20):
+        log.write(logging.INFO, "knocks", "knock %d", number)
+    log.write(logging.WARNING, "other", "something else")
+    assert [record.getMessage() for record in caplog.records] == [
+        *(f"knock {number}" for number in range(BURST)),
+        "something else",
+    ]
+
+    caplog.clear()
+    now = WINDOW
+    log.write(logging.INFO, "knocks", "knock again")
+    assert [record.getMessage() for record in caplog.records] == [
+        "20 more lines like the last about knocks were left out",
+        "knock again",
+    ]
+
+
+def test_a_quiet_window_leaves_no_note(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    now = 0.0
+    log = QuietLog(logging.getLogger("quiet"), lambda: now)
+    log.write(logging.INFO, "knocks", "first")
+    now = WINDOW
+    log.write(logging.INFO, "knocks", "second")
+    assert [record.getMessage() for record in caplog.records] == ["first", "second"]
