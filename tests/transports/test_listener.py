@@ -1,0 +1,94 @@
+import asyncio
+import socket
+
+import pytest
+
+from rsocket_broker.transports.binding import BACKLOG
+from rsocket_broker.transports.tcp import connect_tcp, listen_tcp
+from tests.transports.recording import PATIENCE, Echo, Guests, Recorder
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Did the other side end this connection without a byte?"""
+    try:
+        return await asyncio.wait_for(reader.read(1), PATIENCE) == b""
+    except ConnectionResetError:
+        return True
+
+
+async def test_over_the_cap_a_connection_ends_at_once_and_room_is_used_again() -> None:
+    guests = Guests(Echo)
+    listener = await listen_tcp("127.0.0.1", 0, guests, max_connections=2)
+    clients = [Recorder(), Recorder()]
+    for client in clients:
+        await connect_tcp("127.0.0.1", listener.port, client)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    assert await ended(reader)
+    writer.close()
+    assert (listener.open, listener.counters.accepted, listener.counters.turned_away) == (2, 2, 1)
+    assert len(guests.all) == 2
+
+    clients[0].transport.close()
+    assert await clients[0].lost() is None
+    await guests.all[0].lost()
+    third = Recorder()
+    await connect_tcp("127.0.0.1", listener.port, third)
+    third.transport.write([b"room?"])
+    await third.received(b"room?")
+    listener.abort()
+    for client in (clients[1], third):
+        client.transport.abort()
+    await listener.wait_closed()
+
+
+async def test_a_closed_listener_refuses_newcomers_and_keeps_the_guests() -> None:
+    guests = Guests(Echo)
+    listener = await listen_tcp("localhost", 0, guests)
+    client = Recorder()
+    await connect_tcp("localhost", listener.port, client)
+    await guests.number(1)
+    listener.close()
+    listener.close()
+    for host in listener.hosts:
+        with pytest.raises(ConnectionRefusedError):
+            await connect_tcp(host, listener.port, Recorder())
+    client.transport.write([b"still here"])
+    await client.received(b"still here")
+    waiting = asyncio.create_task(listener.wait_closed())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    client.transport.close()
+    await asyncio.wait_for(waiting, PATIENCE)
+    assert listener.open == 0
+
+
+async def test_an_aborted_listener_drops_its_guests() -> None:
+    guests = Guests()
+    listener = await listen_tcp("127.0.0.1", 0, guests)
+    client = Recorder()
+    await connect_tcp("127.0.0.1", listener.port, client)
+    await guests.number(1)
+    listener.abort()
+    await asyncio.wait_for(listener.wait_closed(), PATIENCE)
+    assert guests.all[0].losses == [None]
+    client.transport.abort()
+    await client.lost()
+
+
+@pytest.mark.row("A-32")
+async def test_connects_by_the_hundred_are_taken_while_the_loop_is_busy() -> None:
+    """Android's SDK waits 30 ms for its connect: the kernel must complete it whether we are awake or not."""
+    guests = Guests()
+    listener = await listen_tcp("127.0.0.1", 0, guests)
+    connecting = []
+    for _ in range(400):  # the loop does not run meanwhile
+        client = socket.socket()
+        client.settimeout(1)
+        client.connect(("127.0.0.1", listener.port))
+        connecting.append(client)
+    await guests.number(400)
+    assert listener.counters.accepted == 400 <= BACKLOG
+    listener.abort()
+    for client in connecting:
+        client.close()
+    await listener.wait_closed()
