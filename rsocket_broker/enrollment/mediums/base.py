@@ -155,7 +155,8 @@ class Medium(abc.ABC):
 
         Read the CSR again and refuse when it is another one by now; write each file beside its place under
         TEMPORARY_SUFFIX, onto the disk; read it back and compare; set PUBLIC_FILE_MODE; only then rename, in the order
-        of FILES. Leftovers of an earlier attempt are replaced. The journal entry is on the disk before the call.
+        of FILES. A file that is in place already is left alone, so that finishing never passes through a state that
+        looks like the start; leftovers of an earlier attempt go first. The journal entry is on the disk by then.
         Raises EnrollmentRefused (step "deploy"); `settle` is called next and cleans up.
         """
 

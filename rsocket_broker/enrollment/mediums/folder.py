@@ -100,12 +100,15 @@ class AppFolder:
         """
         with _explained(self.path):
             self.check_request(bundle.csr)
-            for name, content in bundle.files():
+            wanted = [(name, content) for name, content in bundle.files() if not self._is_in_place(name, content)]
+            for name in FILES:
                 self._check_replaceable(name)
+                self._remove(name + TEMPORARY_SUFFIX)
+            for name, content in wanted:
                 self._write_beside(name, content)
             os.fsync(self._descriptor)
             self.check_request(bundle.csr)
-            for name in FILES:
+            for name, _ in wanted:
                 os.rename(name + TEMPORARY_SUFFIX, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
                 os.fsync(self._descriptor)
 
@@ -125,8 +128,23 @@ class AppFolder:
         """True after the first rename. Also before anything was written, where the old anchor is the new one already;
         finishing is then as right as undoing."""
         name, content = bundle.files()[0]
-        unfinished = self._read(name + TEMPORARY_SUFFIX, _MAX_CERTIFICATE_FILE) is not None
-        return not unfinished and self._read(name, _MAX_CERTIFICATE_FILE) == content
+        unfinished = self._exists(name + TEMPORARY_SUFFIX)
+        return not unfinished and self._is_in_place(name, content)
+
+    def _is_in_place(self, name: str, content: bytes) -> bool:
+        """Such a file is not written again: finishing would otherwise pass through states that look like the start."""
+        try:
+            about = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+            readable = stat.S_IMODE(about.st_mode) == PUBLIC_FILE_MODE
+            return readable and self._read(name, _MAX_CERTIFICATE_FILE) == content
+        except (FileNotFoundError, FolderProblem):
+            return False
+
+    def _exists(self, name: str) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+            return True
+        return False
 
     def _undo(self) -> Outcome:
         # The last file first: while the first one's temporary file exists, nothing has been renamed.
@@ -137,7 +155,6 @@ class AppFolder:
 
     def _write_beside(self, name: str, content: bytes) -> None:
         temporary = name + TEMPORARY_SUFFIX
-        self._remove(temporary)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(temporary, flags, 0o600, dir_fd=self._descriptor)
         with os.fdopen(descriptor, "wb") as file:
