@@ -1,0 +1,694 @@
+"""The one place where the engine meets asyncio: drives a Protocol over a transport and calls a Responder."""
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from typing import Any, Final
+from typing import Protocol as Interface
+
+from rsocket_broker.errors import (
+    ApplicationError,
+    BrokerError,
+    ConnectionClosed,
+    ProtocolViolation,
+    Rejected,
+    RequestFailed,
+    SetupRefused,
+    request_error,
+)
+from rsocket_broker.flow import RequestedStream, as_async, close_source
+from rsocket_broker.payload import ErrorCode, Payload
+from rsocket_broker.protocol.codes import Interaction
+from rsocket_broker.protocol.events import (
+    CancelReceived,
+    ConnectionEnded,
+    ErrorReceived,
+    Event,
+    MetadataPushReceived,
+    PayloadReceived,
+    RequestNReceived,
+    RequestReceived,
+    SetupAccepted,
+    SetupReceived,
+)
+from rsocket_broker.protocol.frames import Octets
+from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.transports.base import Peer, Transport
+
+FLUSH_AT: Final = 256 * 1024
+"""Bytes that one turn of the loop may queue before they are written: about what one read can bring."""
+WINDOW: Final = 128
+"""Payloads in flight towards a consumer that says nothing else; it is topped up when half is used."""
+CHANNEL_WINDOW: Final = 32
+"""The same for the requester's side of a channel, whose payloads wait here for a handler."""
+TURN: Final = 64
+"""Payloads that one stream may send before others get their turn, when its source never waits."""
+CLOSE_GRACE: Final = 2.0
+"""Seconds that a goodbye may take to reach a peer before the line is cut."""
+INTERNAL: Final = "internal error"
+"""All that a peer learns of an exception that nobody foresaw."""
+
+_log = logging.getLogger(__name__)
+
+
+class Responder(Interface):
+    """What serves a peer's requests. Every method may raise a BrokerError, whose public text the peer gets.
+
+    A method that returns its result at once costs no task; a coroutine runs as a task and delays nobody. Work for a
+    peer that cancels or goes away is cancelled.
+    """
+
+    def setup(self, connection: "Connection", setup: SetupReceived) -> Awaitable[None] | None:
+        """Judges a SETUP (server side only). Raise SetupRefused to refuse it; nothing later is read until this ends."""
+
+    def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]: ...
+
+    def fire_and_forget(self, payload: Payload) -> Awaitable[None] | None: ...
+
+    def request_stream(self, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload]:
+        """Driven by request-n: the iterator is asked for at most one payload more than the peer has asked for."""
+
+    def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
+        """`payload` came with the request and is not repeated in `incoming`."""
+
+    def metadata_push(self, metadata: bytes) -> None: ...
+
+    def closed(self, error: ConnectionClosed) -> None:
+        """The connection has ended. Called exactly once, whether or not `setup` was."""
+
+
+class Connection:
+    """A live RSocket connection, and the Receiver of its transport.
+
+    Requests may be sent as soon as it is open: on a server when the responder accepted the SETUP, on a client when
+    the transport is ready. The calls raise ConnectionClosed when it is not, and RequestFailed when the peer says no.
+    """
+
+    def __init__(
+        self, protocol: Protocol, responder: Responder, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.peer: Peer
+        self.opened = clock()
+        self.metadata_mime = ""
+        self.data_mime = ""
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.requests_served = 0
+        self.closing: ConnectionClosed | None = None
+        """Set as soon as the connection has ended: how."""
+        self._protocol = protocol
+        self._responder = responder
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._transport: Transport | None = None
+        self._handlers = _HANDLERS
+        self._answers: dict[int, asyncio.Future[Payload]] = {}
+        self._incoming: dict[int, RequestedStream] = {}
+        self._gates: dict[int, asyncio.Event] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._stalled: list[Event] = []
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        self._accepted: asyncio.Future[None] = self._loop.create_future()
+        self._lost: asyncio.Future[ConnectionClosed] = self._loop.create_future()
+        self._refusing = False
+        self._deciding = False
+        self._flushing = False
+        self._queued_before = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def frames_in(self) -> int:
+        return self._protocol.frames_in
+
+    @property
+    def frames_out(self) -> int:
+        return self._protocol.frames_out
+
+    @property
+    def streams_open(self) -> int:
+        return self._protocol.streams
+
+    # ---- requests to the peer --------------------------------------------------------------------------------
+
+    async def request_response(self, payload: Payload, timeout: float | None = None) -> Payload:
+        """The peer's one answer. An empty answer is an empty payload.
+
+        Raises RequestFailed, ConnectionClosed, or TimeoutError after `timeout` seconds. A caller that stops waiting
+        (a timeout, a cancelled task) cancels the request at the peer.
+        """
+        if self.closing is not None or not self._may_write.is_set():
+            await self.drain()
+        stream_id = self._protocol.request(Interaction.REQUEST_RESPONSE, *_parts(payload))
+        answer: asyncio.Future[Payload] = self._loop.create_future()
+        self._answers[stream_id] = answer
+        self._flush_soon()
+        expiry = None if timeout is None else self._loop.call_later(timeout, _expire, answer, timeout)
+        try:
+            return await answer
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+            if self._answers.pop(stream_id, None) is not None:
+                self.leave(stream_id)
+
+    def fire_and_forget(self, payload: Payload) -> None:
+        """Sends without an answer. Raises Rejected when too much waits for a peer that does not read."""
+        self._need_room()
+        self._protocol.request(Interaction.FIRE_AND_FORGET, *_parts(payload))
+        self._flush_soon()
+
+    def request_stream(self, payload: Payload, initial_n: int = WINDOW) -> RequestedStream:
+        """The peer's answers; at most `initial_n` are on their way or waiting here at any time."""
+        self._need_room()
+        stream_id = self._protocol.request(Interaction.REQUEST_STREAM, *_parts(payload), initial_n)
+        return self._listen(stream_id, initial_n)
+
+    def request_channel(
+        self, payload: Payload, outgoing: AsyncIterator[Payload], initial_n: int = WINDOW
+    ) -> RequestedStream:
+        """As `request_stream`, and sends what `outgoing` yields as fast as the peer asks for it.
+
+        An exception in `outgoing` fails the channel on both sides.
+        """
+        self._need_room()
+        stream_id = self._protocol.request(Interaction.REQUEST_CHANNEL, *_parts(payload), initial_n)
+        incoming = self._listen(stream_id, initial_n)
+        self._start(stream_id, self._pump(stream_id, outgoing))
+        return incoming
+
+    def metadata_push(self, metadata: bytes) -> None:
+        """Sends metadata about the whole connection. Raises Rejected as `fire_and_forget`."""
+        self._need_room()
+        self._protocol.metadata_push(metadata)
+        self._flush_soon()
+
+    async def drain(self) -> None:
+        """Waits while the peer is slow to read. Raises ConnectionClosed when it is gone."""
+        while not self._may_write.is_set():
+            await self._may_write.wait()
+        if self.closing is not None:
+            raise self._closed_error()
+
+    async def wait_accepted(self) -> None:
+        """Client only: until the server has shown that it accepts the SETUP. Raises ConnectionClosed if it does not.
+
+        RSocket has no answer to a SETUP, so the server is asked for a keepalive.
+        """
+        if not self._accepted.done():
+            self._protocol.send_keepalive(self._clock())
+            self._flush_soon()
+        await asyncio.wait([self._accepted])
+        if self.closing is not None:
+            raise self._closed_error()
+
+    # ---- the end ---------------------------------------------------------------------------------------------
+
+    async def close(self, text: str = "", code: int | None = None, grace: float = CLOSE_GRACE) -> None:
+        """Says goodbye, lets it reach the peer for at most `grace` seconds, and ends the connection.
+
+        The default code follows the specification: CONNECTION_CLOSE when nothing is open, else CONNECTION_ERROR.
+        """
+        if self.closing is None:
+            self._protocol.close(text, code)
+            self._settle()
+        if self._transport is not None and not (await asyncio.wait([self._lost], timeout=grace))[0]:
+            self._transport.abort()
+            await self.wait_closed()
+
+    def abort(self) -> None:
+        """Ends the connection at once; what is queued is dropped."""
+        self._finish(ConnectionEnded(None, "the connection was cut", by_peer=False))
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_closed(self) -> ConnectionClosed:
+        """Until the transport has gone; returns why."""
+        await asyncio.wait([self._lost])
+        return self._lost.result()
+
+    async def drain_requests(self, timeout: float) -> None:
+        """Refuses new requests from now on and waits for the running ones, at most `timeout` seconds."""
+        self._refusing = True
+        deadline = self._loop.time() + timeout
+        while self._running and (left := deadline - self._loop.time()) > 0:
+            await asyncio.wait(self._running, timeout=left)
+
+    # ---- Receiver: what the transport calls ------------------------------------------------------------------
+
+    def transport_ready(self, transport: Transport) -> None:
+        self.peer = transport.peer
+        self._transport = transport
+        self._flush()
+        self._arm_timer()
+        if self.closing is not None:
+            transport.close()
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        self.bytes_in += len(data)
+        self._flushing = True
+        try:
+            self._handle(self._protocol.receive_data(data, self._clock()))
+        finally:
+            self._flush()
+
+    def eof_received(self) -> None:
+        self._handle(self._protocol.receive_eof(self._clock()))
+        self._settle()
+
+    def writing_paused(self) -> None:
+        self._may_write.clear()
+        self._queued_before = 0 if self._transport is None else self._transport.queued
+        self._choose_reading()
+
+    def writing_resumed(self) -> None:
+        self._protocol.heard(self._clock())
+        self._may_write.set()
+        for gate in self._gates.values():
+            gate.set()
+        stalled, self._stalled = self._stalled, []
+        self._handle(stalled)
+        self._flush()
+        self._choose_reading()
+
+    def transport_lost(self, error: Exception | None) -> None:
+        self._finish(ConnectionEnded(None, "the connection was lost", by_peer=True), error)
+        if not self._lost.done():
+            self._lost.set_result(self._closed_error())
+
+    # ---- one turn --------------------------------------------------------------------------------------------
+
+    def _handle(self, events: Iterable[Event]) -> None:
+        """Acts on events, and stops where the peer must first read what it is owed."""
+        protocol = self._protocol
+        if self._stalled:
+            self._stalled.extend(events)
+            self._settle()
+            return
+        remaining = iter(events)
+        for event in remaining:
+            self._handlers[type(event)](self, event)
+            if protocol.queued > FLUSH_AT:
+                self._flush()
+                if protocol.is_server and not self._may_write.is_set():
+                    self._stalled = list(remaining)
+                    self._settle()
+
+    def _settle(self) -> None:
+        """Ends this side when the protocol has ended."""
+        if self._protocol.ended is not None:
+            self._finish(self._protocol.ended)
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """One write for all that this turn of the loop has queued."""
+        self._flushing = False
+        transport = self._transport
+        if transport is None:
+            return
+        if self._protocol.queued:
+            self.bytes_out += self._protocol.queued
+            transport.write(self._protocol.data_to_send())
+            self._cut_if_unread(transport)
+        if self._protocol.has_left:
+            self._handle(self._protocol.handle_timer(self._clock()))
+
+    def _cut_if_unread(self, transport: Transport) -> None:
+        """A peer that asks much and reads nothing is dropped before its answers fill the memory."""
+        limits = self._protocol.limits
+        if transport.queued > limits.outgoing + limits.message and self.closing is None:
+            self._finish(ConnectionEnded(None, "the peer does not read what it is sent", by_peer=True))
+            transport.abort()
+
+    def _need_room(self) -> None:
+        if self.closing is not None:
+            raise self._closed_error()
+        waiting = self._protocol.queued + (0 if self._transport is None else self._transport.queued)
+        if waiting > self._protocol.limits.outgoing:
+            raise Rejected("too much is waiting for a peer that does not read")
+
+    def _choose_reading(self) -> None:
+        """Reads only while answers can be written. A client goes on: two that wait for each other wait for ever."""
+        if self._transport is None or self.closing is not None:
+            return
+        if self._deciding or (self._protocol.is_server and not self._may_write.is_set()):
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _arm_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        when = self._protocol.next_timer()
+        if when is not None and self.closing is None:
+            self._timer = self._loop.call_later(max(0.0, when - self._clock()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        now = self._clock()
+        transport = self._transport
+        if transport is not None and not self._may_write.is_set():
+            # We do not read now, so silence proves nothing; a peer that takes its answers is alive.
+            if transport.queued < self._queued_before:
+                self._protocol.heard(now)
+            self._queued_before = transport.queued
+        self._handle(self._protocol.handle_timer(now))
+        self._flush()
+        self._arm_timer()
+
+    # ---- events ----------------------------------------------------------------------------------------------
+
+    def _on_setup(self, event: SetupReceived) -> None:
+        self.metadata_mime = event.metadata_mime
+        self.data_mime = event.data_mime
+        try:
+            answer = self._responder.setup(self, event)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the peer is told and nobody else is hurt
+            self._refuse_setup(error)
+            return
+        if answer is None:
+            self._accept_setup()
+            return
+        self._deciding = True
+        self._choose_reading()
+        self._start(0, self._decide(answer))
+
+    async def _decide(self, answer: Awaitable[None]) -> None:
+        try:
+            await answer
+        except Exception as error:  # noqa: BLE001  # as above
+            self._refuse_setup(error)
+        else:
+            self._deciding = False
+            self._choose_reading()
+            self._accept_setup()
+        self._flush_soon()
+
+    def _accept_setup(self) -> None:
+        events = self._protocol.accept_setup(self._clock())
+        self._arm_timer()
+        self._handle(events)
+
+    def _refuse_setup(self, error: Exception) -> None:
+        if isinstance(error, SetupRefused):
+            self._protocol.refuse_setup(error.code, error.public)
+        else:
+            code, text = self._explain(error)
+            _log.debug("setup failed with code %#x", code)
+            self._protocol.refuse_setup(ErrorCode.REJECTED_SETUP, text)
+        self._settle()
+
+    def _on_accepted(self, event: SetupAccepted) -> None:
+        if not self._accepted.done():
+            self._accepted.set_result(None)
+
+    def _on_request(self, event: RequestReceived) -> None:
+        if self._refusing:
+            self._protocol.send_error(event.stream_id, ErrorCode.REJECTED, "no new requests are taken")
+            return
+        self.requests_served += 1
+        try:
+            _SERVE[event.interaction](self, event)
+        except Exception as error:  # noqa: BLE001  # a handler's bug must not reach the connection
+            self._fail(event.stream_id, error)
+
+    def _serve_response(self, event: RequestReceived) -> None:
+        stream_id = event[0]
+        answer = self._responder.request_response(Payload(event[2], event[3]))
+        if isinstance(answer, Payload):
+            self._protocol.send_payload(stream_id, answer.data or b"", answer.metadata, complete=True)
+        else:
+            self._start(stream_id, self._answer(stream_id, answer))
+
+    async def _answer(self, stream_id: int, awaitable: Awaitable[Payload]) -> None:
+        try:
+            answer = await awaitable
+            await self.drain()
+            self._protocol.send_payload(stream_id, *_parts(answer), complete=True)
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            self._fail(stream_id, error)
+        self._flush_soon()
+
+    def _serve_fire_and_forget(self, event: RequestReceived) -> None:
+        answer = self._responder.fire_and_forget(Payload(event.data, event.metadata))
+        if answer is not None:
+            self._start(event.stream_id, self._forgotten(event.stream_id, answer))
+
+    async def _forgotten(self, stream_id: int, awaitable: Awaitable[None]) -> None:
+        try:
+            await awaitable
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            self._fail(stream_id, error)
+
+    def _serve_stream(self, event: RequestReceived) -> None:
+        source = self._responder.request_stream(Payload(event.data, event.metadata))
+        self._start(event.stream_id, self._pump(event.stream_id, source))
+
+    def _serve_channel(self, event: RequestReceived) -> None:
+        incoming = self._listen(event.stream_id, CHANNEL_WINDOW)
+        if event.complete:
+            incoming.end(None)
+        else:
+            self._protocol.send_request_n(event.stream_id, CHANNEL_WINDOW)
+        source = self._responder.request_channel(Payload(event.data, event.metadata), incoming)
+        self._start(event.stream_id, self._pump(event.stream_id, source))
+
+    def _on_payload(self, event: PayloadReceived) -> None:
+        stream_id, data, metadata, has_next, complete = event
+        answer = self._answers.pop(stream_id, None)
+        if answer is not None:
+            if not answer.done():
+                answer.set_result(Payload(data, metadata))
+            return
+        incoming = self._incoming.get(stream_id)
+        if incoming is None:
+            return
+        if has_next:
+            if incoming.held >= self._protocol.limits.incoming:
+                self._cut(stream_id, incoming)
+                return
+            incoming.put(Payload(data, metadata))
+        if complete:
+            incoming.end(None)
+            del self._incoming[stream_id]
+
+    def _cut(self, stream_id: int, incoming: RequestedStream) -> None:
+        """A consumer that does not keep up loses its stream, and nobody else notices."""
+        error = Rejected(
+            f"more than {self._protocol.limits.incoming} bytes wait for a consumer that does not take them"
+        )
+        incoming.end(error)
+        del self._incoming[stream_id]
+        self._cancel_task(stream_id)
+        self.leave(stream_id)
+
+    def _on_request_n(self, event: RequestNReceived) -> None:
+        gate = self._gates.get(event.stream_id)
+        if gate is not None:
+            gate.set()
+
+    def _on_cancel(self, event: CancelReceived) -> None:
+        self._cancel_task(event.stream_id)
+        if self._is_theirs(event.stream_id):
+            self._end_incoming(event.stream_id, RequestFailed("the peer cancelled", ErrorCode.CANCELED))
+
+    def _on_error(self, event: ErrorReceived) -> None:
+        error = request_error(event.code, event.text)
+        answer = self._answers.pop(event.stream_id, None)
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
+        self._end_incoming(event.stream_id, error)
+        self._cancel_task(event.stream_id)
+
+    def _on_metadata_push(self, event: MetadataPushReceived) -> None:
+        try:
+            self._responder.metadata_push(event.metadata)
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            self._explain(error)
+
+    def _on_end(self, event: ConnectionEnded) -> None:
+        self._finish(event)
+
+    # ---- work for the peer -----------------------------------------------------------------------------------
+
+    def _start(self, stream_id: int, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work` as a task. There is a bound even for peers that ask and cancel, over and over."""
+        if len(self._running) > self._protocol.limits.streams:
+            work.close()
+            self._protocol.send_error(stream_id, ErrorCode.REJECTED, "too much is running for this connection")
+            self._end_incoming(stream_id, Rejected("too much is running for this connection"))
+            return
+        task = _spawn(self._loop, self._run(stream_id, work))
+        if not task.done():
+            self._running.add(task)
+            self._tasks[stream_id] = task
+
+    async def _run(self, stream_id: int, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            work.close()
+            task = asyncio.current_task()
+            self._running.discard(task)
+            if self._tasks.get(stream_id) is task:
+                del self._tasks[stream_id]
+
+    async def _pump(self, stream_id: int, source: AsyncIterator[Payload] | Iterator[Payload]) -> None:
+        """Sends what `source` yields while the peer has asked for more and reads what it gets."""
+        gate = self._gates[stream_id] = asyncio.Event()
+        payloads = source if isinstance(source, AsyncIterator) else as_async(source)
+        try:
+            sent = 0
+            async for payload in payloads:
+                while not self._protocol.credit(stream_id) or not self._may_write.is_set():
+                    gate.clear()
+                    await gate.wait()
+                self._protocol.send_payload(stream_id, *_parts(payload))
+                self._flush_soon()
+                sent += 1
+                if not sent % TURN:
+                    await asyncio.sleep(0)
+            self._protocol.send_payload(stream_id, b"", next=False, complete=True)
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            self._fail(stream_id, error)
+        finally:
+            self._gates.pop(stream_id, None)
+            if self._is_theirs(stream_id) and (incoming := self._incoming.pop(stream_id, None)) is not None:
+                incoming.close()
+            self._flush_soon()
+            await close_source(payloads)
+
+    def _fail(self, stream_id: int, error: Exception) -> None:
+        """Ends a stream with what the peer may know of `error`, and with all of it on our side."""
+        code, text = self._explain(error)
+        self._protocol.send_error(stream_id, code, text)
+        self._end_incoming(stream_id, error)
+        self._flush_soon()
+
+    def _explain(self, error: Exception) -> tuple[int, str]:
+        """Code and text for the peer. What nobody foresaw goes into our log, whole."""
+        if isinstance(error, RequestFailed):
+            return error.code, error.public
+        if isinstance(error, BrokerError) and not isinstance(error, ProtocolViolation):
+            return ApplicationError.wire_code, error.public
+        where = self._transport.peer.address if self._transport is not None else "nobody"
+        _log.error("a handler failed while serving %s", where, exc_info=error)
+        return ApplicationError.wire_code, INTERNAL
+
+    # ---- streams ---------------------------------------------------------------------------------------------
+
+    def _listen(self, stream_id: int, window: int) -> RequestedStream:
+        stream = self._incoming[stream_id] = RequestedStream(self, stream_id, window)
+        self._flush_soon()
+        return stream
+
+    def grant(self, stream_id: int, n: int) -> None:
+        """For RequestedStream: the peer may send `n` payloads more."""
+        self._protocol.send_request_n(stream_id, n)
+        self._flush_soon()
+
+    def leave(self, stream_id: int) -> None:
+        """For RequestedStream: we want no more of what the peer sends on this stream."""
+        self._incoming.pop(stream_id, None)
+        if not self._is_theirs(stream_id):
+            self._cancel_task(stream_id)
+        self._protocol.send_cancel(stream_id)
+        self._flush_soon()
+
+    def _is_theirs(self, stream_id: int) -> bool:
+        return stream_id % 2 == self._protocol.is_server
+
+    def _end_incoming(self, stream_id: int, error: BaseException) -> None:
+        incoming = self._incoming.pop(stream_id, None)
+        if incoming is not None:
+            incoming.end(error)
+
+    def _cancel_task(self, stream_id: int) -> None:
+        task = self._tasks.pop(stream_id, None)
+        if task is not None:
+            task.cancel()
+
+    def _closed_error(self) -> ConnectionClosed:
+        """A fresh one for each who waits: an exception that is raised twice grows a tangled traceback."""
+        how = self.closing
+        return ConnectionClosed("the connection is closed") if how is None else ConnectionClosed(how.public, how.code)
+
+    def _finish(self, end: ConnectionEnded, cause: Exception | None = None) -> None:
+        """Ends everything once: work is cancelled, waiters are told, the goodbye is flushed."""
+        if self.closing is not None:
+            return
+        self.closing = ConnectionClosed(end.text or "the connection is closed", end.code)
+        self.closing.__cause__ = cause
+        self._handlers = _DEAF
+        self._stalled = []
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._running:
+            task.cancel()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(self._closed_error())
+        for stream in self._incoming.values():
+            stream.end(self._closed_error())
+        self._answers.clear()
+        self._incoming.clear()
+        self._may_write.set()
+        if not self._accepted.done():
+            self._accepted.set_result(None)
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+        try:
+            self._responder.closed(self._closed_error())
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            self._explain(error)
+
+
+def _parts(payload: Payload) -> tuple[Octets, Octets | None]:
+    return payload.data or b"", payload.metadata
+
+
+def _expire(answer: "asyncio.Future[Payload]", timeout: float) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError(f"no answer within {timeout:g} s"))
+
+
+if sys.version_info >= (3, 12):
+
+    def _spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose first step runs at once: a handler that does not wait has answered when this returns."""
+        return asyncio.Task(work, loop=loop, eager_start=True)
+
+else:
+
+    def _spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return loop.create_task(work)
+
+
+_HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {
+    SetupReceived: Connection._on_setup,
+    SetupAccepted: Connection._on_accepted,
+    RequestReceived: Connection._on_request,
+    PayloadReceived: Connection._on_payload,
+    RequestNReceived: Connection._on_request_n,
+    CancelReceived: Connection._on_cancel,
+    ErrorReceived: Connection._on_error,
+    MetadataPushReceived: Connection._on_metadata_push,
+    ConnectionEnded: Connection._on_end,
+}
+_DEAF: Final[dict[type, Callable[[Connection, Any], None]]] = dict.fromkeys(_HANDLERS, lambda connection, event: None)
+"""After the end nothing reaches a handler, not even what was read together with the end."""
+
+_SERVE: Final[dict[Interaction, Callable[[Connection, RequestReceived], None]]] = {
+    Interaction.REQUEST_RESPONSE: Connection._serve_response,
+    Interaction.FIRE_AND_FORGET: Connection._serve_fire_and_forget,
+    Interaction.REQUEST_STREAM: Connection._serve_stream,
+    Interaction.REQUEST_CHANNEL: Connection._serve_channel,
+}

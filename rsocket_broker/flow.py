@@ -1,0 +1,125 @@
+"""Payloads in flight on one stream: what a peer sends, as an async iterator; what we send, from any iterator."""
+
+import asyncio
+import collections
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from rsocket_broker.payload import Payload
+
+
+class Owner(Protocol):
+    """What a RequestedStream asks of its connection."""
+
+    def grant(self, stream_id: int, n: int) -> None:
+        """Let the peer send `n` payloads more."""
+
+    def leave(self, stream_id: int) -> None:
+        """We want no more of what the peer sends."""
+
+
+class RequestedStream:
+    """The payloads that a peer sends on one stream, as an async iterator. Leave it with `aclose` or `async with`.
+
+    Raises RequestFailed when the peer fails the stream and ConnectionClosed when the connection ends under it.
+    Credit is topped up as payloads are taken out, so a consumer that stops taking stops the producer.
+    """
+
+    def __init__(self, owner: "Owner", stream_id: int, window: int) -> None:
+        self._owner = owner
+        self._stream_id = stream_id
+        self._window = window
+        self._taken = 0
+        self._payloads: collections.deque[Payload] = collections.deque()
+        self._held = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+        self._error: BaseException | None = None
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait to be taken."""
+        return self._held
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Payload:
+        while not self._payloads:
+            if self._ended:
+                error, self._error = self._error, None
+                raise StopAsyncIteration if error is None else error
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        payload = self._payloads.popleft()
+        self._held -= payload_size(payload)
+        self._taken += 1
+        if self._taken * 2 >= self._window and not self._ended:
+            self._owner.grant(self._stream_id, self._taken)
+            self._taken = 0
+        return payload
+
+    async def aclose(self) -> None:
+        """Asks the peer to stop. What has come and was not taken is dropped."""
+        self.close()
+
+    def close(self) -> None:
+        """As `aclose`, which has nothing to wait for."""
+        self._payloads.clear()
+        self._held = 0
+        if not self._ended:
+            self.end(None)
+            self._owner.leave(self._stream_id)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def put(self, payload: Payload) -> None:
+        """The connection brings a payload."""
+        if not self._ended:
+            self._payloads.append(payload)
+            self._held += payload_size(payload)
+            self._wake()
+
+    def end(self, error: BaseException | None) -> None:
+        """The connection says that nothing more will come, and why if it is not for good reasons."""
+        if not self._ended:
+            self._ended = True
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def payload_size(payload: Payload) -> int:
+    """Bytes of data and metadata."""
+    return len(payload.data or b"") + len(payload.metadata or b"")
+
+
+async def as_async(source: Iterator[Payload]) -> AsyncIterator[Payload]:
+    """A plain iterator as an async one; closing it closes a generator."""
+    try:
+        for payload in source:
+            yield payload
+    finally:
+        if inspect.isgenerator(source):
+            source.close()
+
+
+async def close_source(source: AsyncIterator[Payload]) -> None:
+    """Runs the clean-up of an async generator that is left early; other iterators have none."""
+    aclose = getattr(source, "aclose", None)
+    if aclose is not None:
+        await aclose()

@@ -1,0 +1,95 @@
+"""What a Protocol reports: named tuples, which are the cheapest immutable values that Python has.
+
+In every event `data` is bytes (possibly empty) and `metadata` is None when the frame had none, b"" when it had
+an empty one. Stream ids are those of the wire.
+"""
+
+from typing import NamedTuple
+
+from rsocket_broker.protocol.codes import Interaction
+
+
+class SetupReceived(NamedTuple):
+    """A well-formed SETUP frame. Nothing behind it is parsed until it is accepted or refused. Times are in ms."""
+
+    keepalive_ms: int
+    lifetime_ms: int
+    metadata_mime: str
+    data_mime: str
+    data: bytes
+    metadata: bytes | None
+
+
+class SetupAccepted(NamedTuple):
+    """Client only: the first frame that a server sends only once it has accepted our SETUP."""
+
+
+class RequestReceived(NamedTuple):
+    """A whole request, reassembled.
+
+    `initial_n` is the credit for answers (0 where the interaction has none); `complete` says that the requester of
+    a channel has already sent its last payload.
+    """
+
+    stream_id: int
+    interaction: Interaction
+    data: bytes
+    metadata: bytes | None
+    initial_n: int
+    complete: bool
+
+
+class PayloadReceived(NamedTuple):
+    """A whole payload of a stream. `next`: data and metadata count; `complete`: it is the sender's last."""
+
+    stream_id: int
+    data: bytes
+    metadata: bytes | None
+    next: bool
+    complete: bool
+
+
+class RequestNReceived(NamedTuple):
+    """The peer takes `n` payloads more (already added to the stream's credit)."""
+
+    stream_id: int
+    n: int
+
+
+class CancelReceived(NamedTuple):
+    """The peer wants no more of what we send on this stream."""
+
+    stream_id: int
+
+
+class ErrorReceived(NamedTuple):
+    """The stream has failed: the peer said so, or it broke a limit that we hold it to."""
+
+    stream_id: int
+    code: int
+    text: str
+
+
+class MetadataPushReceived(NamedTuple):
+    metadata: bytes
+
+
+class ConnectionEnded(NamedTuple):
+    """The last event of every connection. `code` is the wire code sent or received, None where there was none."""
+
+    code: int | None
+    text: str
+    by_peer: bool
+
+
+Event = (
+    SetupReceived
+    | SetupAccepted
+    | RequestReceived
+    | PayloadReceived
+    | RequestNReceived
+    | CancelReceived
+    | ErrorReceived
+    | MetadataPushReceived
+    | ConnectionEnded
+)

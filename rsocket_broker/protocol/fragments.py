@@ -1,0 +1,121 @@
+"""Messages longer than a frame (RSocket 1.0, "Fragmentation and Reassembly").
+
+The specification says that a PAYLOAD with both FOLLOWS and COMPLETE ignores FOLLOWS. rsocket-cpp, which every
+Flipper app of the RSocket era carries, repeats the final flags on all fragments, so that rule would cut its answers
+after the first fragment. Here COMPLETE is meant only where FOLLOWS is clear, on both sides.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from rsocket_broker.errors import Invalid, Rejected
+from rsocket_broker.protocol.codes import COMPLETE, FOLLOWS, METADATA, NEXT, TYPE_SHIFT, FrameType
+from rsocket_broker.protocol.frames import HEADER, PREFIX, Octets, joined, start
+from rsocket_broker.protocol.limits import Limits
+
+OVERHEAD: Final = 256
+"""What an unfinished message costs beside its bytes, so that a thousand empty ones are not free."""
+
+_PAYLOAD: Final = FrameType.PAYLOAD << TYPE_SHIFT
+
+
+def fragments(
+    stream_id: int, kind: int, leading: bytes, data: Octets, metadata: Octets | None, size: int
+) -> Iterator[bytes]:
+    """The frames of a message that does not fit into one of `size` bytes.
+
+    `kind` is the type and flags of the message as one frame; `leading` stands between header and payload of the
+    first (the initial request-n). Metadata goes out completely before data; COMPLETE only on the last fragment.
+    """
+    last = (_PAYLOAD | NEXT) | (kind & COMPLETE)
+    first = (kind & ~(COMPLETE | METADATA)) | FOLLOWS
+    rest_of_metadata = metadata
+    sent = 0
+    while True:
+        room = size - HEADER - len(leading)
+        piece: Octets | None = None
+        if rest_of_metadata is not None:
+            piece = rest_of_metadata[: room - PREFIX]
+            room -= PREFIX + len(piece)
+            rest_of_metadata = rest_of_metadata[len(piece) :] or None
+        # Data must not begin in a frame whose metadata goes on in the next.
+        part: Octets = b"" if rest_of_metadata is not None else data[sent : sent + room]
+        sent += len(part)
+        ended = rest_of_metadata is None and sent >= len(data)
+        flags = (last if ended else first) | (0 if piece is None else METADATA)
+        body = leading + joined(piece, part)
+        yield start(HEADER + len(body), stream_id, flags) + body
+        if ended:
+            return
+        leading, first = b"", _PAYLOAD | NEXT | FOLLOWS
+
+
+class _Unfinished:
+    """One message whose fragments are still coming."""
+
+    __slots__ = ("data", "metadata", "next")
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.metadata: bytearray | None = None
+        self.next = False
+
+    def size(self) -> int:
+        return len(self.data) + (0 if self.metadata is None else len(self.metadata))
+
+
+class Reassembler:
+    """The unfinished messages of one connection, at most one for each stream, within one budget."""
+
+    __slots__ = ("_held", "_limits", "_unfinished")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._unfinished: dict[int, _Unfinished] = {}
+        self._held = 0
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id in self._unfinished
+
+    @property
+    def held(self) -> int:
+        """Bytes in unfinished messages, with their overhead."""
+        return self._held
+
+    def add(self, stream_id: int, data: bytes, metadata: bytes | None, *, has_next: bool) -> None:
+        """Takes one fragment, the first or a later one.
+
+        Raises Invalid when the message grows past `Limits.message`, Rejected when all unfinished messages together
+        grow past `Limits.reassembly`. The message is dropped then.
+        """
+        message = self._unfinished.get(stream_id)
+        if message is None:
+            message = self._unfinished[stream_id] = _Unfinished()
+            self._held += OVERHEAD
+        growth = len(data) + (0 if metadata is None else len(metadata))
+        if message.size() + growth > self._limits.message:
+            self.drop(stream_id)
+            raise Invalid(f"the message is longer than {self._limits.message} bytes")
+        if self._held + growth > self._limits.reassembly:
+            self.drop(stream_id)
+            raise Rejected(f"unfinished messages hold more than {self._limits.reassembly} bytes")
+        self._held += growth
+        message.data += data
+        message.next = message.next or has_next
+        if metadata is not None:
+            if message.metadata is None:
+                message.metadata = bytearray()
+            message.metadata += metadata
+
+    def finish(self, stream_id: int) -> tuple[tuple[bytes | None, bytes], bool]:
+        """Takes the message out: (metadata, data), and whether any fragment had the NEXT flag."""
+        message = self._unfinished[stream_id]
+        self.drop(stream_id)
+        metadata = None if message.metadata is None else bytes(message.metadata)
+        return (metadata, bytes(message.data)), message.next
+
+    def drop(self, stream_id: int) -> None:
+        """Forgets the message, if there is one."""
+        message = self._unfinished.pop(stream_id, None)
+        if message is not None:
+            self._held -= OVERHEAD + message.size()

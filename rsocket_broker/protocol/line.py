@@ -1,0 +1,339 @@
+"""The connection as a whole: cutting bytes into frames, SETUP, keepalive, errors on stream 0, and the end."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from rsocket_broker.errors import ProtocolViolation
+from rsocket_broker.protocol.codes import (
+    CONNECTION_CLOSE,
+    FLAGS_MASK,
+    IGNORE,
+    RESPOND,
+    SETUP_ERRORS,
+    TYPE_SHIFT,
+    ErrorCode,
+)
+from rsocket_broker.protocol.events import ConnectionEnded, Event, MetadataPushReceived, SetupAccepted
+from rsocket_broker.protocol.frames import (
+    HEADER,
+    PREFIX,
+    error,
+    keepalive,
+    read_error,
+    read_keepalive,
+    read_setup,
+    read_start,
+)
+from rsocket_broker.protocol.keepalive import Heartbeat, patience
+from rsocket_broker.protocol.limits import Limits
+from rsocket_broker.protocol.states import ConnectionState, StreamState
+
+HELD_BEHIND_SETUP: Final = 1 << 20
+"""What may be read behind a SETUP that is being decided on, beyond one frame: a few reads that were on their way."""
+
+Handler = Callable[[Any, int, int, bytes, int, int], int | None]
+"""(protocol, stream id, flags, buffer, begin of body, end of body) -> None, MOVED or AGAIN."""
+
+MOVED: Final = 1
+"""The connection has changed its state with this frame; the next one is looked up there."""
+AGAIN: Final = 2
+"""The connection has changed its state before this frame, which is looked up again there."""
+
+_TOO_SLOW: Final[dict[ConnectionState, tuple[int, str]]] = {
+    ConnectionState.EXPECTING: (ErrorCode.INVALID_SETUP, "no SETUP came in time"),
+    ConnectionState.DECIDING: (ErrorCode.REJECTED_SETUP, "the setup was not decided on in time"),
+}
+
+
+class Line:
+    """Everything that concerns stream 0. `Protocol` is the class to use; this is its lowest storey."""
+
+    DISPATCH: ClassVar[dict[ConnectionState, tuple[Handler, ...]]]
+    """For each state that reads frames, the handler of each of the 64 frame types."""
+
+    def __init__(self, limits: Limits, state: ConnectionState, now: float) -> None:
+        self.limits = limits
+        self.queued = 0
+        """Bytes in `data_to_send`."""
+        self.frames_in = 0
+        self.frames_out = 0
+        self.ended: ConnectionEnded | None = None
+        """Set when `closed`: how it ended."""
+        self.is_server = state is ConnectionState.EXPECTING
+        self._states: dict[int, StreamState] = {}
+        self._state = state
+        self._dispatch = self.DISPATCH[state]
+        self._now = now
+        self._deadline = now + limits.setup_deadline
+        self._patience: float | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._buffer = bytearray()
+        self._needed = 0
+        self._events: list[Event] = []
+        self._out: list[bytes] = []
+
+    @property
+    def closed(self) -> bool:
+        return self._state is ConnectionState.CLOSED
+
+    @property
+    def has_left(self) -> bool:
+        """The peer said CONNECTION_CLOSE and the last stream has ended: call `handle_timer` now."""
+        return self._state is ConnectionState.LEAVING and not self._states
+
+    def data_to_send(self) -> list[bytes]:
+        """Takes out the bytes to write, in order."""
+        out = self._out
+        self._out = []
+        self.queued = 0
+        return out
+
+    # ---- input -----------------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes | memoryview, now: float) -> list[Event]:
+        """The events that these bytes make, together with what was received before.
+
+        Bytes behind a SETUP are kept until `accept_setup`. A memoryview is not used after the call.
+        """
+        self._now = now
+        if self._state is ConnectionState.CLOSED:
+            return []
+        if self._needed or self._state is ConnectionState.DECIDING:
+            self._buffer += data
+            if self._state is ConnectionState.DECIDING:
+                self._bound_what_waits()
+                return self._take_events()
+            if len(self._buffer) < self._needed:
+                return []
+            data = bytes(self._buffer)
+            self._buffer = bytearray()
+        elif type(data) is not bytes:
+            data = bytes(data)
+        return self._read(data)
+
+    def accept_setup(self, now: float) -> list[Event]:
+        """Opens the connection; returns the events of what came behind the SETUP."""
+        if self._state is not ConnectionState.DECIDING:
+            return []
+        self._now = now
+        self._enter(ConnectionState.SERVING)
+        data = bytes(self._buffer)
+        self._buffer = bytearray()
+        return self._read(data)
+
+    def refuse_setup(self, code: int, text: str) -> None:
+        """Answers the SETUP with an ERROR; nothing that came behind it is ever read."""
+        if self._state is ConnectionState.DECIDING:
+            self._end(code, text)
+
+    def receive_eof(self, now: float) -> list[Event]:
+        """The peer will send nothing more: no request can be answered in full now, so this is the end."""
+        self._now = now
+        if self._state is not ConnectionState.CLOSED:
+            self._finish(ConnectionEnded(None, "the peer closed the connection", by_peer=True))
+        return self._take_events()
+
+    def heard(self, now: float) -> None:
+        """The peer showed life in another way: it took bytes from us while we did not read."""
+        self._now = now
+
+    def next_timer(self) -> float | None:
+        """When to call `handle_timer`; calling it earlier does nothing. None: never."""
+        if self._state is ConnectionState.CLOSED:
+            return None
+        if self._heartbeat is not None:
+            return self._heartbeat.deadline()
+        if self._state in _TOO_SLOW or self._patience is None:
+            return self._deadline
+        return self._now + self._patience
+
+    def handle_timer(self, now: float) -> list[Event]:
+        """Does what has fallen due: a keepalive to send, a peer to give up, the end of a connection that drained."""
+        due = self.next_timer()
+        if self.has_left:
+            self._finish(ConnectionEnded(CONNECTION_CLOSE, "the peer closed the connection", by_peer=True))
+        elif due is not None and now >= due:
+            if self._heartbeat is not None:
+                self._beat(self._heartbeat, now)
+            elif self._state in _TOO_SLOW:
+                self._end(*_TOO_SLOW[self._state])
+            else:
+                self._end(ErrorCode.CONNECTION_ERROR, f"nothing was heard for {self._patience:.0f} s")
+        return self._take_events()
+
+    def _beat(self, heartbeat: Heartbeat, now: float) -> None:
+        if heartbeat.is_dead(now):
+            self._end(ErrorCode.CONNECTION_ERROR, "the server does not answer keepalives")
+        else:
+            self.send_keepalive(now)
+
+    def send_keepalive(self, now: float) -> None:
+        """Client only: asks the server for a sign of life."""
+        if self._heartbeat is not None and self._state is not ConnectionState.CLOSED:
+            self._heartbeat.sent(now)
+            self._send(keepalive(b"", respond=True))
+
+    def close(self, text: str = "", code: int | None = None) -> None:
+        """Says goodbye with an ERROR on stream 0.
+
+        The default code is CONNECTION_CLOSE when no stream is open, else CONNECTION_ERROR, since the former promises
+        that open streams may still finish.
+        """
+        if code is None:
+            code = ErrorCode.CONNECTION_ERROR if self._states else CONNECTION_CLOSE
+        self._end(code, text)
+
+    # ---- reading frames --------------------------------------------------------------------------------------
+
+    def _read(self, data: bytes) -> list[Event]:
+        """Handles every whole frame in `data` and keeps the rest."""
+        dispatch = self._dispatch
+        limit = self.limits.frame
+        at, size, count = 0, len(data), 0
+        try:
+            while size - at > PREFIX + HEADER - 1:
+                high, low, stream_id, kind = read_start(data, at)
+                length = high << 16 | low
+                end = at + PREFIX + length
+                if end > size or length > limit or length < HEADER:
+                    break
+                verdict = dispatch[kind >> TYPE_SHIFT](self, stream_id, kind & FLAGS_MASK, data, at + 9, end)
+                if verdict is not None:
+                    dispatch = self._dispatch
+                    if verdict == AGAIN:
+                        continue
+                    if not dispatch:
+                        at = end
+                        count += 1
+                        break
+                at = end
+                count += 1
+            self._keep(data, at)
+        except ProtocolViolation as violation:
+            self._end(violation.code, violation.public)
+        self.frames_in += count
+        return self._take_events()
+
+    def _keep(self, data: bytes, at: int) -> None:
+        """Keeps the start of a frame that is not whole yet; judges its length as soon as it is known."""
+        rest = len(data) - at
+        self._needed = PREFIX if rest else 0
+        if not rest or self._state is ConnectionState.CLOSED:
+            return
+        self._buffer += memoryview(data)[at:]
+        if self._state is ConnectionState.DECIDING:
+            self._bound_what_waits()
+        elif rest >= PREFIX:
+            length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            if not HEADER <= length <= self.limits.frame:
+                early = self._state is ConnectionState.EXPECTING
+                raise ProtocolViolation(
+                    f"a frame of {length} bytes: {HEADER} to {self.limits.frame} are allowed",
+                    ErrorCode.INVALID_SETUP if early else ErrorCode.CONNECTION_ERROR,
+                )
+            self._needed = PREFIX + length
+
+    def _bound_what_waits(self) -> None:
+        if len(self._buffer) > self.limits.frame + HELD_BEHIND_SETUP:
+            self._end(ErrorCode.REJECTED_SETUP, "too much was sent before the setup was accepted")
+
+    def _take_events(self) -> list[Event]:
+        events = self._events
+        self._events = []
+        return events
+
+    # ---- establishing ----------------------------------------------------------------------------------------
+
+    def _on_setup(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int:
+        if stream_id:
+            raise ProtocolViolation("a SETUP frame belongs on stream 0", ErrorCode.INVALID_SETUP)
+        event = read_setup(data, begin, end, flags)
+        self._patience = patience(event.keepalive_ms, event.lifetime_ms)
+        self._deadline = self._now + self.limits.setup_deadline
+        self._enter(ConnectionState.DECIDING)
+        self._events.append(event)
+        return MOVED
+
+    def _on_resume(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+        if stream_id:
+            raise ProtocolViolation("a RESUME frame belongs on stream 0", ErrorCode.INVALID_SETUP)
+        raise ProtocolViolation("resumption is not supported", ErrorCode.REJECTED_RESUME)
+
+    def _on_frame_before_setup(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+        raise ProtocolViolation("the first frame is SETUP", ErrorCode.INVALID_SETUP)
+
+    def _on_late_resume(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+        raise ProtocolViolation("RESUME after SETUP")
+
+    def _on_sign_of_acceptance(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int:
+        """The first frame that a server sends only when it has accepted our SETUP: now it is read as usual."""
+        self._enter(ConnectionState.JOINED)
+        self._events.append(SetupAccepted())
+        return AGAIN
+
+    def _on_error_while_joining(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int:
+        if stream_id:
+            return self._on_sign_of_acceptance(stream_id, flags, data, begin, end)
+        return self._end_by_peer(*read_error(data, begin, end, self.limits.error_text))
+
+    # ---- frames of the open connection -----------------------------------------------------------------------
+
+    def _on_keepalive(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+        if stream_id:
+            return
+        echo = read_keepalive(data, begin, end)
+        if flags & RESPOND:
+            self._send(keepalive(echo, respond=False))
+        elif self._heartbeat is not None:
+            self._heartbeat.answered()
+
+    def _on_metadata_push(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+        if not stream_id:
+            self._events.append(MetadataPushReceived(data[begin:end]))
+
+    def _on_connection_error(self, code: int, text: str) -> int | None:
+        # "A server MUST ignore" the setup codes, and a client too once the connection is established.
+        return None if code in SETUP_ERRORS else self._end_by_peer(code, text)
+
+    def _on_nothing(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+        """A frame that the specification tells us to ignore here."""
+
+    def _on_unknown(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+        if not flags & IGNORE:
+            raise ProtocolViolation("a frame of a type that is not understood and may not be ignored")
+
+    # ---- moving on -------------------------------------------------------------------------------------------
+
+    def _enter(self, state: ConnectionState) -> None:
+        self._state = state
+        self._dispatch = self.DISPATCH.get(state, ())
+
+    def _end_by_peer(self, code: int, text: str) -> int:
+        if code == CONNECTION_CLOSE and self._states:
+            self._enter(ConnectionState.LEAVING)
+        else:
+            self._finish(ConnectionEnded(code, text, by_peer=True))
+        return MOVED
+
+    def _end(self, code: int, text: str) -> None:
+        """Ends the connection from our side, with an ERROR that says why."""
+        if self._state is not ConnectionState.CLOSED:
+            self._send(error(0, code, text, self.limits.error_text))
+            self._finish(ConnectionEnded(code, text, by_peer=False))
+
+    def _finish(self, end: ConnectionEnded) -> None:
+        self._enter(ConnectionState.CLOSED)
+        self.ended = end
+        self._events.append(end)
+        self._buffer = bytearray()
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        """Drops what is kept for streams."""
+        self._states.clear()
+
+    def _send(self, frame: bytes) -> None:
+        if self._state is not ConnectionState.CLOSED:
+            self._out.append(frame)
+            self.queued += len(frame)
+            self.frames_out += 1

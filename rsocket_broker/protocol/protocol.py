@@ -1,0 +1,232 @@
+"""One RSocket connection without I/O: bytes and time in, events and bytes out (RSocket 1.0, both roles)."""
+
+from typing import Any, Final, Self
+
+from rsocket_broker.errors import ConnectionClosed, ProtocolViolation, Rejected
+from rsocket_broker.protocol.codes import (
+    COMPLETE,
+    MAX_31,
+    METADATA,
+    NEXT,
+    TYPE_SHIFT,
+    FrameType,
+    Interaction,
+)
+from rsocket_broker.protocol.fragments import fragments
+from rsocket_broker.protocol.frames import (
+    HEADER,
+    PREFIX,
+    Octets,
+    Setup,
+    cancel,
+    error,
+    joined,
+    metadata_push,
+    number,
+    request_n,
+    setup,
+    start,
+)
+from rsocket_broker.protocol.keepalive import Heartbeat
+from rsocket_broker.protocol.limits import MAX_FRAME, Limits
+from rsocket_broker.protocol.states import CONNECTION, ROWS, ConnectionState, Effect, Input, StreamState, action
+from rsocket_broker.protocol.streams import WITH_CREDIT, Streams
+
+WORTH_A_COPY: Final = 16 * 1024
+"""Header and payload are joined up to this size; beyond, copying costs more than one more buffer to write."""
+
+# Looked up for every frame: plain names are much cheaper than attributes of an enum.
+_CLOSED: Final = StreamState.CLOSED
+_SPEND: Final = Effect.SPEND
+_NO_EFFECT: Final = Effect.IGNORE
+_SENT: Final = int(Input.SENT_NEXT) - 1
+_SENT_KINDS: Final = tuple(
+    FrameType.PAYLOAD << TYPE_SHIFT | (NEXT if bits & 1 else 0) | (COMPLETE if bits & 2 else 0) for bits in range(4)
+)
+_OPEN: Final = frozenset({ConnectionState.SERVING, ConnectionState.JOINING, ConnectionState.JOINED})
+_ASKED: Final = {
+    Interaction.REQUEST_RESPONSE: StreamState.ASKED_RESPONSE,
+    Interaction.FIRE_AND_FORGET: StreamState.CLOSED,
+    Interaction.REQUEST_STREAM: StreamState.ASKED_STREAM,
+    Interaction.REQUEST_CHANNEL: StreamState.ASKED_CHANNEL,
+}
+
+
+class Protocol(Streams):
+    """The state of one connection.
+
+    Feed it with `receive_data`, `receive_eof` and `handle_timer`, act on the events that they return, and write what
+    `data_to_send` gives. `next_timer` says when to call `handle_timer`. Once `closed`, it takes and gives nothing
+    more, except what is left in `data_to_send`.
+
+    Sending on a stream that has ended does nothing: the peer's CANCEL may have crossed it. Sending what a stream in
+    its state may never send is a mistake of ours and raises ProtocolViolation.
+    """
+
+    def __init__(self, limits: Limits, state: ConnectionState, now: float) -> None:
+        """Use `server` or `client`."""
+        super().__init__(limits, state, now)
+        self._next_id = 2 if self.is_server else 1
+        self._fragment = limits.fragment
+
+    @classmethod
+    def server(cls, limits: Limits, now: float) -> Self:
+        """The side that waits for a SETUP."""
+        return cls(limits, ConnectionState.EXPECTING, now)
+
+    @classmethod
+    def client(cls, value: Setup, limits: Limits, now: float) -> Self:
+        """The side that sends `value` as its SETUP, which is in `data_to_send` at once.
+
+        Raises ValueError when the SETUP does not fit into one frame: it cannot be fragmented.
+        """
+        self = cls(limits, ConnectionState.JOINING, now)
+        self._heartbeat = Heartbeat(value.keepalive_ms, value.lifetime_ms, now)
+        first = setup(value)
+        if len(first) > PREFIX + MAX_FRAME:
+            raise ValueError("the setup payload does not fit into one frame")
+        self._send(first)
+        return self
+
+    @property
+    def is_open(self) -> bool:
+        """Requests may be sent: SETUP is accepted (server) or sent (client), and nobody is leaving."""
+        return self._state in _OPEN
+
+    @property
+    def streams(self) -> int:
+        """Open streams of both sides."""
+        return len(self._states)
+
+    def credit(self, stream_id: int) -> int:
+        """How many payloads the peer still takes on this stream; 0 when it has ended."""
+        return self._credit.get(stream_id, 0)
+
+    def granted(self, stream_id: int) -> int:
+        """How many payloads the peer may still send us on this stream."""
+        return self._granted.get(stream_id, 0)
+
+    def request(
+        self,
+        interaction: Interaction,
+        data: Octets,
+        metadata: Octets | None = None,
+        initial_n: int = 0,
+        *,
+        complete: bool = False,
+    ) -> int:
+        """Sends a request; returns its stream id.
+
+        `initial_n` (1 or more) is the first credit of a stream or channel; `complete` says that a channel has no
+        payload beyond this one. Raises ConnectionClosed when no request can be sent any more, or not yet.
+        """
+        if self._state not in _OPEN:
+            raise ConnectionClosed("the connection is not open")
+        stream_id = self._next_id
+        if stream_id > MAX_31:
+            raise ConnectionClosed("the connection has used up its stream ids: open another")
+        leading = b""
+        if interaction in WITH_CREDIT:
+            if not 0 < initial_n <= MAX_31:
+                raise ValueError(f"a request for a stream asks for 1 to {MAX_31} payloads")
+            leading = number(initial_n)
+        kind = interaction << TYPE_SHIFT | (COMPLETE if complete else 0)
+        self._send_message(stream_id, kind, leading, data, metadata)
+        self._next_id = stream_id + 2
+        state = _ASKED[interaction]
+        if state is _CLOSED:
+            return stream_id
+        if leading:
+            self._granted[stream_id] = initial_n
+            self._credit[stream_id] = 0
+            if complete and interaction is Interaction.REQUEST_CHANNEL:
+                state = StreamState.ASKED_CHANNEL_SENT_ALL
+        self._states[stream_id] = state
+        return stream_id
+
+    def send_payload(
+        self,
+        stream_id: int,
+        data: Octets,
+        metadata: Octets | None = None,
+        *,
+        next: bool = True,  # noqa: A002  # the specification's name
+        complete: bool = False,
+    ) -> None:
+        """Sends one payload, or with `next=False` only the end of our side. Raises ProtocolViolation without credit."""
+        state = self._states.get(stream_id)
+        if state is None:
+            return
+        bits = next + 2 * complete
+        row = ROWS[state][_SENT + bits] if bits else None
+        if row is None:
+            raise ProtocolViolation(f"a stream in state {state.name} cannot send that")
+        effect, after = row
+        if effect is _NO_EFFECT:
+            return
+        if effect is _SPEND and self._credit[stream_id] < 1:
+            raise ProtocolViolation("the peer has asked for no more")
+        size = HEADER + len(data)
+        if metadata is None and size < WORTH_A_COPY and size <= self._fragment:
+            frame = start(size, stream_id, _SENT_KINDS[bits]) + data
+            self._out.append(frame)
+            self.queued += len(frame)
+            self.frames_out += 1
+        else:
+            self._send_message(stream_id, _SENT_KINDS[bits], b"", data, metadata)
+        if effect is _SPEND:
+            self._credit[stream_id] -= 1
+        if after is not state:
+            self._move(stream_id, after)
+
+    def send_error(self, stream_id: int, code: int, text: str) -> None:
+        """Ends a stream with an error."""
+        if self._step(stream_id, Input.SENT_ERROR):
+            self._send(error(stream_id, code, text, self.limits.error_text))
+
+    def send_request_n(self, stream_id: int, n: int) -> None:
+        """Lets the peer send `n` payloads more; credit never grows past 2^31 - 1."""
+        if n < 1:
+            raise ValueError("credit is granted in steps of at least 1")
+        if self._step(stream_id, Input.SENT_REQUEST_N):
+            n = min(n, MAX_31 - self._granted[stream_id])
+            if n:
+                self._granted[stream_id] += n
+                self._send(request_n(stream_id, n))
+
+    def send_cancel(self, stream_id: int) -> None:
+        """We want no more of what the peer sends on this stream."""
+        if self._step(stream_id, Input.SENT_CANCEL):
+            self._send(cancel(stream_id))
+
+    def metadata_push(self, metadata: Octets) -> None:
+        """Sends metadata about the connection. Raises ConnectionClosed when it is not open, Rejected if too long."""
+        if self._state not in _OPEN:
+            raise ConnectionClosed("the connection is not open")
+        if HEADER + len(metadata) > self._fragment:
+            raise Rejected(f"a metadata push has at most {self._fragment - HEADER} bytes")
+        self._send(metadata_push(metadata))
+
+    def _send_message(self, stream_id: int, kind: int, leading: bytes, data: Octets, metadata: Octets | None) -> None:
+        """A message in one frame, or in fragments where it does not fit."""
+        size = HEADER + len(leading) + len(data) + (0 if metadata is None else PREFIX + len(metadata))
+        if size > self._fragment:
+            for frame in fragments(stream_id, kind, leading, data, metadata, self._fragment):
+                self._send(frame)
+            return
+        if metadata is not None:
+            kind |= METADATA
+        head = start(size, stream_id, kind) + leading
+        if size < WORTH_A_COPY:
+            self._send(head + joined(metadata, data))
+            return
+        self._send(head + joined(metadata, b""))
+        self._out.append(bytes(data))
+        self.queued += len(data)
+
+
+def _handlers(state: ConnectionState) -> tuple[Any, ...]:
+    return tuple(getattr(Protocol, action(state, kind).value) for kind in range(64))
+
+
+Protocol.DISPATCH = {state: _handlers(state) for state in CONNECTION}
