@@ -6,7 +6,6 @@
 Nothing here decides what a certificate holds.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -142,12 +141,6 @@ class CaHome:
 
     def save_server_chain(self, chain: list[x509.Certificate]) -> None:
         files.write_private(self.server_certificate, b"".join(map(certificate_pem, chain)))
-
-    def private_files(self) -> Iterator[Path]:
-        """Every file that must be private, whether or not it exists."""
-        yield from (self.server_key, self.server_certificate)
-        for generation in self.generations():
-            yield from (self.ca_key(generation), self.ca_certificate(generation))
 
     def _remove_unfinished(self) -> None:
         unfinished = self.ca / _UNFINISHED

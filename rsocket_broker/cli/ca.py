@@ -1,0 +1,303 @@
+"""`rsocket-broker ca …`: the certificate authority of a home. Every command works on the home alone, whether or not
+a broker runs there."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from rsocket_broker import credentials, files
+from rsocket_broker.authority import Authority, CheckedRequest, Finding, Record
+from rsocket_broker.authority.home import CaHome, certificate_pem
+from rsocket_broker.authority.keys import key_fingerprint, key_kind
+from rsocket_broker.authority.profiles import BROKER, CLIENT, CLIENT_PROFILES
+from rsocket_broker.cli import render
+from rsocket_broker.cli.context import Context
+from rsocket_broker.credentials import SigningRequest, make_signing_request
+from rsocket_broker.errors import AuthorityError, ConfigurationError, HomeError
+from rsocket_broker.identity import Principal, Proof
+from rsocket_broker.state import STATE_FILE, State
+
+PUBLIC_FILE = 0o644
+FILE_ACCESS = 1
+"""The exchange medium that a client's folder is filled through; its configuration file names it."""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def passphrase_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--passphrase-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="File (mode 0600) with the passphrase of the CA's key.",
+    )(command)
+
+
+@click.group()
+def ca() -> None:
+    """The certificate authority: make it, look at it, issue by hand."""
+
+
+@ca.command()
+@passphrase_option
+@click.pass_obj
+def init(context: Context, passphrase_file: Path | None) -> None:
+    """Make the certificate authority of this home, unless there is one.
+
+    `serve` does the same at its first start. With --passphrase-file the CA's key is kept encrypted.
+    """
+    passphrase = read_passphrase(passphrase_file)
+    existed = bool(CaHome(context.home).generations())
+    with State.open(context.home / STATE_FILE) as state:
+        authority = Authority.open(context.home, state, passphrase=passphrase)
+        fingerprint = sha256(authority.certificate)
+    verb = "already has" if existed else "now has"
+    click.echo(f"{context.home} {verb} a certificate authority, SHA-256 {fingerprint}")
+
+
+@ca.command()
+@as_json
+@click.pass_obj
+def show(context: Context, as_json: bool) -> None:
+    """Show the authority: its certificate, its key, how much it has issued."""
+    with opened(context.home) as authority:
+        described = describe(context.home, authority)
+    if as_json:
+        render.print_json(described)
+    else:
+        render.facts((name.replace("_", " "), value) for name, value in described.items())
+
+
+@ca.command("list")
+@click.option("--app", metavar="ID", help="Only the certificates of this app.")
+@as_json
+@click.pass_obj
+def list_certificates(context: Context, app: str | None, as_json: bool) -> None:
+    """List every certificate that was issued, in order."""
+    now = datetime.now(UTC)
+    with opened(context.home) as authority:
+        rows = [row_of(record, now) for record in authority.certificates(app)]
+    if as_json:
+        render.print_json(rows)
+        return
+    columns = ("serial", "profile", "app_id", "device_id", "proof", "status", "not_after")
+    render.table(([row[name] for name in columns] for row in rows), [name.replace("_", " ") for name in columns])
+
+
+@ca.command()
+@click.argument("csr", required=False, type=click.Path(allow_dash=True, path_type=Path))
+@click.option("--app-id", metavar="ID", help="The app to issue for. Without CSR a key is made for it.")
+@click.option("--device-id", default="", metavar="ID", help="The device that the app is on, if one matters.")
+@click.option("--profile", type=click.Choice(CLIENT_PROFILES), default=CLIENT, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(allow_dash=True, path_type=Path),
+    metavar="PATH",
+    help="With CSR: the certificate's file, - for stdout [default: -]. Without: a folder for key and certificates.",
+)
+@passphrase_option
+@click.pass_obj
+def issue(
+    context: Context,
+    csr: Path | None,
+    app_id: str | None,
+    device_id: str,
+    profile: str,
+    out: Path | None,
+    passphrase_file: Path | None,
+) -> None:
+    """Issue a client certificate by hand; the operator is the proof.
+
+    \b
+    rsocket-broker ca issue app.csr --out device.crt           for a request (PEM; - reads stdin)
+    rsocket-broker ca issue --app-id org.example.app --out D   makes a key, and a folder as apps keep it
+    """
+    if csr is None and (app_id is None or out is None or str(out) == "-"):
+        raise click.UsageError("Give a CSR file, or both --app-id ID and --out DIR.")
+    with opened(context.home, read_passphrase(passphrase_file)) as authority:
+        if csr is not None:
+            issue_for_request(authority, csr, app_id, device_id, profile, out or Path("-"))
+        elif app_id is not None and out is not None:
+            issue_folder(authority, Principal(app_id, device_id, Proof.OPERATOR), profile, out)
+
+
+@ca.command()
+@click.argument("file", required=False, type=click.Path(allow_dash=True, path_type=Path))
+@passphrase_option
+@as_json
+@click.pass_obj
+def verify(context: Context, file: Path | None, passphrase_file: Path | None, as_json: bool) -> None:
+    """Check the whole home, or, with FILE, one certificate (PEM; - reads stdin). Exit 1 if anything is wrong."""
+    if file is None:
+        findings = Authority.verify_home(context.home, passphrase=read_passphrase(passphrase_file))
+    else:
+        certificate = read_certificate(file)
+        with opened(context.home) as authority:
+            findings = authority.verify_certificate(certificate)
+    report(findings, as_json)
+
+
+@ca.command()
+@click.option("--serial", metavar="HEX", help="A certificate from `ca list` instead of the CA's own.")
+@click.option("--out", type=click.Path(allow_dash=True, path_type=Path), default="-", metavar="FILE", show_default=True)
+@click.pass_obj
+def export(context: Context, serial: str | None, out: Path) -> None:
+    """Write the CA's certificate, which clients are to trust, as PEM. Only public parts can be exported."""
+    with opened(context.home) as authority:
+        pem = authority.trust_pem if serial is None else find_certificate(authority, serial)
+    write_public(out, pem)
+
+
+def issue_for_request(
+    authority: Authority, csr: Path, app_id: str | None, device_id: str, profile: str, out: Path
+) -> None:
+    """Sign the request in a file, for the app that its common name says, or for --app-id where that is longer."""
+    request = authority.check_request(read_input(csr))
+    principal = Principal(app_id or app_of(request), device_id, Proof.OPERATOR)
+    issued = authority.issue(request, principal, profile)
+    write_public(out, issued.certificate_pem)
+    render.note(f"Issued {issued.serial:x} to {principal}, valid until {issued.not_after:%Y-%m-%d %H:%M} UTC.")
+
+
+def app_of(request: CheckedRequest) -> str:
+    if request.common_name == credentials.FALLBACK_COMMON_NAME:
+        raise click.UsageError(
+            f"The request is for {request.common_name}, which stands for a longer id: give --app-id."
+        )
+    return request.common_name
+
+
+def issue_folder(authority: Authority, principal: Principal, profile: str, folder: Path) -> None:
+    """Make a key and a certificate for it, and put them into a folder in the layout that clients load."""
+    if (folder / credentials.KEY_FILE).exists():
+        raise HomeError(f"{folder} holds a {credentials.KEY_FILE} already. Choose another folder, or move it away.")
+    made = make_request(principal.app_id)
+    files.ensure_private_directory(folder)
+    issued = authority.issue(authority.check_request(made.csr_pem), principal, profile)
+    made.save(folder)
+    config = {"deviceId": principal.device_id, "medium": FILE_ACCESS}
+    files.write_private(folder / credentials.CONFIG_FILE, json.dumps(config).encode())
+    files.write_private(folder / credentials.CA_FILE, authority.trust_pem, PUBLIC_FILE)
+    files.write_private(folder / credentials.CERTIFICATE_FILE, issued.certificate_pem, PUBLIC_FILE)
+    click.echo(f"Issued {issued.serial:x} to {principal}, valid until {issued.not_after:%Y-%m-%d %H:%M} UTC: {folder}")
+
+
+def make_request(app_id: str) -> SigningRequest:
+    try:
+        return make_signing_request(app_id)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--app-id") from error
+
+
+def describe(home: Path, authority: Authority) -> dict[str, object]:
+    """What `show` says, in this order."""
+    certificate, records = authority.certificate, authority.certificates()
+    server = [record for record in records if record.profile == BROKER]
+    return {
+        "home": str(home),
+        "generation": authority.generation,
+        "subject": certificate.subject.rfc4514_string(),
+        "serial": f"{certificate.serial_number:x}",
+        "fingerprint": sha256(certificate),
+        "key": key_kind(certificate.public_key()),
+        "key_fingerprint": key_fingerprint(certificate.public_key()),
+        "key_encrypted": authority.key_is_encrypted,
+        "not_before": certificate.not_valid_before_utc.isoformat(),
+        "not_after": certificate.not_valid_after_utc.isoformat(),
+        "server_not_after": server[-1].not_after.isoformat() if server else None,
+        "issued_to_clients": sum(record.principal is not None for record in records),
+    }
+
+
+def row_of(record: Record, now: datetime) -> dict[str, object]:
+    """One certificate as `list` shows it: serial and fingerprints in hex, dates in ISO 8601."""
+    principal = record.principal
+    return {
+        "serial": record.serial_hex,
+        "fingerprint": record.fingerprint,
+        "generation": record.generation,
+        "profile": record.profile,
+        "subject": record.subject,
+        "app_id": principal.app_id if principal else None,
+        "device_id": principal.device_id if principal else None,
+        "proof": principal.proof.value if principal else None,
+        "key_fingerprint": record.key_fingerprint,
+        "issued": record.issued.isoformat(),
+        "not_before": record.not_before.isoformat(),
+        "not_after": record.not_after.isoformat(),
+        "status": record.status.value if now <= record.not_after else "ended",
+    }
+
+
+def report(findings: Sequence[Finding], as_json: bool) -> None:
+    """Show what was checked; raises AuthorityError, hence exit 1, when something is wrong."""
+    if as_json:
+        render.print_json([{"what": each.what, "problem": each.problem} for each in findings])
+    else:
+        render.table(((each.what, each.problem or "ok") for each in findings), ("checked", "result"))
+    wrong = sum(each.problem is not None for each in findings)
+    if wrong:
+        raise AuthorityError(f"{wrong} of {len(findings)} checks failed; each says what to do.")
+
+
+def find_certificate(authority: Authority, serial: str) -> bytes:
+    try:
+        record = authority.record(int(serial, 16))
+    except ValueError as error:
+        raise click.BadParameter(f"{serial!r} is not a number in hex.", param_hint="--serial") from error
+    if record is None:
+        raise AuthorityError(f"No certificate {serial} was ever issued here. See: rsocket-broker ca list")
+    return certificate_pem(x509.load_der_x509_certificate(record.certificate))
+
+
+@contextlib.contextmanager
+def opened(home: Path, passphrase: bytes | None = None) -> Iterator[Authority]:
+    """The authority of a home that has one; nothing is made. Raises AuthorityError naming `ca init` otherwise."""
+    if not CaHome(home).generations():
+        raise AuthorityError(f"There is no certificate authority in {home}. Make one: rsocket-broker ca init")
+    with State.open(home / STATE_FILE) as state:
+        yield Authority.open(home, state, passphrase=passphrase, create=False)
+
+
+def read_passphrase(path: Path | None) -> bytes | None:
+    """The passphrase in a file that only its owner may read, without the line end."""
+    if path is None:
+        return None
+    passphrase = files.read_private(path).rstrip(b"\r\n")
+    if not passphrase:
+        raise ConfigurationError(f"{path} holds no passphrase.")
+    return passphrase
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificates(read_input(path))[0]
+    except ValueError as error:
+        raise AuthorityError(f"{path} does not hold a PEM certificate.") from error
+
+
+def read_input(path: Path) -> bytes:
+    """A file's content, or stdin's for `-`; bounded, since a request or a certificate is small."""
+    with click.open_file(str(path), "rb") as file:
+        content: bytes = file.read(files.DEFAULT_LIMIT + 1)
+    if len(content) > files.DEFAULT_LIMIT:
+        raise AuthorityError(f"{path} is larger than {files.DEFAULT_LIMIT} bytes, so it is no request or certificate.")
+    return content
+
+
+def write_public(path: Path, pem: bytes) -> None:
+    if str(path) == "-":
+        click.echo(pem, nl=False)
+    else:
+        files.write_private(path, pem, PUBLIC_FILE)
+
+
+def sha256(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex()

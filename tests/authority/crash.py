@@ -1,0 +1,64 @@
+"""Kills a process at one chosen step of its work: at the n-th file it opens, renames or removes, or SQL statement.
+
+The work runs in a forked child, so that a step costs milliseconds and not the start of an interpreter.
+"""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rsocket_broker.state import State
+
+FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate"}
+
+
+def run_and_kill(work: Callable[[], bytes], folder: Path, step: int) -> tuple[bool, bytes]:
+    """Run `work` in a child that is killed (SIGKILL) right before its `step`-th step inside `folder`, counted from 1.
+
+    Returns whether it was killed, and what `work` returned if it had come to its end.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            _arm(str(folder), step)
+            os.write(writer, work())
+            os._exit(0)
+        os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    assert killed or os.WEXITSTATUS(status) == 0, "the work failed by itself"
+    return killed, answer
+
+
+def _arm(folder: str, step: int) -> None:
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch_files(event: str, arguments: tuple[object, ...]) -> None:
+        # Mode changes go by descriptor, so they name no file.
+        inside = any(isinstance(argument, int) or folder in str(argument) for argument in arguments[:1])
+        if event in FILE_EVENTS and inside:
+            count()
+
+    connect = State._connect
+
+    def connect_and_watch(state: State) -> sqlite3.Connection:
+        connection = connect(state)
+        connection.set_trace_callback(lambda _: count())
+        return connection
+
+    State._connect = connect_and_watch  # type: ignore[method-assign]
+    sys.addaudithook(watch_files)

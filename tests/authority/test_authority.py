@@ -1,0 +1,502 @@
+import logging
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from rsocket_broker.authority import Authority, CheckedRequest, Issued, Status, keys
+from rsocket_broker.authority.authority import utc_now
+from rsocket_broker.authority.requests import check_request
+from rsocket_broker.credentials import make_signing_request
+from rsocket_broker.errors import AuthorityError, HomeError
+from rsocket_broker.identity import Identity, Principal, Proof
+from rsocket_broker.state import State
+from tests.authority.conftest import START, Clock, some_key
+from tests.authority.crash import run_and_kill
+
+CRASH_POINTS = 400
+"""More than any work below has; the loops end when the work does."""
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def der(issued: Issued) -> bytes:
+    certificate = x509.load_pem_x509_certificate(issued.certificate_pem)
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def reopened(home: Path, clock: Clock, **options: object) -> Authority:
+    with State.open(home / "state.db") as state:
+        return Authority.open(home, state, clock=clock, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def ready_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key pairs that were made before: making them is not what these tests look at, and takes a tenth of a second."""
+    monkeypatch.setattr(keys, "make_key", some_key)
+
+
+# The first start
+
+
+@pytest.mark.row("F-11", "A-24")
+def test_two_starts_give_one_key_and_every_file_is_private(home: Path, clock: Clock) -> None:
+    before = {path: path.read_bytes() for path in home.rglob("*.*") if "state" not in path.name}
+    first = reopened(home, clock)
+    second = reopened(home, clock)
+    assert first.certificate == second.certificate
+    assert {path: path.read_bytes() for path in before} == before
+    assert {str(path.relative_to(home)) for path in before} == {
+        "ca/1/ca.key",
+        "ca/1/ca.crt",
+        "server/server.key",
+        "server/server.crt",
+    }
+    for path in (home, *home.rglob("*")):
+        assert mode(path) == (0o700 if path.is_dir() else 0o600), path
+
+
+@pytest.mark.row("A-25")
+def test_processes_that_start_at_once_make_one_ca(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from rsocket_broker.authority import Authority; from rsocket_broker.state import State\n"
+        "home = Path(sys.argv[1]); sys.stdin.readline()\n"
+        "state = State.open(home / 'state.db'); authority = Authority.open(home, state)\n"
+        "print(authority.certificate.serial_number, hash(authority.server_credentials().chain_pem), flush=True)\n"
+        "state.close()"
+    )
+    home = tmp_path / "new" / "home"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PYTHONHASHSEED": "1"},
+        )
+        for _ in range(4)
+    ]
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0] * 4
+    assert len(set(answers)) == 1
+    with State.open(home / "state.db") as state:
+        profiles = [record.profile for record in Authority.open(home, state).certificates()]
+    assert sorted(profiles) == ["broker", "root"]
+
+
+@pytest.mark.row("F-11")
+@pytest.mark.usefixtures("ready_keys")
+def test_a_kill_at_any_step_of_the_first_start_leaves_a_home_that_starts(tmp_path: Path, clock: Clock) -> None:
+    def start() -> bytes:
+        with State.open(home / "state.db") as state:
+            return Authority.open(home, state, clock=clock).trust_pem
+
+    for step in range(1, CRASH_POINTS):
+        home = tmp_path / str(step) / "home"
+        killed, _ = run_and_kill(start, home, step)
+        made = home / "ca" / "1" / "ca.crt"
+        before = made.read_bytes() if made.exists() else None
+        assert (home / "ca" / "1" / "ca.key").exists() == made.exists(), "a generation is whole or not there"
+        again = start()
+        assert before in (None, again), "a CA that was made once is kept"
+        assert start() == again
+        assert [each for each in Authority.verify_home(home, clock=clock) if each.problem] == []
+        assert [path.name for path in home.rglob(".*")] == [], "no leftovers"
+        with State.open(home / "state.db") as state:
+            records = Authority.open(home, state, clock=clock).certificates()
+        assert sum(record.profile == "root" for record in records) == 1
+        assert sum(record.profile == "broker" and record.status is Status.ACTIVE for record in records) == 1
+        shutil.rmtree(home.parent)
+        if not killed:
+            break
+    assert 40 < step < CRASH_POINTS - 1
+
+
+@pytest.mark.row("F-9")
+def test_a_kill_at_any_step_of_an_issue_hands_out_nothing_that_is_not_recorded(
+    home: Path, clock: Clock, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    def issue() -> bytes:
+        with State.open(home / "state.db") as state:
+            issued = Authority.open(home, state, clock=clock).issue(request_of_app, principal)
+            state.read("SELECT 1")  # a step between the commit and the answer
+            return der(issued)
+
+    recorded = 0
+    for step in range(1, CRASH_POINTS):
+        killed, handed_out = run_and_kill(issue, home, step)
+        with State.open(home / "state.db") as state:
+            authority = Authority.open(home, state, clock=clock)
+            records = authority.certificates(principal.app_id)
+            if handed_out:
+                assert authority.identify(handed_out).principal == principal
+        assert len(records) - recorded in (0, 1)
+        assert not handed_out or len(records) == recorded + 1
+        assert len({record.serial for record in records}) == len(records)
+        recorded = len(records)
+        if not killed:
+            break
+    assert 10 < step < CRASH_POINTS - 1
+    assert handed_out
+    assert recorded > 1
+
+
+@pytest.mark.row("A-24")
+@pytest.mark.parametrize(
+    "name",
+    ["", "ca", "ca/1", "ca/1/ca.key", "ca/1/ca.crt", "server", "server/server.key", "server/server.crt", "state.db"],
+)
+def test_a_looser_mode_stops_the_start(home: Path, clock: Clock, name: str) -> None:
+    path = home / name
+    good = mode(path)
+    path.chmod(good | 0o040)
+    with pytest.raises(HomeError, match=rf"{path} has mode {good | 0o40:04o}.*chmod {good:o}"):
+        reopened(home, clock)
+    path.chmod(good)
+    reopened(home, clock)
+
+
+@pytest.mark.row("A-24")
+def test_a_key_can_be_kept_encrypted(
+    home: Path, clock: Clock, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    key = home / "ca" / "1" / "ca.key"
+    plain = reopened(home, clock)
+    assert not plain.key_is_encrypted
+    encrypted = reopened(home, clock, passphrase=b"open sesame")
+    assert encrypted.key_is_encrypted
+    assert b"ENCRYPTED" in key.read_bytes()
+    assert mode(key) == 0o600
+    assert encrypted.certificate == plain.certificate
+    with pytest.raises(AuthorityError, match=r"ca\.key is encrypted"):
+        reopened(home, clock)
+    with pytest.raises(AuthorityError, match="does not open with this passphrase"):
+        reopened(home, clock, passphrase=b"wrong")
+    with State.open(home / "state.db") as state:
+        authority = Authority.open(home, state, clock=clock, passphrase=b"open sesame")
+        assert authority.identify(der(authority.issue(request_of_app, principal))).principal == principal
+
+
+@pytest.mark.row("A-24")
+@pytest.mark.usefixtures("ready_keys")
+def test_a_new_key_never_touches_the_disk_in_the_clear(tmp_path: Path, clock: Clock) -> None:
+    home = tmp_path / "home"
+    authority = reopened(home, clock, passphrase=b"open sesame")
+    assert authority.key_is_encrypted
+    assert authority.trust_pem == reopened(home, clock, passphrase=b"open sesame").trust_pem
+
+
+# Homes that are damaged
+
+
+def test_a_lost_ca_is_never_replaced_in_silence(home: Path, clock: Clock) -> None:
+    shutil.rmtree(home / "ca")
+    with pytest.raises(AuthorityError, match=r"ca/1/ca.key is missing.*Restore"):
+        reopened(home, clock)
+    assert list((home / "ca").iterdir()) == []
+
+
+def test_a_ca_of_another_home_is_noticed(home: Path, clock: Clock, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    reopened(other, clock)
+    shutil.rmtree(home / "ca")
+    shutil.copytree(other / "ca", home / "ca")
+    with pytest.raises(AuthorityError, match="not the certificate that the inventory knows"):
+        reopened(home, clock)
+    shutil.copy(home / "ca" / "1" / "ca.key", tmp_path / "key")
+    key = keys.to_pem(some_key())
+    (home / "ca" / "1" / "ca.key").write_bytes(key)
+    with pytest.raises(AuthorityError, match="does not belong to"):
+        reopened(home, clock)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("ca.key", "does not hold a private key"), ("ca.crt", "a sound CA certificate")]
+)
+def test_a_damaged_ca_file_is_named(home: Path, clock: Clock, name: str, why: str) -> None:
+    path = home / "ca" / "1" / name
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(AuthorityError, match=f"{path} .*{why}.*backup"):
+        reopened(home, clock)
+
+
+def test_a_lost_inventory_is_begun_again_with_the_same_ca(home: Path, clock: Clock, authority: Authority) -> None:
+    for path in home.glob("state.db*"):
+        path.unlink()
+    again = reopened(home, clock)
+    assert again.certificate == authority.certificate
+
+
+def test_a_ca_that_has_ended_is_not_used(home: Path, clock: Clock) -> None:
+    clock.advance(days=3651)
+    with pytest.raises(AuthorityError, match=r"ended on .* clock"):
+        reopened(home, clock)
+
+
+def test_without_create_nothing_is_made(tmp_path: Path, home: Path, clock: Clock) -> None:
+    with pytest.raises(AuthorityError, match="Make one: rsocket-broker ca init"):
+        reopened(tmp_path / "empty", clock, create=False)
+    assert not (tmp_path / "empty" / "ca").exists()
+    (home / "server" / "server.crt").unlink()
+    (home / "ca" / "1" / "ca.key").chmod(0o644)
+    assert reopened(home, clock, create=False).generation == 1
+    assert not (home / "server" / "server.crt").exists()
+
+
+# The endpoint's certificate
+
+
+@pytest.mark.row("F-16", "F-10")
+def test_the_endpoint_has_a_leaf_and_the_ca(authority: Authority) -> None:
+    own = authority.server_credentials()
+    leaf, ca = x509.load_pem_x509_certificates(own.chain_pem)
+    leaf.verify_directly_issued_by(ca)
+    assert own.trust_pem == authority.trust_pem
+    assert ca == authority.certificate
+    key = serialization.load_pem_private_key(own.key_pem, None)
+    assert key.public_key() == leaf.public_key()
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name.value) for name in names] == ["localhost", "127.0.0.1", "::1"]
+    assert authority.server_credentials() is own
+
+
+@pytest.mark.row("F-16")
+def test_it_is_made_again_while_the_broker_runs_and_at_a_start(home: Path, state: State, clock: Clock) -> None:
+    authority = Authority.open(home, state, clock=clock)
+    first = authority.server_credentials()
+    clock.advance(days=19)
+    assert authority.server_credentials() is first
+    clock.advance(days=2)
+    second = authority.server_credentials()
+    assert second.chain_pem != first.chain_pem
+    assert second.key_pem == first.key_pem
+    assert (home / "server" / "server.crt").read_bytes() == second.chain_pem
+    assert Authority.open(home, state, clock=clock).server_credentials() == second
+    clock.advance(days=300)
+    third = Authority.open(home, state, clock=clock).server_credentials()
+    assert third.chain_pem != second.chain_pem
+    states = [record.status for record in authority.certificates() if record.profile == "broker"]
+    assert states == [Status.SUPERSEDED, Status.SUPERSEDED, Status.ACTIVE]
+
+
+@pytest.mark.row("F-16")
+@pytest.mark.parametrize(
+    "damage", ["no key", "no certificate", "bad key", "bad certificate", "foreign key", "only leaf"]
+)
+def test_a_pair_that_does_not_fit_is_made_again_and_said(
+    home: Path, state: State, clock: Clock, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, certificate = home / "server" / "server.key", home / "server" / "server.crt"
+    match damage:
+        case "no key":
+            key.unlink()
+        case "no certificate":
+            certificate.unlink()
+        case "bad key":
+            key.write_bytes(b"damaged")
+        case "bad certificate":
+            certificate.write_bytes(b"damaged")
+        case "foreign key":
+            key.write_bytes(keys.to_pem(some_key("rsa-2048", 8)))
+        case "only leaf":
+            certificate.write_bytes(certificate.read_bytes().split(b"-----BEGIN")[1].join([b"-----BEGIN", b""]))
+    with caplog.at_level(logging.INFO, "rsocket_broker.authority"):
+        own = Authority.open(home, state, clock=clock).server_credentials()
+    leaf, ca = x509.load_pem_x509_certificates(own.chain_pem)
+    leaf.verify_directly_issued_by(ca)
+    assert serialization.load_pem_private_key(own.key_pem, None).public_key() == leaf.public_key()
+    assert "made a new certificate" in caplog.text
+    assert mode(key) == mode(certificate) == 0o600
+
+
+def test_more_hosts_are_added_to_the_certificate(home: Path, state: State, clock: Clock) -> None:
+    first = Authority.open(home, state, clock=clock, hosts=["10.0.2.2", "Broker.example"]).server_credentials()
+    leaf = x509.load_pem_x509_certificate(first.chain_pem)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name.value) for name in names][3:] == ["10.0.2.2", "broker.example"]
+    again = Authority.open(home, state, clock=clock, hosts=["10.0.2.2", "Broker.example"])
+    assert again.server_credentials() == first
+
+
+# Issuing
+
+
+@pytest.mark.row("F-9", "F-17")
+def test_an_issued_certificate_has_the_key_of_the_request(
+    authority: Authority, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    issued = authority.issue(request_of_app, principal)
+    certificate = x509.load_pem_x509_certificate(issued.certificate_pem)
+    certificate.verify_directly_issued_by(authority.certificate)
+    assert certificate.public_key() == request_of_app.public_key
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert issued.not_after == certificate.not_valid_after_utc == START + timedelta(days=30)
+    record = authority.record(issued.serial)
+    assert record is not None
+    assert record.principal == principal
+    assert record.fingerprint == certificate.fingerprint(hashes.SHA256()).hex()
+
+
+@pytest.mark.row("A-06")
+def test_nothing_but_key_and_name_of_a_request_is_used(authority: Authority, principal: Principal) -> None:
+    key = some_key("p-256")
+    asked = [
+        x509.SubjectAlternativeName([x509.DNSName("localhost")]),
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
+    ]
+    name = [
+        x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Bank"),
+        x509.NameAttribute(x509.NameOID.COMMON_NAME, principal.app_id),
+    ]
+    builder = x509.CertificateSigningRequestBuilder(x509.Name(name))
+    for extension in asked:
+        builder = builder.add_extension(extension, critical=False)
+    request = check_request(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    certificate = x509.load_pem_x509_certificate(authority.issue(request, principal).certificate_pem)
+    assert certificate.subject.rfc4514_string() == f"CN={principal.app_id}"
+    extensions = certificate.extensions
+    names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    assert [type(each) for each in names] == [x509.UniformResourceIdentifier]
+    assert ExtendedKeyUsageOID.SERVER_AUTH not in extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+
+
+@pytest.mark.row("M-12")
+def test_two_enrolments_give_two_keys_and_two_serials(authority: Authority) -> None:
+    issued = []
+    for device in ("one", "two"):
+        request = check_request(make_signing_request("org.example.app").csr_pem)
+        issued.append((request, authority.issue(request, Principal("org.example.app", device, Proof.ADB))))
+    (first_request, first), (second_request, second) = issued
+    assert first.serial != second.serial
+    assert first_request.key_fingerprint != second_request.key_fingerprint
+    identities = [authority.identify(der(each)) for each in (first, second)]
+    assert [identity.device_id for identity in identities] == ["one", "two"]
+    assert {identity.key_fingerprint for identity in identities} == {
+        first_request.key_fingerprint,
+        second_request.key_fingerprint,
+    }
+
+
+def test_many_threads_issue_at_once_and_no_serial_repeats(
+    authority: Authority, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    issued: list[Issued] = []
+
+    def work() -> None:
+        issued.extend(authority.issue(request_of_app, principal) for _ in range(10))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({each.serial for each in issued}) == 60
+    assert len({each.fingerprint for each in authority.certificates(principal.app_id)}) == 60
+    assert all(0 < each.serial < 1 << 159 for each in issued)
+    assert sum(each.serial > 1 << 140 for each in issued) == 60, "serials are random, not counted"
+
+
+def test_what_is_asked_for_must_fit(authority: Authority, principal: Principal, request_of_app: CheckedRequest) -> None:
+    for profile in ("root", "broker", "nothing"):
+        with pytest.raises(AuthorityError, match="not for clients"):
+            authority.issue(request_of_app, principal, profile)
+    with pytest.raises(AuthorityError, match=r"for org.example.app, not for org.example.bank"):
+        authority.issue(request_of_app, attrs.evolve(principal, app_id="org.example.bank"))
+    with pytest.raises(AuthorityError, match="device id"):
+        authority.issue(request_of_app, attrs.evolve(principal, device_id="\n"))
+    assert authority.certificates(principal.app_id) == []
+
+
+def test_a_long_app_id_lives_in_the_alternative_name(authority: Authority) -> None:
+    app_id = "org.example." + "long" * 30
+    request = check_request(make_signing_request(app_id).csr_pem)
+    assert request.common_name == "com.flipper"
+    issued = authority.issue(request, Principal(app_id, "d", Proof.ADB))
+    assert authority.identify(der(issued)).app_id == app_id
+
+
+# Who a peer is
+
+
+@pytest.mark.row("A-26")
+def test_an_identity_comes_from_the_certificate(
+    authority: Authority, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    issued = authority.issue(request_of_app, principal, "operator")
+    assert authority.identify(der(issued)) == Identity(
+        principal, "operator", issued.serial, request_of_app.key_fingerprint, 1, issued.not_after
+    )
+
+
+@pytest.mark.row("A-26")
+def test_a_proof_is_part_of_the_identity(
+    authority: Authority, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    other = attrs.evolve(principal, proof=Proof.FILESYSTEM)
+    found = [authority.identify(der(authority.issue(request_of_app, each))) for each in (principal, other)]
+    assert found[0].principal != found[1].principal
+
+
+@pytest.mark.row("A-26")
+def test_other_certificates_are_nobody(
+    authority: Authority,
+    state: State,
+    principal: Principal,
+    request_of_app: CheckedRequest,
+    clock: Clock,
+    tmp_path: Path,
+) -> None:
+    with State.open(tmp_path / "other" / "state.db") as other_state:
+        other = Authority.open(tmp_path / "other", other_state, clock=clock)
+        foreign = der(other.issue(request_of_app, principal))
+    own = der(authority.issue(request_of_app, principal))
+    server = x509.load_pem_x509_certificate(authority.server_credentials().chain_pem)
+    for certificate, why in {
+        b"": "did not issue",
+        b"garbage": "did not issue",
+        foreign: "did not issue",
+        own[:-1] + bytes([own[-1] ^ 1]): "did not issue",
+        server.public_bytes(serialization.Encoding.DER): "not one for clients",
+        authority.certificate.public_bytes(serialization.Encoding.DER): "not one for clients",
+    }.items():
+        with pytest.raises(AuthorityError, match=why):
+            authority.identify(certificate)
+    clock.advance(days=31)
+    with pytest.raises(AuthorityError, match=r"ended on 2026-03-31. Enrol again"):
+        authority.identify(own)
+    clock.advance(days=-31)
+    with state.transaction() as database:
+        database.execute("UPDATE certificates SET status = 'superseded' WHERE app_id IS NOT NULL")
+    with pytest.raises(AuthorityError, match="is superseded"):
+        authority.identify(own)
+
+
+def test_an_inventory_that_was_changed_by_hand_is_noticed(
+    authority: Authority, state: State, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    own = der(authority.issue(request_of_app, principal))
+    with state.transaction() as database:
+        database.execute("UPDATE certificates SET app_id = 'org.example.bank' WHERE app_id IS NOT NULL")
+    with pytest.raises(AuthorityError, match="name different clients"):
+        authority.identify(own)
+
+
+def test_the_default_clock_is_aware() -> None:
+    assert utc_now().utcoffset() == timedelta()

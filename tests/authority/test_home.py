@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from rsocket_broker.authority.home import CaHome
+from rsocket_broker.authority.keys import to_pem
+from rsocket_broker.errors import HomeError
+from tests.authority.conftest import some_key
+
+
+def test_generations_are_the_folders_with_a_number(home: Path) -> None:
+    found = CaHome(home)
+    (home / "ca" / "10").mkdir(mode=0o700)
+    (home / "ca" / "2").mkdir(mode=0o700)
+    (home / "ca" / "notes").mkdir(mode=0o700)
+    assert found.generations() == [1, 2, 10]
+    (home / "ca" / "2").chmod(0o755)
+    with pytest.raises(HomeError, match=r"ca/2 has mode 0755"):
+        found.generations()
+
+
+def test_what_a_killed_broker_left_is_removed_and_nothing_else(home: Path) -> None:
+    unfinished = home / "ca" / ".new"
+    unfinished.mkdir(mode=0o700)
+    (unfinished / "ca.key").write_text("half")
+    (unfinished / ".ca.crt.0.tmp").write_text("half")
+    (home / "ca" / "1" / ".ca.key.0.tmp").write_text("half")
+    (home / "server" / ".server.key.0.tmp").write_text("half")
+    (home / "server" / "notes.txt").write_text("mine")
+    CaHome(home).prepare()
+    assert [
+        str(path.relative_to(home)) for path in sorted(home.rglob("*")) if path.is_file() and "state" not in path.name
+    ] == [
+        "ca/1/ca.crt",
+        "ca/1/ca.key",
+        "server/notes.txt",
+        "server/server.crt",
+        "server/server.key",
+    ]
+
+
+def test_a_generation_is_never_put_over_another(home: Path) -> None:
+    found = CaHome(home)
+    issuer = found.load_generation(1)
+    with pytest.raises(HomeError, match="cannot be made"):
+        found.add_generation(issuer)
+    assert found.load_generation(1).key.private_numbers() == issuer.key.private_numbers()
+
+
+def test_server_files_that_are_damaged_count_as_none(home: Path) -> None:
+    found = CaHome(home)
+    assert found.load_server_key() is not None
+    assert len(found.load_server_chain()) == 2
+    found.save_server_key(some_key())
+    assert found.server_key.read_bytes() == to_pem(some_key())
+    for path in (found.server_key, found.server_certificate):
+        path.write_bytes(b"damaged")
+    assert found.load_server_key() is None
+    assert found.load_server_chain() == []
+    found.server_key.unlink()
+    found.server_key.symlink_to(found.ca_key(1))
+    with pytest.raises(HomeError, match="symbolic link"):
+        found.load_server_key()
