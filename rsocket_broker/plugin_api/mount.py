@@ -60,7 +60,6 @@ class Mounted(WholePlugin):
     def __init__(self, mountable: Mountable) -> None:
         self._mountable = mountable
         self._handlers: dict[App, RequestHandler] = {}
-        self._feeders: set[asyncio.Task[None]] = set()
 
     def routes(self) -> "_MountedRoutes":
         return _MountedRoutes(self)
@@ -117,39 +116,26 @@ class Mounted(WholePlugin):
     async def channel(
         self, app: App, payload: Payload, incoming: AsyncIterator[Payload]
     ) -> AsyncGenerator[Payload, None]:
-        """Serve a request-channel. Its two halves are independent: ours may end while theirs goes on."""
+        """Serve a request-channel. When the publisher has ended, the subscriber still gets what it has asked for."""
         handler, payload = self._for(app, payload)
-        pull = _Pull()
+        pull, credit = _Pull(), _Credit()
         feeder: asyncio.Task[None] | None = None
         try:
             with _translating():
                 publisher, subscriber = await handler.request_channel(payload)
                 if subscriber is not None:
-                    feeder = self._feed(subscriber, incoming, pull)
-                if publisher is None:
-                    if feeder is not None:
-                        await feeder
-                    return
-                async with aclosing(pull.run(publisher)) as values:
-                    async for value in values:
-                        yield value
-        except BaseException:
+                    feeder = asyncio.get_running_loop().create_task(_feed(subscriber, credit, incoming))
+                    feeder.add_done_callback(pull.fail_with)
+                if publisher is not None:
+                    async with aclosing(pull.run(publisher)) as values:
+                        async for value in values:
+                            yield value
+                    credit.end_when_idle()
+                if feeder is not None:
+                    await feeder
+        finally:
             if feeder is not None:
                 feeder.cancel()
-            raise
-
-    def _feed(self, subscriber: Subscriber, incoming: AsyncIterator[Payload], pull: "_Pull") -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(_feed(subscriber, incoming))
-        self._feeders.add(task)
-
-        def done(task: asyncio.Task[None]) -> None:
-            self._feeders.discard(task)
-            error = None if task.cancelled() else task.exception()
-            if isinstance(error, Exception):
-                pull.on_error(error)
-
-        task.add_done_callback(done)
-        return task
 
 
 class _MountedRoutes:
@@ -241,6 +227,12 @@ class _Pull(Subscriber):
         self._ended = True
         self._changed.set()
 
+    def fail_with(self, task: asyncio.Task[None]) -> None:
+        """A task that belongs to this stream is done; if it failed, so does the stream."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self.on_error(error)
+
     async def run(self, publisher: Publisher) -> AsyncGenerator[Payload, None]:
         """The publisher's payloads. Raises what it fails with; cancels it when closed early."""
         publisher.subscribe(self)
@@ -280,6 +272,7 @@ class _Credit(Subscription):
     def __init__(self) -> None:
         self._left = 0
         self._cancelled = False
+        self._ending = False
         self._changed = asyncio.Event()
 
     def request(self, n: int) -> None:
@@ -290,18 +283,24 @@ class _Credit(Subscription):
         self._cancelled = True
         self._changed.set()
 
+    def end_when_idle(self) -> None:
+        """Do not wait for more to be asked for: the other half of the channel is over."""
+        self._ending = True
+        self._changed.set()
+
     async def take(self) -> bool:
-        """Wait until one more is wanted. False: none ever will be."""
-        while not self._left and not self._cancelled:
+        """Wait until one more is wanted. False: none will be."""
+        while not self._left and not self._cancelled and not self._ending:
             self._changed.clear()
             await self._changed.wait()
+        if self._cancelled or not self._left:
+            return False
         self._left -= 1
-        return not self._cancelled
+        return True
 
 
-async def _feed(subscriber: Subscriber, incoming: AsyncIterator[Payload]) -> None:
+async def _feed(subscriber: Subscriber, credit: _Credit, incoming: AsyncIterator[Payload]) -> None:
     """Give `subscriber` what comes in, as it asks for it, and the end or the error of it."""
-    credit = _Credit()
     subscriber.on_subscribe(credit)
     while await credit.take():
         try:

@@ -99,6 +99,11 @@ class Seat:
         self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._events = EventQueue(f"{host.id} from {app.id}", self._handle_event, tasks)
 
+    @property
+    def ready(self) -> bool:
+        """Whether what `answers` gives may be kept."""
+        return self.state is State.CONNECTED
+
     def connect(self) -> None:
         """Run on_connect, unless that has begun already. What arrives meanwhile waits for it."""
         if self.state is not State.NEW:
@@ -204,7 +209,8 @@ class Seat:
     async def _run(self, handler: Handler, start: Callable[[App, Any], Any] | None, argument: Any) -> Payload:
         assert start is not None
         if handler.shape is Shape.PLAIN:
-            return self._guarded(handler, lambda app: handler.finish(start(app, argument)))
+            answer: Payload = self._guarded(handler, lambda app: handler.finish(start(app, argument)))
+            return answer
         await self._host.gate.enter(self.app.id)
         try:
             return handler.finish(await self._limited(handler, start, argument))
@@ -319,6 +325,7 @@ class Seat:
         self._deliver(handler, handler.start_json, value, size)
 
     def _deliver(self, handler: Handler, start: Callable[[App, Any], Any] | None, argument: object, size: int) -> None:
+        assert start is not None
         if handler.shape is Shape.PLAIN and self.state is State.CONNECTED and self._events.idle:
             try:
                 self._guarded(handler, start, argument)

@@ -1,0 +1,203 @@
+"""How the broker talks to an app: by Flipper's JSON messages, or by routes.
+
+Both sides offer the same few calls, and a session has one of them at a time: an app that says in its SETUP that it
+speaks Flipper's JSON, but does not answer getPlugins, is spoken to by routes from then on.
+"""
+
+import abc
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from rsocket_broker.connection import Connection
+from rsocket_broker.errors import ApplicationError, Canceled, Invalid, RequestFailed
+from rsocket_broker.jsontext import JsonError, parse
+from rsocket_broker.payload import Payload
+from rsocket_broker.plugin_api.handlers import encode_json
+from rsocket_broker.protocol.metadata import COMPOSITE, route
+from rsocket_broker.routing import flipper
+
+logger = logging.getLogger(__name__)
+
+LIST_TIMEOUT = 5.0
+LIST_PAUSES = (0.2, 0.4, 0.8, 1.6, 3.2)
+"""getPlugins: seconds for each try, and between them. An app that is starting up may be too busy for the first."""
+START_LIMIT = 30.0
+"""Seconds for everything that is asked before the first plugin is started."""
+CHECK_TIMEOUT = 5.0
+"""Seconds for isMethodSupported, which an app answers from a table."""
+
+
+class AppSide(abc.ABC):
+    """One way to talk to an app. Each call raises RequestFailed, with words for the caller, or ConnectionClosed."""
+
+    @abc.abstractmethod
+    async def call(self, plugin: str, method: str, params: object, timeout: float | None) -> Any:
+        """The app's answer, as JSON. Raises Canceled after `timeout` seconds."""
+
+    @abc.abstractmethod
+    def send(self, plugin: str, method: str, params: object) -> None:
+        """One way: no answer, no error."""
+
+    @abc.abstractmethod
+    async def supports(self, plugin: str, method: str) -> bool:
+        """Whether the app says that it has `method`; true when it cannot be asked."""
+
+
+def too_late(plugin: str, method: str, timeout: float | None) -> Canceled:
+    """The error for an answer that did not come in time."""
+    limit = "in time" if timeout is None else f"within {timeout:g} s"
+    return Canceled(f"The app did not answer {plugin}.{method} {limit}.")
+
+
+def as_json(params: object) -> bytes:
+    """Parameters as JSON; None is `{}`. Raises Invalid: they come from a plugin or an operator, not from the app."""
+    try:
+        return encode_json({} if params is None else params)
+    except JsonError as error:
+        raise Invalid(f"The parameters {error}.") from error
+
+
+class RoutedSide(AppSide):
+    """Requests with a route, for plain RSocket clients. Any of the interactions will do, if the client takes routes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def possible(self) -> bool:
+        """Whether the client reads routes at all: its SETUP says so by its metadata type."""
+        return self._connection.metadata_mime == COMPOSITE
+
+    async def call(self, plugin: str, method: str, params: object, timeout: float | None) -> Any:
+        payload = self._payload(plugin, method, params)
+        try:
+            return value_of(await self._connection.request_response(payload, timeout))
+        except TimeoutError:
+            raise too_late(plugin, method, timeout) from None
+
+    def send(self, plugin: str, method: str, params: object) -> None:
+        self._connection.fire_and_forget(self._payload(plugin, method, params))
+
+    async def supports(self, plugin: str, method: str) -> bool:
+        return True
+
+    async def stream(self, plugin: str, method: str, params: object) -> AsyncGenerator[Any, None]:
+        """The JSON values that the app streams."""
+        async with aclosing(self._connection.request_stream(self._payload(plugin, method, params))) as answers:
+            async for payload in answers:
+                yield value_of(payload)
+
+    async def channel(self, plugin: str, method: str, values: AsyncIterable[object]) -> AsyncGenerator[Any, None]:
+        """The JSON values that come back for `values`, the first of which carries the route."""
+        source = aiter(values)
+        try:
+            first = self._payload(plugin, method, await anext(source))
+        except StopAsyncIteration:
+            return
+        async with aclosing(self._connection.request_channel(first, _payloads(source))) as answers:
+            async for payload in answers:
+                yield value_of(payload)
+
+    def _payload(self, plugin: str, method: str, params: object) -> Payload:
+        if not self.possible:
+            raise ApplicationError(
+                f"This client cannot be sent {plugin}.{method}: its SETUP does not declare composite metadata, so it "
+                "reads no routes."
+            )
+        return Payload(as_json(params), route(f"{plugin}.{method}"))
+
+
+async def _payloads(values: AsyncIterator[object]) -> AsyncGenerator[Payload, None]:
+    async for value in values:
+        yield Payload(as_json(value), None)
+
+
+def value_of(payload: Payload) -> Any:
+    """The JSON in an answer; an empty one is null. Raises ApplicationError."""
+    try:
+        return parse(payload.data) if payload.data else None
+    except JsonError as error:
+        raise ApplicationError(f"The app's answer is {error}.") from error
+
+
+class FlipperSide(AppSide):
+    """Flipper's JSON protocol: data without metadata, answers on their own streams."""
+
+    def __init__(self, connection: Connection, level: int) -> None:
+        self._connection = connection
+        self._level = level
+        self._numbers = flipper.numbers()
+        self._started: set[str] = set()
+
+    async def call(self, plugin: str, method: str, params: object, timeout: float | None) -> Any:
+        self.init(plugin)
+        params = parse(as_json(params))
+        return await self._ask(flipper.execute(plugin, method, params, next(self._numbers)), plugin, method, timeout)
+
+    def send(self, plugin: str, method: str, params: object) -> None:
+        self.init(plugin)
+        self._tell(flipper.execute(plugin, method, parse(as_json(params))))
+
+    async def supports(self, plugin: str, method: str) -> bool:
+        if self._level < flipper.SUPPORT_LEVEL:
+            return True
+        self.init(plugin)
+        question = flipper.request("isMethodSupported", {"api": plugin, "method": method}, next(self._numbers))
+        return flipper.is_supported(await self._ask(question, plugin, "isMethodSupported", CHECK_TIMEOUT))
+
+    @property
+    def started(self) -> Sequence[str]:
+        """The plugins that were sent `init`, and no `deinit` since."""
+        return tuple(self._started)
+
+    def init(self, plugin: str) -> None:
+        """Start the app's side of a plugin, unless that was done."""
+        if plugin not in self._started:
+            self._started.add(plugin)
+            self._tell(flipper.request("init", {"plugin": plugin}))
+
+    def deinit(self, plugin: str) -> None:
+        """Stop the app's side of a plugin, if it was started."""
+        if plugin in self._started:
+            self._started.discard(plugin)
+            self._tell(flipper.request("deinit", {"plugin": plugin}))
+
+    async def lists(self) -> tuple[list[str], list[str]]:
+        """All plugins of the app, and those of them that it wants started. Raises RequestFailed."""
+        try:
+            async with asyncio.timeout(START_LIMIT):
+                plugins = await self._plugins()
+                return plugins, await self._background() if self._level >= flipper.BACKGROUND_LEVEL else []
+        except TimeoutError:
+            raise Canceled(f"The app did not list its plugins within {START_LIMIT:g} s.") from None
+
+    async def _plugins(self) -> list[str]:
+        for pause in LIST_PAUSES:
+            try:
+                return flipper.plugin_names(await self._list("getPlugins", LIST_TIMEOUT))
+            except Canceled:
+                await asyncio.sleep(pause)
+        return flipper.plugin_names(await self._list("getPlugins", LIST_TIMEOUT))
+
+    async def _background(self) -> list[str]:
+        try:
+            return flipper.plugin_names(await self._list("getBackgroundPlugins", START_LIMIT))
+        except RequestFailed as error:
+            logger.info("an app that should know getBackgroundPlugins did not answer it: %s", error.public)
+            return []
+
+    async def _list(self, method: str, timeout: float) -> Any:
+        return await self._ask(flipper.request(method, None, next(self._numbers)), "the app", method, timeout)
+
+    async def _ask(self, message: bytes, plugin: str, method: str, timeout: float | None) -> Any:
+        try:
+            answer = await self._connection.request_response(Payload(message, None), timeout)
+        except TimeoutError:
+            raise too_late(plugin, method, timeout) from None
+        return flipper.answer(answer.data)
+
+    def _tell(self, message: bytes) -> None:
+        self._connection.fire_and_forget(Payload(message, None))

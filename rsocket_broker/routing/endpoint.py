@@ -1,0 +1,259 @@
+"""The secure endpoint: lets a certified client in, and takes each of its messages to the plugin it is for.
+
+Who the client is comes from its certificate. What its SETUP says besides is for display, and must not contradict it.
+A message is JSON of Flipper's when the client said that it speaks that and sends no metadata; else it has a route.
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from rsocket_broker.claims import Claims, contradiction
+from rsocket_broker.connection import Connection
+from rsocket_broker.errors import BrokerError, ConnectionClosed, Invalid, RequestFailed, SetupRefused
+from rsocket_broker.identity import Identity
+from rsocket_broker.jsontext import JsonError, parse
+from rsocket_broker.payload import Payload
+from rsocket_broker.plugin_api.handlers import Model
+from rsocket_broker.protocol.codes import ErrorCode
+from rsocket_broker.protocol.events import SetupReceived
+from rsocket_broker.protocol.metadata import COMPOSITE, first_tag
+from rsocket_broker.routing import flipper
+from rsocket_broker.routing.plugin_host import Answer, PluginHost, Seat
+from rsocket_broker.routing.registry import LoadedPlugin
+from rsocket_broker.routing.router import Router
+from rsocket_broker.routing.session import Session
+from rsocket_broker.routing.tasks import Tasks
+from rsocket_broker.sessions.live import LiveSessions
+
+logger = logging.getLogger(__name__)
+
+MAX_REMEMBERED = 64
+MAX_REMEMBERED_SIZE = 512
+"""Metadata that a session's requests repeat, and its longest: a client has a handful of routes. What is remembered of
+one session is at most 32 KiB, and a client that never repeats itself only loses the short cut."""
+
+REPLACED = "a newer session of the same identity has taken the place of this one"
+FAREWELL = 5.0
+"""Seconds that plugins have to say goodbye to the last sessions when the broker stops."""
+
+Identify = Callable[[bytes], Identity]
+"""From a client's certificate (DER) to its identity. Raises BrokerError for one that is not ours, or no longer."""
+
+
+class SecureEndpoint:
+    """Everything that the connections of the secure port share."""
+
+    def __init__(
+        self,
+        identify: Identify,
+        plugins: Iterable[LoadedPlugin],
+        sessions: LiveSessions[Session] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tasks = Tasks()
+        self._identify = identify
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        self.router = Router(PluginHost(plugin, self._tasks) for plugin in plugins)
+        self.sessions = LiveSessions[Session]() if sessions is None else sessions
+
+    def responder(self) -> "SecureResponder":
+        """What serves one new connection."""
+        return SecureResponder(self)
+
+    def admit(self, connection: Connection, setup: SetupReceived) -> Session:
+        """The session of a new client. Raises SetupRefused, in words for the client."""
+        identity = self._identity(connection)
+        claims = Claims.parse(setup.data, required=False)
+        problem = contradiction(claims, identity)
+        if problem is not None:
+            raise SetupRefused(problem)
+        session_id = f"c{next(self._numbers)}"
+        session = Session(session_id, identity, claims, connection, self.router, datetime.now(UTC))
+        for older in self.sessions.admit(session, self._clock()):
+            logger.info("%s (%s) is replaced by %s", older.id, identity.principal, session.id)
+            self._tasks.spawn(older.connection.close(REPLACED, ErrorCode.CONNECTION_ERROR))
+        logger.info(
+            "%s is %s, %s, from %s", session.id, identity.principal, session.kind.value, connection.peer.address
+        )
+        return session
+
+    def leave(self, session: Session, error: ConnectionClosed) -> None:
+        """The connection of `session` has gone."""
+        self.sessions.remove(session)
+        session.close()
+        logger.info("%s (%s) has left: %s", session.id, session.identity.principal, error.public)
+
+    async def stop(self, timeout: float = FAREWELL) -> None:
+        """The connections are closed: wait until plugins have said goodbye, or stop them."""
+        await self._tasks.wait(timeout)
+
+    def _identity(self, connection: Connection) -> Identity:
+        certificate = connection.peer.certificate
+        if certificate is None:
+            raise SetupRefused("A client certificate is needed here.")
+        try:
+            return self._identify(certificate)
+        except SetupRefused:
+            raise
+        except BrokerError as error:
+            raise SetupRefused(error.public) from error
+
+
+class SecureResponder:
+    """The Responder of one connection.
+
+    The first request with some metadata is looked up; what answers it is remembered under these very bytes, since
+    clients send the same metadata over and over. Nothing is remembered while somebody follows the messages.
+    """
+
+    def __init__(self, endpoint: SecureEndpoint) -> None:
+        self._endpoint = endpoint
+        self._session: Session | None = None
+        self._remembered: dict[bytes, Answer] = {}
+
+    @property
+    def session(self) -> Session | None:
+        """The session, once the client was let in."""
+        return self._session
+
+    def setup(self, connection: Connection, setup: SetupReceived) -> None:
+        session = self._endpoint.admit(connection, setup)
+        session.changed = self._remembered.clear
+        self._session = session
+        session.start()
+
+    def closed(self, error: ConnectionClosed) -> None:
+        session, self._session = self._session, None
+        self._remembered.clear()
+        if session is not None:
+            self._endpoint.leave(session, error)
+
+    # --- request-response --------------------------------------------------------------------------------------------
+
+    def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]:
+        answer = self._remembered.get(payload.metadata)  # type: ignore[arg-type]  # None is never found
+        if answer is not None:
+            return answer(payload)
+        return self._look_up(payload)
+
+    def _look_up(self, payload: Payload) -> Payload | Awaitable[Payload]:
+        session = self._live()
+        if self._is_json(session, payload):
+            return self._answer_json(session, payload)
+        seat, host, name = self._seat(session, payload.metadata)
+        answer = seat.answers(name)
+        if session.observed:
+            session.note("in", Model.RESPONSE.value, host.id, name, len(payload.data or b""))
+        elif seat.ready and payload.metadata is not None and len(payload.metadata) <= MAX_REMEMBERED_SIZE:
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[bytes(payload.metadata)] = answer
+        return answer(payload)
+
+    async def _answer_json(self, session: Session, payload: Payload) -> Payload:
+        """An app asks in Flipper's way, and gets its answer in that way, an error included."""
+        try:
+            message = flipper.asked(payload.data)
+            if isinstance(message, flipper.Execute):
+                return Payload(await self._execute(session, message, len(payload.data or b"")), None)
+            self._take_in(session, message, payload)
+            return Payload(flipper.success({}), None)
+        except RequestFailed as error:
+            return Payload(flipper.refusal(error.public, type(error).__name__), None)
+
+    async def _execute(self, session: Session, message: flipper.Execute, size: int) -> bytes:
+        session.note("in", Model.RESPONSE.value, message.plugin, message.method, size)
+        seat = session.seat(self._host(message.plugin))
+        answer = await seat.answer_json(message.method, message.params)
+        try:
+            return flipper.success(parse(answer.data) if answer.data else {})
+        except JsonError:
+            raise Invalid(
+                f"{message.plugin}.{message.method} answers in bytes that are not JSON: ask by route."
+            ) from None
+
+    # --- one way -----------------------------------------------------------------------------------------------------
+
+    def fire_and_forget(self, payload: Payload) -> None:
+        session = self._live()
+        try:
+            if self._is_json(session, payload):
+                self._take_in(session, flipper.one_way(payload.data), payload)
+                return
+            seat, host, name = self._seat(session, payload.metadata)
+            session.note("in", Model.FIRE.value, host.id, name, len(payload.data or b""))
+            seat.fire(name, payload)
+        except RequestFailed as error:
+            self._drop(session, error)
+
+    def metadata_push(self, metadata: bytes) -> None:
+        session = self._live()
+        try:
+            seat, host, name = self._seat(session, metadata)
+            session.note("in", Model.PUSH.value, host.id, name, len(metadata))
+            seat.fire(name, Payload(b"", metadata), Model.PUSH)
+        except RequestFailed as error:
+            self._drop(session, error)
+
+    def _take_in(self, session: Session, message: flipper.Message, payload: Payload) -> None:
+        """What an app tells us. Raises RequestFailed for an event that leads nowhere."""
+        size = len(payload.data or b"")
+        if isinstance(message, flipper.Execute):
+            session.note("in", "event", message.plugin, message.method, size)
+            session.seat(self._host(message.plugin)).event(message.method, message.params, size)
+        elif isinstance(message, flipper.RefreshPlugins):
+            session.note("in", "refreshPlugins", "", "", size)
+            session.refresh()
+        elif isinstance(message, flipper.ErrorReport):
+            session.note("in", "error report", "", "", size)
+            session.budget.log("report", logging.WARNING, "%s reports an error: %r", session.id, message.text)
+
+    def _drop(self, session: Session, error: RequestFailed) -> None:
+        """A bad message costs its sender that message, and us a line in the log."""
+        session.budget.log("bad message", logging.INFO, "a message of %s was dropped: %s", session.id, error.public)
+
+    # --- streams -----------------------------------------------------------------------------------------------------
+
+    def request_stream(self, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload]:
+        session = self._live()
+        seat, host, name = self._seat(session, payload.metadata)
+        session.note("in", Model.STREAM.value, host.id, name, len(payload.data or b""))
+        return seat.streams(name, payload)
+
+    def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncGenerator[Payload, None]:
+        session = self._live()
+        seat, host, name = self._seat(session, payload.metadata)
+        session.note("in", Model.CHANNEL.value, host.id, name, len(payload.data or b""))
+        return seat.channels(name, payload, incoming)
+
+    # --- where to ----------------------------------------------------------------------------------------------------
+
+    def _live(self) -> Session:
+        session = self._session
+        if session is None:
+            raise Invalid("There is no session.")
+        return session
+
+    @staticmethod
+    def _is_json(session: Session, payload: Payload) -> bool:
+        """Flipper's SDKs declare `text/plain` metadata and send none; some of their kin send an empty one."""
+        return session.speaks_json and (not payload.metadata or session.connection.metadata_mime != COMPOSITE)
+
+    def _seat(self, session: Session, metadata: Any) -> tuple[Seat, PluginHost, str]:
+        """Raises RequestFailed when the metadata leads nowhere."""
+        if session.connection.metadata_mime != COMPOSITE:
+            raise Invalid(f"The request has no route: SETUP must declare {COMPOSITE} as its metadata type.")
+        host, name = self._endpoint.router.resolve(first_tag(metadata) if metadata else None)
+        return session.seat(host), host, name
+
+    def _host(self, plugin: str) -> PluginHost:
+        host = self._endpoint.router.hosts.get(plugin)
+        if host is None:
+            raise Invalid(f'There is no plugin "{plugin[:100]}" here.')
+        return host

@@ -1,0 +1,328 @@
+"""One client's session: who it is, which plugins it has a seat at, and what may be asked of it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+from rsocket_broker.claims import Claims
+from rsocket_broker.connection import Connection
+from rsocket_broker.errors import ApplicationError, BrokerError, ConnectionClosed, RequestFailed
+from rsocket_broker.identity import Identity
+from rsocket_broker.jsontext import dump
+from rsocket_broker.plugin_api.app import CALL_TIMEOUT, App
+from rsocket_broker.routing.app_side import AppSide, FlipperSide, RoutedSide, too_late
+from rsocket_broker.routing.log_budget import LogBudget
+from rsocket_broker.routing.plugin_host import PluginHost, Seat
+from rsocket_broker.routing.router import Router
+from rsocket_broker.routing.tasks import Tasks
+from rsocket_broker.sessions.live import Kind
+
+logger = logging.getLogger(__name__)
+
+Observer = Callable[[dict[str, object]], None]
+"""Is given one JSON object for each message: `direction` ("in" from the client, "out" to it), `kind`, `plugin`,
+`method`, `bytes` (None where it is not known). Never what the message says: apps send passwords."""
+
+
+class SessionApp(App):
+    """The session, as the plugin `plugin_id` sees it."""
+
+    def __init__(self, session: "Session", plugin_id: str) -> None:
+        super().__init__()
+        self._session = session
+        self._plugin = plugin_id
+
+    @property
+    def id(self) -> str:
+        return self._session.id
+
+    @property
+    def identity(self) -> Identity:
+        return self._session.identity
+
+    @property
+    def name(self) -> str:
+        return self._session.claims.app or self.identity.app_id
+
+    @property
+    def os(self) -> str:
+        return self._session.claims.os
+
+    @property
+    def device(self) -> str:
+        return self._session.claims.device
+
+    @property
+    def data_mime(self) -> str:
+        return self._session.connection.data_mime
+
+    async def call(self, method: str, params: object = None, *, timeout: float | None = CALL_TIMEOUT) -> Any:
+        return await self._session.call(self._plugin, method, params, timeout)
+
+    async def send(self, method: str, params: object = None) -> None:
+        await self._session.send(self._plugin, method, params)
+
+    def stream(self, method: str, params: object = None) -> AsyncGenerator[Any, None]:
+        return self._session.stream(self._plugin, method, params)
+
+    def channel(self, method: str, values: AsyncIterable[object]) -> AsyncGenerator[Any, None]:
+        return self._session.channel(self._plugin, method, values)
+
+    async def supports(self, method: str) -> bool:
+        return await self._session.supports(self._plugin, method)
+
+    def __repr__(self) -> str:
+        return f"<App {self.id} {self.identity.principal} of {self._plugin}>"
+
+
+class Session:
+    """A client that has been let in. `since` is an aware datetime in UTC."""
+
+    def __init__(
+        self,
+        session_id: str,
+        identity: Identity,
+        claims: Claims,
+        connection: Connection,
+        router: Router,
+        since: datetime,
+    ) -> None:
+        self.id = session_id
+        self.identity = identity
+        self.claims = claims
+        self.connection = connection
+        self.since = since
+        self.announced: list[str] = []
+        """The plugins that the app has, by its own account."""
+        self.background: list[str] = []
+        """Those of them that it wants to be started."""
+        self.changed: Callable[[], object] = lambda: None
+        """Called when what was found out about the session's seats is no longer true, or somebody begins to look on."""
+        self.tasks = Tasks()
+        self.budget = LogBudget(logger)
+        self._router = router
+        self._routed = RoutedSide(connection)
+        self._flipper = FlipperSide(connection, claims.sdk_version) if claims.is_flipper else None
+        self._kind = Kind.FLIPPER if claims.is_flipper else Kind.ROUTED
+        self._seats: dict[str, Seat] = {}
+        self._observers: list[Observer] = []
+        self._known = asyncio.Event()
+        self._refreshing = False
+        self._refresh_again = False
+
+    @property
+    def kind(self) -> Kind:
+        """How the session talks. An app that claims Flipper's JSON and does not speak it becomes a routed one."""
+        return self._kind
+
+    @property
+    def speaks_json(self) -> bool:
+        """Whether requests without metadata are Flipper's JSON."""
+        return self._flipper is not None
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The session has been let in: learn what the app has, and start what has a handler here."""
+        if self._flipper is None:
+            self._known.set()
+        else:
+            self.tasks.spawn(self._start(self._flipper))
+
+    async def _start(self, side: FlipperSide) -> None:
+        try:
+            await self._fetch(side)
+        except (RequestFailed, ConnectionClosed) as error:
+            self._kind = Kind.ROUTED
+            logger.info("%s is served by routes alone: %s", self.id, error.public)
+        finally:
+            self._known.set()
+
+    def refresh(self) -> None:
+        """The app's plugins have changed. Asked again while it goes on, it goes on once more, and not ten times."""
+        if self._flipper is None:
+            return
+        self._refresh_again = True
+        if not self._refreshing:
+            self._refreshing = True
+            self.tasks.spawn(self._refresh(self._flipper))
+
+    async def _refresh(self, side: FlipperSide) -> None:
+        try:
+            await self._known.wait()
+            while self._refresh_again:
+                self._refresh_again = False
+                await self._fetch(side)
+                self._kind = Kind.FLIPPER
+        except (RequestFailed, ConnectionClosed) as error:
+            self.budget.log("refresh", logging.INFO, "%s asked for a refresh that failed: %s", self.id, error.public)
+        finally:
+            self._refreshing = False
+
+    async def _fetch(self, side: FlipperSide) -> None:
+        announced, background = await side.lists()
+        self.announced, self.background = announced, background
+        for plugin in side.started:
+            if plugin not in announced:
+                self._drop(side, plugin)
+        for plugin in announced:
+            host = self._router.hosts.get(plugin)
+            if host is None or plugin in side.started:
+                continue
+            seat = self._seat(host)  # first a place for its events, which may come at once; then `init`
+            side.init(plugin)
+            self.note("out", "init", plugin, "", None)
+            seat.connect()
+        logger.debug("%s has the plugins %s", self.id, announced)
+
+    def _drop(self, side: FlipperSide, plugin: str) -> None:
+        seat = self._seats.pop(plugin, None)
+        if seat is not None:
+            seat.close()
+            self.changed()
+        side.deinit(plugin)
+        self.note("out", "deinit", plugin, "", None)
+
+    def close(self) -> None:
+        """The connection has gone: every plugin is told, and nothing of this session goes on."""
+        self._known.set()
+        for seat in self._seats.values():
+            seat.close()
+        self._seats.clear()
+        self.tasks.cancel()
+        self._observers.clear()
+
+    # --- plugins -----------------------------------------------------------------------------------------------------
+
+    def seat(self, host: PluginHost) -> Seat:
+        """The session's seat at a plugin, taken when it is first wanted."""
+        seat = self._seat(host)
+        seat.connect()
+        return seat
+
+    def _seat(self, host: PluginHost) -> Seat:
+        seat = self._seats.get(host.id)
+        if seat is None:
+            seat = self._seats[host.id] = Seat(host, SessionApp(self, host.id), self.tasks)
+        return seat
+
+    # --- calls to the app --------------------------------------------------------------------------------------------
+
+    async def call(self, plugin: str, method: str, params: object = None, timeout: float | None = CALL_TIMEOUT) -> Any:
+        """Call a method of the app's side of a plugin, which is started first if need be; the answer as JSON.
+
+        Raises ApplicationError with the app's own text, Canceled after `timeout` seconds, ConnectionClosed.
+        """
+        began = asyncio.get_running_loop().time()
+        side = await self._side(plugin, method, timeout)
+        left = None if timeout is None else max(0.0, began + timeout - asyncio.get_running_loop().time())
+        self.note("out", "call", plugin, method, None)
+        try:
+            answer = await side.call(plugin, method, params, left)
+        except BrokerError:
+            self.note("in", "error", plugin, method, None)
+            raise
+        if self._observers:
+            self.note("in", "answer", plugin, method, len(dump(answer)))
+        return answer
+
+    async def send(self, plugin: str, method: str, params: object = None) -> None:
+        """Call a method one way."""
+        side = await self._side(plugin, method, CALL_TIMEOUT)
+        self.note("out", "send", plugin, method, None)
+        side.send(plugin, method, params)
+        await self.connection.drain()
+
+    async def supports(self, plugin: str, method: str) -> bool:
+        """False only when the app says that its side of `plugin` has no `method`."""
+        return await (await self._side(plugin, method, CALL_TIMEOUT)).supports(plugin, method)
+
+    async def stream(self, plugin: str, method: str, params: object = None) -> AsyncGenerator[Any, None]:
+        """The JSON values that the app streams; raises ApplicationError for one that cannot."""
+        routed = await self._routed_side(plugin, method)
+        self.note("out", "stream", plugin, method, None)
+        async with aclosing(routed.stream(plugin, method, params)) as values:
+            async for value in values:
+                yield value
+
+    async def channel(self, plugin: str, method: str, values: AsyncIterable[object]) -> AsyncGenerator[Any, None]:
+        """The JSON values that come back while `values` go to the app."""
+        routed = await self._routed_side(plugin, method)
+        self.note("out", "channel", plugin, method, None)
+        async with aclosing(routed.channel(plugin, method, values)) as answers:
+            async for value in answers:
+                yield value
+
+    async def _side(self, plugin: str, method: str, timeout: float | None) -> AppSide:
+        """How to talk to the app, once that is known."""
+        if not self._known.is_set():
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._known.wait()
+            except TimeoutError:
+                raise too_late(plugin, method, timeout) from None
+        return self._flipper if self._flipper is not None and self._kind is Kind.FLIPPER else self._routed
+
+    async def _routed_side(self, plugin: str, method: str) -> RoutedSide:
+        if not self._routed.possible:
+            raise ApplicationError(
+                f"{plugin}.{method} cannot be streamed: the app speaks Flipper's JSON only, which has no streams."
+                if self.speaks_json
+                else f"{plugin}.{method} cannot be streamed: the client reads no routes."
+            )
+        return self._routed
+
+    # --- looking on --------------------------------------------------------------------------------------------------
+
+    @property
+    def observed(self) -> bool:
+        """Whether somebody follows the messages."""
+        return bool(self._observers)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Call `observer` for each message from now on. Gives a function that ends it; the session's end does too."""
+        self._observers.append(observer)
+        self.changed()
+
+        def stop() -> None:
+            if observer in self._observers:
+                self._observers.remove(observer)
+
+        return stop
+
+    def note(self, direction: str, kind: str, plugin: str, method: str, size: int | None) -> None:
+        """Tell the observers of a message."""
+        if not self._observers:
+            return
+        message: dict[str, object] = {"client": self.id, "direction": direction, "kind": kind}
+        message |= {"plugin": plugin, "method": method, "bytes": size}
+        for observer in tuple(self._observers):
+            try:
+                observer(message)
+            except Exception:
+                logger.exception("whoever follows %s failed, and follows it no more", self.id)
+                self._observers.remove(observer)
+
+    def describe(self) -> dict[str, object]:
+        """What `clients list --json` shows."""
+        return {
+            "id": self.id,
+            "app": self.claims.app,
+            "app_id": self.identity.app_id,
+            "device": self.claims.device,
+            "device_id": self.identity.device_id,
+            "os": self.claims.os,
+            "sdk_version": self.claims.sdk_version,
+            "medium": self.claims.medium,
+            "proof": self.identity.proof.value,
+            "transport": self.connection.peer.channel.value,
+            "plugins": list(self.announced),
+            "since": self.since.isoformat(timespec="seconds"),
+            "serial": format(self.identity.serial, "x"),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {self.identity.principal} {self._kind.value}>"
