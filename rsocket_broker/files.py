@@ -38,6 +38,7 @@ def ensure_private_directory(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=PRIVATE_FOLDER)
+            sync_directory(path.parent)
     except OSError as error:
         raise HomeError(f"{path} cannot be made: {_reason(error)}.") from error
     check_private_directory(path)
@@ -46,6 +47,8 @@ def ensure_private_directory(path: Path) -> None:
 def check_private_directory(path: Path) -> None:
     """Raises HomeError unless `path` is a folder of ours that nobody else may enter."""
     status = _status(path)
+    if stat.S_ISLNK(status.st_mode):
+        raise HomeError(f"{path} is a symbolic link, which is never followed here. Name the folder itself.")
     if not stat.S_ISDIR(status.st_mode):
         raise HomeError(f"{path} is not a folder. Move it away, or name another folder.")
     _check_owner_and_mode(path, status, _OTHERS_ANY, PRIVATE_FOLDER)

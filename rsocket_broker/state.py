@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from rsocket_broker.errors import HomeError
-from rsocket_broker.files import PRIVATE_FILE, check_private_file, ensure_private_directory, locked
+from rsocket_broker.files import PRIVATE_FILE, check_private_file, ensure_private_directory, locked, sync_directory
 
 STATE_FILE = "state.db"
 """Its name in a home."""
@@ -167,6 +167,7 @@ def _create(path: Path) -> None:
     """Make the file before SQLite does, since SQLite would use the umask; its WAL files copy this mode."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE))
+        sync_directory(path.parent)
         return
     # Looked at, never opened: closing any descriptor of the file drops the locks that SQLite holds in this process.
     check_private_file(path)

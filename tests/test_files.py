@@ -105,8 +105,10 @@ def test_links_fifos_folders_large_and_missing_files_are_refused(tmp_path: Path)
     with pytest.raises(HomeError, match="not a folder"):
         files.ensure_private_directory(tmp_path / "real")
     (tmp_path / "to folder").symlink_to(tmp_path / "folder")
-    with pytest.raises(HomeError, match="not a folder"):
+    with pytest.raises(HomeError, match="symbolic link"):
         files.ensure_private_directory(tmp_path / "to folder")
+    with pytest.raises(HomeError, match="cannot be made"):
+        files.ensure_private_directory(tmp_path / "real" / "below a file")
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path) -> None:

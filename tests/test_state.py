@@ -92,6 +92,8 @@ def test_a_failing_step_leaves_nothing_behind(state: State) -> None:
     with pytest.raises(HomeError):
         state.migrate("test", [TABLE, "INSERT INTO fruit VALUES ('a')", "INSERT INTO nothing VALUES (1)"])
     assert names(state) == []
+    with pytest.raises(HomeError):
+        state.migrate("test", [TABLE, "INSERT INTO fruit VALUES ('no end"])
     state.migrate("test", [TABLE, "INSERT INTO fruit VALUES ('a')"])
     assert names(state) == ["a"]
 

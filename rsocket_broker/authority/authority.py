@@ -184,7 +184,10 @@ class Authority:
             raise AuthorityError("The certificate is not one for clients.")
         if record.status is not Status.ACTIVE:
             raise AuthorityError(f"The certificate is {record.status.value}. Enrol again to get a new one.")
-        if not record.not_before <= self._clock() <= record.not_after:
+        now = self._clock()
+        if now < record.not_before:
+            raise AuthorityError("The certificate is not valid yet. Check the clock of the broker's machine.")
+        if now > record.not_after:
             raise AuthorityError(f"The certificate ended on {record.not_after:%Y-%m-%d}. Enrol again to get a new one.")
         principal, generation = read_names(x509.load_der_x509_certificate(certificate_der))
         if (principal, generation) != (record.principal, record.generation):

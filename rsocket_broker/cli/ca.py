@@ -280,7 +280,7 @@ def read_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificates(read_input(path))[0]
     except ValueError as error:
-        raise AuthorityError(f"{path} does not hold a PEM certificate.") from error
+        raise AuthorityError(f"{source(path)} does not hold a PEM certificate.") from error
 
 
 def read_input(path: Path) -> bytes:
@@ -288,8 +288,12 @@ def read_input(path: Path) -> bytes:
     with click.open_file(str(path), "rb") as file:
         content: bytes = file.read(files.DEFAULT_LIMIT + 1)
     if len(content) > files.DEFAULT_LIMIT:
-        raise AuthorityError(f"{path} is larger than {files.DEFAULT_LIMIT} bytes, so it is no request or certificate.")
+        raise AuthorityError(f"{source(path)} is larger than {files.DEFAULT_LIMIT} bytes: no request or certificate.")
     return content
+
+
+def source(path: Path) -> str:
+    return "Standard input" if str(path) == "-" else str(path)
 
 
 def write_public(path: Path, pem: bytes) -> None:

@@ -481,7 +481,10 @@ def test_other_certificates_are_nobody(
     clock.advance(days=31)
     with pytest.raises(AuthorityError, match=r"ended on 2026-03-31. Enrol again"):
         authority.identify(own)
-    clock.advance(days=-31)
+    clock.advance(days=-33)
+    with pytest.raises(AuthorityError, match="not valid yet"):
+        authority.identify(own)
+    clock.advance(days=2)
     with state.transaction() as database:
         database.execute("UPDATE certificates SET status = 'superseded' WHERE app_id IS NOT NULL")
     with pytest.raises(AuthorityError, match="is superseded"):
