@@ -6,6 +6,7 @@ offers the nearest known one, a wrong type an error that says which type is want
 """
 
 import difflib
+import ipaddress
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,12 @@ import attrs
 
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.files import read_owned
+from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
+
+LOCALHOST = "localhost"
+INSECURE_PORT = 8089
+SECURE_PORT = 8088
+"""The numbers that are built into shipped SDKs."""
 
 CONFIG_LIMIT = 1024 * 1024
 """Bytes of config.toml that are read: a hundred times what anyone writes by hand."""
@@ -112,3 +119,61 @@ def read_config(path: Path) -> Config:
         raise ConfigurationError(f"{path} is not UTF-8 text.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}.") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`. A name other than localhost may mean anything."""
+    try:
+        return host == LOCALHOST or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class ListenSettings:
+    """Where the broker listens; port 0 is any free one.
+
+    `insecure_host` None is `host` where that is loopback, else localhost: strangers from the network may ask for
+    certificates only where the operator says so. `names` are further names under which clients reach the broker,
+    for the server's certificate.
+    """
+
+    host: str = LOCALHOST
+    insecure_host: str | None = None
+    insecure_port: int = INSECURE_PORT
+    secure_port: int = SECURE_PORT
+    names: tuple[str, ...] = ()
+
+    @property
+    def plain_host(self) -> str:
+        if self.insecure_host is not None:
+            return self.insecure_host
+        return self.host if is_loopback(self.host) else LOCALHOST
+
+    @property
+    def certificate_hosts(self) -> tuple[str, ...]:
+        """The names that the server's certificate must carry besides those of loopback."""
+        own = [] if is_loopback(self.host) or self.host in ("0.0.0.0", "::") else [self.host]  # noqa: S104  compared
+        return tuple(dict.fromkeys([*own, *self.names]))
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Settings:
+    """Everything that one broker is told.
+
+    `duplicate` None leaves the rule to the kind of the session. `adb` is auto, off or HOST:PORT. `plugins` are paths
+    or names of plugins to load. `plugin_tables` and `medium_tables` are as written in the config, by id and name.
+    `device_ports` are the numbers that apps on devices dial for enrolment and for sessions. `passphrase` opens the
+    CA's key where that is encrypted.
+    """
+
+    home: Path
+    listen: ListenSettings = attrs.field(factory=ListenSettings)
+    sessions: SessionLimits = attrs.field(factory=SessionLimits)
+    duplicate: DuplicateRule | None = None
+    adb: str = "auto"
+    plugins: tuple[str, ...] = ()
+    plugin_tables: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
+    medium_tables: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
+    device_ports: tuple[int, int] = (INSECURE_PORT, SECURE_PORT)
+    passphrase: bytes | None = attrs.field(default=None, repr=False)

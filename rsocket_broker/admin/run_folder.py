@@ -132,6 +132,11 @@ class RunFolder:
         """Writes ports.json. Call it when, and only when, everything in it accepts connections."""
         write_private(self.ports_path, ports.to_json())
 
+    def retract(self) -> None:
+        """Takes ports.json away: whoever looks for a broker finds none here. Does nothing unless the lock is held."""
+        if self._lock is not None:
+            self.ports_path.unlink(missing_ok=True)
+
     def ports(self) -> Ports | None:
         """What a broker published here, dead or alive; None where there is nothing. Raises HomeError when unsafe."""
         if not os.path.lexists(self.ports_path):

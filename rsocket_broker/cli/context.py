@@ -1,5 +1,6 @@
 """What every command is handed: the home it works on, and what that home's config.toml sets for it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -8,6 +9,10 @@ import click
 from rsocket_broker.settings import Config, Wanted, check_table, read_config
 
 CONFIG_FILE = "config.toml"
+MEDIUMS = "mediums"
+"""The table that belongs to no command but to the medium drivers."""
+PLUGIN_COMMANDS = frozenset({"list", "new", "check"})
+"""`[plugins.list]` sets options of the command; every other table below `[plugins]` belongs to that plugin."""
 
 
 def default_home() -> Path:
@@ -46,6 +51,19 @@ class Context:
         options = configurable(command)
         check_table(table, {key: wanted(option) for key, option in options.items()}, self.config.where(path))
         return {str(options[key].name): value for key, value in table.items()}
+
+    def plugin_tables(self) -> dict[str, Mapping[str, object]]:
+        """The tables `[plugins.ID]`, except those that set options of `rsocket-broker plugins`."""
+        return {name: table for name, table in self._tables("plugins").items() if name not in PLUGIN_COMMANDS}
+
+    def medium_tables(self) -> dict[str, Mapping[str, object]]:
+        """The tables `[mediums.NAME]`."""
+        return self._tables(MEDIUMS)
+
+    def _tables(self, name: str) -> dict[str, Mapping[str, object]]:
+        names = self.config.options((name,))
+        self.config.check_names((name,), names)  # each must be a table
+        return {key: self.config.options((name, key)) for key in names}
 
 
 def configurable(command: click.Command) -> dict[str, click.Option]:

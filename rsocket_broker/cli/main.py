@@ -7,12 +7,13 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from rsocket_broker import __version__
-from rsocket_broker.cli.context import Context, configurable, default_home
+from rsocket_broker.cli.context import MEDIUMS, Context, configurable, default_home
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.observability.logs import visible
 from rsocket_broker.settings import nearest
@@ -26,9 +27,6 @@ COMMANDS = ("serve", "demo", "enroll", "clients", "plugins", "ca", "doctor")
 
 WITHOUT_CONFIG = frozenset({"demo", "doctor"})
 """Commands that must work where config.toml is wrong: one needs no home, the other reports what is wrong."""
-
-RESERVED_PLUGIN_TABLES = frozenset({"list", "new", "check"})
-"""`[plugins.list]` sets options of the command; every other table below `[plugins]` belongs to that plugin."""
 
 
 class RootGroup(click.Group):
@@ -118,9 +116,23 @@ def command_path(ctx: click.Context) -> tuple[str, ...]:
     return tuple(names)
 
 
+def leaves() -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command that does something, with its path. Imports all of them."""
+    context = click.Context(root)
+    pending: list[tuple[tuple[str, ...], click.Command | None]] = [
+        ((name,), root.get_command(context, name)) for name in COMMANDS
+    ]
+    while pending:
+        path, command = pending.pop(0)
+        if isinstance(command, click.Group):
+            pending += [((*path, name), child) for name, child in command.commands.items()]
+        elif command is not None:
+            yield path, command
+
+
 def check_tables(obj: Context) -> None:
     """Raises ConfigurationError for a table of config.toml that belongs to no command and no plugin."""
-    obj.config.check_names((), COMMANDS)
+    obj.config.check_names((), (*COMMANDS, MEDIUMS))
 
 
 @click.group(

@@ -1,0 +1,281 @@
+"""The composition root: makes every part of a broker, joins them, and takes them down in the right order.
+
+Start: the home is locked, opened and its half-done deployments settled; plugins are loaded; then the ports open, the
+secure one first, so that whoever enrols finds it; at last ports.json says where. What can fail early fails early, and
+no port opens on a broker that cannot serve.
+
+Stop: `Broker.stop` is the written order. Its steps share STOP_S, whatever the peers do.
+"""
+
+import asyncio
+import logging
+import os
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from weakref import WeakSet
+
+import attrs
+
+from rsocket_broker import __version__, jsontext
+from rsocket_broker.admin.endpoint import AdminEndpoint, Stream, Verb
+from rsocket_broker.admin.run_folder import Ports, RunFolder
+from rsocket_broker.admin.verbs import verbs
+from rsocket_broker.authority import Authority
+from rsocket_broker.connection import Connection, Responder
+from rsocket_broker.enrollment.devices import DeviceRegistry
+from rsocket_broker.enrollment.endpoint import PlainEndpoint
+from rsocket_broker.enrollment.enroller import Enroller
+from rsocket_broker.enrollment.first_bytes import FirstBytes
+from rsocket_broker.enrollment.forwards import AdbMonitor
+from rsocket_broker.enrollment.journal import Journal
+from rsocket_broker.enrollment.mediums.adb_shell import server_address
+from rsocket_broker.enrollment.mediums.registry import Mediums
+from rsocket_broker.errors import ConfigurationError
+from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
+from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.routing.endpoint import SecureEndpoint
+from rsocket_broker.routing.registry import load_plugins
+from rsocket_broker.routing.session import Session
+from rsocket_broker.sessions.live import LiveSessions
+from rsocket_broker.settings import Settings, nearest
+from rsocket_broker.state import STATE_FILE, State
+from rsocket_broker.transports.binding import Options
+from rsocket_broker.transports.client_hello import ClientHello
+from rsocket_broker.transports.listener import Listener
+from rsocket_broker.transports.quiet_log import QuietLog
+from rsocket_broker.transports.tcp import listen_tcp, listen_unix
+from rsocket_broker.transports.tls import listen_tls
+from rsocket_broker.transports.tls_contexts import ServerContexts
+
+ADB = "adb"
+"""The name of the medium driver whose deployments wait for a device, and of its settings."""
+
+SPARE_CONNECTIONS = 256
+"""Of the secure port, beyond the sessions: those that are being let in, refused, or on their way out."""
+ADMIN_CONNECTIONS = 64
+"""Commands at work at once."""
+LOOPBACK = "127.0.0.1"
+ADMIN = attrs.evolve(SECURE, streams=64)
+
+DRAIN_S, GOODBYE_S, FAREWELL_S, ADMIN_S = 2.0, 0.8, 0.8, 0.3
+STOP_S = DRAIN_S + GOODBYE_S + FAREWELL_S + ADMIN_S
+"""Seconds for each step of a stop, and for all: for what is under way, for closing the connections, for the plugins,
+for the command line. Whoever stops us is promised 5 seconds."""
+
+STOPPING = "the broker is stopping"
+
+_log = logging.getLogger(__name__)
+
+
+class Broker:
+    """One broker on one home. `start` once, `stop` once; after that make another."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigurationError for settings that make no sense together."""
+        self.settings = settings
+        self.ports: Ports
+        """Where it listens; set by `start`."""
+        self._adb_address = server_address(settings.adb)
+        self._folder = RunFolder(settings.home)
+        self._state: State | None = None
+        self._enroller: Enroller | None = None
+        self._endpoint: SecureEndpoint | None = None
+        self._monitor: AdbMonitor | None = None
+        self._monitoring: asyncio.Task[None] | None = None
+        self._listeners: list[Listener] = []
+        self._admin: Listener | None = None
+        self._lines: WeakSet[Connection] = WeakSet()
+        self._admin_lines: WeakSet[Connection] = WeakSet()
+
+    # --- start -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Returns when every listener accepts. Raises BrokerError with the reason and the next step; call `stop`."""
+        settings = self.settings
+        self._folder.acquire()
+        self._state = state = State.open(settings.home / STATE_FILE)
+        authority = Authority.open(
+            settings.home, state, hosts=settings.listen.certificate_hosts, passphrase=settings.passphrase
+        )
+        mediums = load_mediums(settings, DeviceRegistry(state))
+        self._enroller = enroller = Enroller(authority, mediums, Journal(state))
+        plugins = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
+        sessions = LiveSessions[Session](settings.sessions, settings.duplicate)
+        self._endpoint = endpoint = SecureEndpoint(authority.identify, plugins, sessions)
+        await enroller.settle([name for name in mediums.offered if name != ADB])  # devices are waited for later
+        secure = await self._listen_secure(endpoint, authority)
+        plain = await self._listen_plain(enroller, secure.port)
+        admin = await self._listen_admin(verbs(sessions, plugins, self.status))
+        self._follow_devices(enroller, plain.port, secure.port)
+        self.ports = Ports(
+            pid=os.getpid(),
+            started=time.time(),
+            host=settings.listen.host,
+            insecure_port=plain.port,
+            secure_port=secure.port,
+            admin=admin,
+        )
+        self._folder.publish(self.ports)
+
+    async def _listen_secure(self, endpoint: SecureEndpoint, authority: Authority) -> Listener:
+        listen = self.settings.listen
+        return self._opened(
+            await listen_tls(
+                listen.host,
+                listen.secure_port,
+                lambda: self._line(SECURE, endpoint.responder()),
+                CurrentContexts(authority).pick,
+                max_connections=self.settings.sessions.total + SPARE_CONNECTIONS,
+                plain_port=listen.insecure_port or None,
+                options=Options("--host", "--secure-port"),
+            )
+        )
+
+    async def _listen_plain(self, enroller: Enroller, secure_port: int) -> Listener:
+        listen, log = self.settings.listen, QuietLog(_log)
+
+        def receiver() -> FirstBytes:
+            return FirstBytes(self._line(PLAIN, PlainEndpoint(enroller)), log, secure_port)
+
+        options = Options("--insecure-host", "--insecure-port")
+        return self._opened(await listen_tcp(listen.plain_host, listen.insecure_port, receiver, options=options))
+
+    async def _listen_admin(self, table: Mapping[str, Verb | Stream]) -> str:
+        """The admin line, and where it is as ports.json says it."""
+        path = self._folder.socket_path()
+        token = None if path is not None else self._folder.make_token()
+
+        def receiver() -> Connection:
+            connection = Connection(Protocol.server(ADMIN, time.monotonic()), AdminEndpoint(table, token))
+            self._admin_lines.add(connection)
+            return connection
+
+        if path is not None:
+            self._admin = await listen_unix(path, receiver, max_connections=ADMIN_CONNECTIONS)
+            return str(path)
+        self._admin = await listen_tcp(LOOPBACK, 0, receiver, max_connections=ADMIN_CONNECTIONS)
+        return f"{LOOPBACK}:{self._admin.port}"
+
+    def _line(self, limits: Limits, responder: Responder) -> Connection:
+        connection = Connection(Protocol.server(limits, time.monotonic()), responder)
+        self._lines.add(connection)
+        return connection
+
+    def _opened(self, listener: Listener) -> Listener:
+        self._listeners.append(listener)
+        return listener
+
+    def _follow_devices(self, enroller: Enroller, plain_port: int, secure_port: int) -> None:
+        if self._adb_address is None:
+            return
+
+        async def settle(serial: str) -> None:
+            await enroller.settle([ADB])
+
+        enrolment, session = self.settings.device_ports
+        self._monitor = AdbMonitor(self._adb_address, {enrolment: plain_port, session: secure_port}, settle)
+        self._monitoring = asyncio.create_task(self._monitor.run(), name="adb monitor")
+        self._monitoring.add_done_callback(_log_failure)
+
+    # --- while it runs -----------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, object]:
+        """What the broker says of itself, as JSON."""
+        devices = [] if self._monitor is None else self._monitor.status()
+        return {
+            "version": __version__,
+            "home": str(self.settings.home),
+            "ports": jsontext.parse(self.ports.to_json()),
+            "sessions": 0 if self._endpoint is None else len(self._endpoint.sessions),
+            "adb": {
+                "problem": None if self._monitor is None else self._monitor.problem or None,
+                "devices": [
+                    {"serial": each.serial, "state": each.state, "problem": each.problem or None} for each in devices
+                ],
+            },
+        }
+
+    # --- stop --------------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Ends everything, from whatever point `start` has reached, within STOP_S and a little. Never raises."""
+        self._folder.retract()  # 1. nobody is sent here any more,
+        for listener in filter(None, (*self._listeners, self._admin)):  # and nobody gets in
+            listener.close()
+        await self._finish_work()  # 2. what is under way ends, or is out of time
+        await self._say_goodbye()  # 3. the connections are closed,
+        await self._let_plugins_go()  # and each plugin is told of its sessions' end
+        await self._end_admin()  # 4. the command line has its answers
+        if self._monitoring is not None:  # 5. nothing runs but us
+            self._monitoring.cancel()
+            await asyncio.wait([self._monitoring])
+        if self._state is not None:  # 6. the home is closed,
+            self._state.close()
+        self._folder.release()  # and free for another
+
+    async def _finish_work(self) -> None:
+        work = [line.drain_requests(DRAIN_S) for line in self._lines]
+        if self._enroller is not None:
+            work.append(self._enroller.drain(DRAIN_S))
+        await asyncio.gather(*work)
+
+    async def _say_goodbye(self) -> None:
+        await asyncio.gather(*(line.close(STOPPING, grace=GOODBYE_S) for line in self._lines))
+        for listener in self._listeners:
+            listener.abort()  # handshakes that were on their way, and peers that have not read the goodbye
+
+    async def _let_plugins_go(self) -> None:
+        if self._endpoint is not None:
+            await self._endpoint.stop(FAREWELL_S)
+
+    async def _end_admin(self) -> None:
+        await asyncio.gather(*(line.drain_requests(ADMIN_S) for line in self._admin_lines))
+        await asyncio.gather(*(line.close(STOPPING, grace=ADMIN_S) for line in self._admin_lines))
+        if self._admin is not None:
+            self._admin.abort()
+
+    def abandon(self) -> None:
+        """For a process that ends at once: takes away what others would find. May be called from any thread."""
+        self._folder.release()
+
+
+def load_mediums(settings: Settings, devices: DeviceRegistry) -> Mediums:
+    """The medium drivers with their settings. Raises ConfigurationError for settings of a driver that is not there."""
+    tables = dict(settings.medium_tables)
+    own = tables.get(ADB, {})
+    if "server" in own:
+        raise ConfigurationError("[mediums.adb]: the server is set by adb in [serve], or --adb.")
+    tables[ADB] = {**own, "server": settings.adb}
+    mediums = Mediums.load(devices, tables)
+    known = {*mediums.offered, *mediums.broken, ADB}
+    for name in tables.keys() - known:
+        raise ConfigurationError(f"[mediums.{name}]: there is no such driver. {nearest(name, known)}")
+    return mediums
+
+
+class CurrentContexts:
+    """The TLS contexts for the certificate of the moment: the authority makes a new one before the old one ends.
+
+    `pick` is called from handshake threads.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._lock = threading.Lock()
+        self._credentials = authority.server_credentials()
+        self._contexts = ServerContexts(self._credentials)
+
+    def pick(self, hello: ClientHello) -> ssl.SSLContext:
+        credentials = self._authority.server_credentials()
+        with self._lock:
+            if credentials is not self._credentials:
+                self._credentials, self._contexts = credentials, ServerContexts(credentials)
+            contexts = self._contexts
+        return contexts.pick(hello)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("%s failed: Android devices are not followed any more", task.get_name(), exc_info=error)

@@ -1,0 +1,139 @@
+"""`rsocket-broker clients`: who is connected, and talking to them, through the broker that runs."""
+
+import contextlib
+import json
+from datetime import datetime
+from typing import Any
+
+import click
+
+from rsocket_broker import jsontext
+from rsocket_broker.admin.client import ask, follow
+from rsocket_broker.cli.context import Context
+from rsocket_broker.cli.render import cell, facts, note, print_json, table
+
+GRACE_S = 5.0
+"""Longer than the app has for its answer, so that the broker's word on a late one is heard."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+client_argument = click.argument("client", metavar="CLIENT")
+
+
+@click.group()
+def clients() -> None:
+    """Live sessions: who is connected, and talking to them.
+
+    CLIENT is a session's id, or APP_ID[@DEVICE_ID] that matches one session.
+
+    \b
+    Examples:
+      rsocket-broker clients list
+      rsocket-broker clients call com.example.app Network getAll
+      rsocket-broker clients tail com.example.app@device-1
+    """
+
+
+@clients.command("list")
+@json_option
+@click.pass_obj
+def list_(obj: Context, as_json: bool) -> None:
+    """Who is connected.
+
+    \b
+    Example:
+      rsocket-broker clients list --json
+    """
+    found: list[dict[str, Any]] = ask(obj.home, "clients.list")
+    if as_json:
+        print_json(found)
+    elif not found:
+        note("No client is connected.")
+    else:
+        columns = ("id", "app", "app_id", "device", "device_id", "proof", "transport", "plugins", "since")
+        table(([client[name] for name in columns] for client in found), [name.upper() for name in columns])
+
+
+@clients.command()
+@client_argument
+@json_option
+@click.pass_obj
+def show(obj: Context, client: str, as_json: bool) -> None:
+    """All that is known about one client.
+
+    \b
+    Example:
+      rsocket-broker clients show com.example.app
+    """
+    found: dict[str, Any] = ask(obj.home, "clients.show", {"client": client})
+    if as_json:
+        print_json(found)
+    else:
+        facts(found.items())
+
+
+@clients.command()
+@client_argument
+@click.argument("plugin")
+@click.argument("method")
+@click.argument("params", metavar="[JSON]", default="{}")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, metavar="S")
+@click.pass_obj
+def call(obj: Context, client: str, plugin: str, method: str, params: str, timeout: float) -> None:
+    """Call METHOD of an app's PLUGIN with JSON parameters, and print the answer as JSON.
+
+    The plugin is initialised in the app first where it is needed. Exits 1 with the app's own words if it answers
+    with an error.
+
+    \b
+    Example:
+      rsocket-broker clients call com.example.app Databases executeSql '{"value": "SELECT 1"}'
+    """
+    try:
+        value = jsontext.parse(params.encode())
+    except jsontext.JsonError as error:
+        raise click.BadParameter(f"{error}.", param_hint="JSON") from error
+    about = {"client": client, "plugin": plugin, "method": method, "params": value, "timeout": timeout}
+    print_json(ask(obj.home, "clients.call", about, patience=timeout + GRACE_S))
+
+
+@clients.command()
+@client_argument
+@json_option
+@click.pass_obj
+def tail(obj: Context, client: str, as_json: bool) -> None:
+    """Follow the messages of a client, until it leaves or Ctrl-C. Shows their size, never what they say.
+
+    \b
+    Example:
+      rsocket-broker clients tail com.example.app
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        follow(obj.home, "clients.tail", {"client": client}, lambda item: show_message(item, as_json))
+
+
+def show_message(item: dict[str, Any], as_json: bool) -> None:
+    """One message a line, as soon as it is there."""
+    if as_json:
+        click.echo(json.dumps(item))
+    elif "dropped" in item:
+        note(f"{item['dropped']} messages were left out: they came faster than they could be shown.")
+    else:
+        arrow = "->" if item["direction"] == "out" else "<-"
+        what = ".".join(part for part in (item["plugin"], item["method"]) if part)
+        size = "" if item["bytes"] is None else f"  {item['bytes']} bytes"
+        click.echo(f"{datetime.now():%H:%M:%S}  {arrow}  {item['kind']:<8}  {cell(what)}{size}")
+
+
+@clients.command()
+@client_argument
+@click.option("--reason", default="closed by the operator", show_default=True, help="What the client is told.")
+@click.pass_obj
+def kick(obj: Context, client: str, reason: str) -> None:
+    """Close a client's session. Its certificate stays good, so most clients come back.
+
+    \b
+    Example:
+      rsocket-broker clients kick com.example.app --reason "test is over"
+    """
+    found = ask(obj.home, "clients.kick", {"client": client, "reason": reason})
+    note(f"Closed the session {cell(found['id'])} of {cell(found['app_id'])}.")

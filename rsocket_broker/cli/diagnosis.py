@@ -1,0 +1,217 @@
+"""What `doctor` looks at: every check gives findings, goes on after a fault, and changes nothing.
+
+A check that needs the running broker asks it; one that needs a device gives it a time limit.
+"""
+
+import asyncio
+import enum
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from rsocket_broker.admin.run_folder import RunFolder
+from rsocket_broker.authority import Authority
+from rsocket_broker.enrollment.devices import DeviceRegistry
+from rsocket_broker.enrollment.exchange import CLOCK_TOLERANCE
+from rsocket_broker.enrollment.forwards import READY
+from rsocket_broker.enrollment.journal import Journal
+from rsocket_broker.enrollment.mediums.adb_shell import AdbAbsent, AdbProblem, AdbServer, server_address
+from rsocket_broker.enrollment.mediums.registry import Mediums
+from rsocket_broker.errors import BrokerError
+from rsocket_broker.settings import Settings
+from rsocket_broker.state import STATE_FILE, State
+from rsocket_broker.transports.binding import Options, bind_tcp
+
+NEAR_END = timedelta(days=30)
+"""How long before the end of the CA's certificate to speak up: every app must enrol anew after it."""
+
+STATE_REMEDIES = {
+    "unauthorized": "Allow USB debugging on its screen.",
+    "authorizing": "Allow USB debugging on its screen.",
+    "offline": "Plug it in again, or run `adb reconnect offline`.",
+}
+
+
+class Level(enum.Enum):
+    """OK; WARNING: works, or mends itself, but should be known; PROBLEM: does not work until somebody mends it."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@attrs.frozen(slots=True)
+class Symptom:
+    """One thing that was looked at. `detail` says how it is, and for all but OK what to do."""
+
+    what: str
+    level: Level
+    detail: str = ""
+
+
+def ok(what: str, detail: str = "") -> Symptom:
+    return Symptom(what, Level.OK, detail)
+
+
+def warning(what: str, detail: str) -> Symptom:
+    return Symptom(what, Level.WARNING, detail)
+
+
+def problem(what: str, detail: str) -> Symptom:
+    return Symptom(what, Level.PROBLEM, detail)
+
+
+def guarded(what: str, check: Callable[[], Iterable[Symptom]]) -> list[Symptom]:
+    """The findings of a check; a BrokerError that ends it is the last of them."""
+    found: list[Symptom] = []
+    try:
+        found.extend(check())  # extend keeps what came before the error
+    except BrokerError as error:
+        found.append(problem(what, error.public))
+    return found
+
+
+def check_home(home: Path, now: datetime) -> Iterator[Symptom]:
+    """Modes, keys, certificates and database of a home that has been started once."""
+    if not home.exists() or not (home / STATE_FILE).exists():
+        yield ok("home", f"{home} is new: the first `rsocket-broker serve` makes it")
+        return
+    for finding in Authority.verify_home(home):
+        yield problem(finding.what, finding.problem) if finding.problem else ok(finding.what)
+    with State.open(home / STATE_FILE) as state:
+        certificate = Authority.open(home, state, create=False).certificate
+        yield from check_dates(certificate.not_valid_before_utc, certificate.not_valid_after_utc, now)
+        yield from check_journal(Journal(state))
+
+
+def check_dates(begin: datetime, end: datetime, now: datetime) -> Iterator[Symptom]:
+    """The CA's certificate against this machine's clock."""
+    if now < begin:
+        yield problem(
+            "clock",
+            f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but the CA was made after that, on {begin:%Y-%m-%d}. "
+            "Set the clock.",
+        )
+    elif now > end - NEAR_END:
+        yield problem(
+            "CA near its end",
+            f"the CA certificate ends on {end:%Y-%m-%d}, and no client is let in after that. Move the home away for a "
+            "new CA, and let every app enrol anew.",
+        )
+
+
+def check_journal(journal: Journal) -> Iterator[Symptom]:
+    pending = journal.pending()
+    for entry in pending:
+        yield warning(
+            "deployment",
+            f"to {entry.container.principal}, begun {entry.started:%Y-%m-%d %H:%M} UTC, is half-done. Start the broker"
+            f"{' and attach the device' if entry.container.medium == 'adb' else ''}: it is then settled by itself.",
+        )
+    if not pending:
+        yield ok("deployments", "none is half-done")
+
+
+def check_mediums(settings: Settings) -> Iterator[Symptom]:
+    """Whether each driver can be made; nothing that they would note is kept."""
+    with tempfile.TemporaryDirectory() as folder, State.open(Path(folder) / STATE_FILE) as state:
+        mediums = Mediums.load(DeviceRegistry(state), settings.medium_tables)
+    for name, reason in mediums.broken.items():
+        yield problem(f"medium driver {name}", reason)
+    if not mediums.broken:
+        yield ok("medium drivers", ", ".join(sorted(mediums.offered)))
+
+
+def check_run_folder(folder: RunFolder) -> Iterator[Symptom]:
+    """Whether a broker runs, and what one that was killed has left."""
+    holder = folder.holder()
+    if holder is not None:
+        yield ok("broker", f"runs here (pid {holder})")
+        return
+    leftovers = folder.leftovers()
+    if leftovers:
+        names = ", ".join(path.name for path in leftovers)
+        yield warning(
+            "broker",
+            f"the last one was killed and left {names} in {folder.path}. The next `rsocket-broker serve` clears it.",
+        )
+    else:
+        yield ok("broker", "none runs here")
+
+
+async def check_ports(settings: Settings) -> AsyncIterator[Symptom]:
+    """Whether `serve` could listen where it is told to; for a home on which no broker runs."""
+    listen = settings.listen
+    for what, host, port, options in (
+        ("insecure port", listen.plain_host, listen.insecure_port, Options("--insecure-host", "--insecure-port")),
+        ("secure port", listen.host, listen.secure_port, Options("--host", "--secure-port")),
+    ):
+        try:
+            bound = await bind_tcp(host, port, options=options)
+        except BrokerError as error:
+            yield problem(what, error.public)
+            continue
+        for one in bound:
+            one.close()
+        yield ok(what, f"{port} is free" if port else "any free one")
+
+
+def check_running(status: dict[str, Any]) -> Iterator[Symptom]:
+    """What the broker that runs says of itself."""
+    ports = status["ports"]
+    yield ok("ports", f"enrolment on {ports['insecure_port']}, sessions on {ports['secure_port']}, {ports['host']}")
+    for device in status["adb"]["devices"]:
+        what = f"device {device['serial']}"
+        yield problem(what, f"{device['problem']}.") if device["problem"] else ok(what, "its ports are forwarded")
+
+
+async def check_adb(setting: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> AsyncIterator[Symptom]:
+    """The adb server, the devices that it sees, and their clocks. No server is a fault only where one was named."""
+    address = server_address(setting)
+    if address is None:
+        yield ok("adb", "switched off")
+        return
+    server = AdbServer(address)
+    try:
+        devices = await server.devices()
+    except AdbAbsent as error:
+        text = error.public if setting != "auto" else f"{error.public} Only apps on Android devices need it."
+        yield problem("adb", text) if setting != "auto" else warning("adb", text)
+        return
+    except AdbProblem as error:
+        yield problem("adb", f"{error.public}. Run: adb kill-server && adb start-server")
+        return
+    yield ok("adb", f"the server at {address[0]}:{address[1]} sees {len(devices)} devices")
+    looked_at = (
+        check_clock(server, device.serial, now) if device.state == READY else check_state(device.serial, device.state)
+        for device in devices
+    )
+    for symptom in await asyncio.gather(*looked_at):
+        yield symptom
+
+
+async def check_state(serial: str, state: str) -> Symptom:
+    remedy = STATE_REMEDIES.get(state, "Check `adb devices`.")
+    return problem(f"device {serial}", f"it is {state}. {remedy}")
+
+
+async def check_clock(server: AdbServer, serial: str, now: Callable[[], datetime]) -> Symptom:
+    """A device whose clock is far off finds every certificate too new or too old."""
+    what = f"device {serial}"
+    try:
+        answer = await server.run(serial, ["date", "+%s"])
+    except AdbProblem as error:
+        return problem(what, f"{error.public}. Check that it is unlocked and answers `adb shell date`.")
+    text = answer.text
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        return ok(what)
+    theirs, ours = datetime.fromtimestamp(int(text), UTC), now()
+    if abs(theirs - ours) <= CLOCK_TOLERANCE:
+        return ok(what, "its clock agrees with ours")
+    return problem(
+        what, f"its clock says {theirs:%Y-%m-%d %H:%M} UTC, ours {ours:%Y-%m-%d %H:%M} UTC. Set the one that is wrong."
+    )

@@ -1,0 +1,217 @@
+"""`rsocket-broker serve`: runs the broker until a signal stops it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+import click
+
+from rsocket_broker.broker import Broker
+from rsocket_broker.cli.ca import passphrase_option, read_passphrase
+from rsocket_broker.cli.context import Context
+from rsocket_broker.errors import ConfigurationError
+from rsocket_broker.observability import logs
+from rsocket_broker.sessions.live import MAX_PER_IDENTITY, MAX_SESSIONS, DuplicateRule, SessionLimits
+from rsocket_broker.settings import (
+    INSECURE_PORT,
+    LOCALHOST,
+    SECURE_PORT,
+    ListenSettings,
+    Settings,
+    is_loopback,
+)
+
+STOP_LIMIT_S = 4.5
+"""From the first signal to the end of the process, whatever hangs: whoever stops us is promised 5 seconds."""
+
+PORT = click.IntRange(0, 65535)
+COUNT = click.IntRange(min=1)
+
+_log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--host", default=LOCALHOST, show_default=True, help="Where to listen; localhost is 127.0.0.1 and ::1.")
+@click.option(
+    "--insecure-host",
+    metavar="HOST",
+    help="Where to listen for enrolment. Anyone who reaches this port may ask for a certificate, so it stays on "
+    "localhost, whatever --host says, unless you name another host here.",
+)
+@click.option(
+    "--insecure-port",
+    type=PORT,
+    default=INSECURE_PORT,
+    show_default=True,
+    help="Port for enrolment; 0 is any free one.",
+)
+@click.option(
+    "--secure-port", type=PORT, default=SECURE_PORT, show_default=True, help="Port for sessions; 0 is any free one."
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="HOST",
+    help="A further name or address under which clients reach the broker; goes into its certificate. Repeatable.",
+)
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="PATH-OR-NAME",
+    help="A plugin to load: a file, a folder, or the name of an installed one. Repeatable. Those in HOME/plugins are "
+    "always loaded; where there is none at all, the bundled echo is.",
+)
+@click.option(
+    "--adb",
+    default="auto",
+    show_default=True,
+    metavar="auto|off|HOST:PORT",
+    help="The adb server through which Android apps enrol. auto: the usual one, once it runs; it is never started.",
+)
+@click.option(
+    "--device-ports",
+    default=f"{INSECURE_PORT},{SECURE_PORT}",
+    show_default=True,
+    metavar="INSECURE,SECURE",
+    help="The ports that apps on Android devices dial; forwarded to the two ports above.",
+)
+@click.option(
+    "--duplicate",
+    type=click.Choice([rule.value for rule in DuplicateRule]),
+    help="When a client connects twice.  [default: a Flipper app replaces its older session, others coexist]",
+)
+@click.option("--max-sessions", type=COUNT, default=MAX_SESSIONS, show_default=True, help="Sessions in all.")
+@click.option(
+    "--max-sessions-per-identity",
+    type=COUNT,
+    default=MAX_PER_IDENTITY,
+    show_default=True,
+    help="Sessions that one client may hold at once.",
+)
+@passphrase_option
+@click.option("--log-format", type=click.Choice(logs.FORMATS), default="text", show_default=True)
+@click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
+@click.pass_obj
+def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> None:
+    """Run the broker.
+
+    Prints one line, "ready ...", when all ports accept connections. Logs go to stderr. SIGTERM or Ctrl-C lets what is
+    under way finish, then ends within 5 seconds; a second one ends at once.
+
+    \b
+    Examples:
+      rsocket-broker serve
+      rsocket-broker serve --plugin ./network_plugin.py --adb off
+      rsocket-broker serve --insecure-port 0 --secure-port 0 --log-format json
+      rsocket-broker serve --host 192.168.1.5      sessions from the network, enrolment from this machine only
+    """
+    settings = settings_of(obj, options)
+    logs.configure(log_format, log_level)
+    warn_about_exposure(settings.listen)
+    asyncio.run(run(settings))
+
+
+def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
+    """The options, with the tables of config.toml that belong to plugins and media. Raises ConfigurationError."""
+    return Settings(
+        home=obj.home,
+        listen=ListenSettings(
+            host=options["host"],
+            insecure_host=options["insecure_host"],
+            insecure_port=options["insecure_port"],
+            secure_port=options["secure_port"],
+            names=tuple(options["names"]),
+        ),
+        sessions=SessionLimits(options["max_sessions"], options["max_sessions_per_identity"]),
+        duplicate=DuplicateRule(options["duplicate"]) if options["duplicate"] else None,
+        adb=options["adb"],
+        plugins=tuple(options["plugins"]),
+        plugin_tables=obj.plugin_tables(),
+        medium_tables=obj.medium_tables(),
+        device_ports=device_ports(options["device_ports"]),
+        passphrase=read_passphrase(options["passphrase_file"]),
+    )
+
+
+def device_ports(text: str) -> tuple[int, int]:
+    """INSECURE,SECURE, the order that the SDKs' own settings have. Raises ConfigurationError."""
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part[:6]) < 65536 for part in parts):
+        raise ConfigurationError(f'--device-ports must be two port numbers such as 8089,8088, not "{text}".')
+    if parts[0] == parts[1]:
+        raise ConfigurationError("--device-ports must be two different numbers.")
+    return int(parts[0]), int(parts[1])
+
+
+def warn_about_exposure(listen: ListenSettings) -> None:
+    if not is_loopback(listen.plain_host):
+        _log.warning("anyone who reaches port %d on %s may enrol", listen.insecure_port, listen.plain_host)
+    elif not is_loopback(listen.host):
+        _log.info("enrolment stays on %s; --insecure-host opens it to the network", listen.plain_host)
+
+
+async def run(settings: Settings) -> None:
+    """Starts a broker, says so, and stops it at the first signal. Raises BrokerError when it cannot start."""
+    broker = Broker(settings)
+    stopping = asyncio.Event()
+    with on_signals(stopping, broker.abandon):
+        starting = asyncio.ensure_future(broker.start())
+        waiting = asyncio.ensure_future(stopping.wait())
+        try:
+            await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                announce(broker)
+                await waiting
+        finally:
+            starting.cancel()
+            waiting.cancel()
+            await broker.stop()
+
+
+def announce(broker: Broker) -> None:
+    """The one line on stdout. That nobody reads it must not stop the broker."""
+    ports = broker.ports
+    words = f"ready insecure-port={ports.insecure_port} secure-port={ports.secure_port} host={ports.host}"
+    with contextlib.suppress(OSError):
+        click.echo(f"{words} pid={ports.pid} home={logs.visible(str(broker.settings.home))}")
+
+
+@contextlib.contextmanager
+def on_signals(stopping: asyncio.Event, abandon: Callable[[], None]) -> Iterator[None]:
+    """Sets `stopping` at the first SIGTERM or SIGINT, and ends the process at the second, or after STOP_LIMIT_S.
+
+    These are signal handlers of Python's own and not of the loop: a plugin that blocks the loop blocks no signal.
+    """
+    loop = asyncio.get_running_loop()
+    seen = 0
+
+    def end(reason: str) -> None:
+        _log.warning("%s: what was under way is cut off", reason)
+        abandon()
+        os._exit(0)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > 1:
+            end("a second signal")
+        loop.call_soon_threadsafe(stopping.set)
+        last = threading.Timer(STOP_LIMIT_S, end, [f"not stopped within {STOP_LIMIT_S} s"])
+        last.daemon = True
+        last.start()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
