@@ -133,7 +133,7 @@ class Repeats:
 
     def __init__(self, max_keys: int = MAX_KEYS) -> None:
         self._max_keys = max_keys
-        self._apps: OrderedDict[Hashable, tuple[str, deque[float], bool]] = OrderedDict()
+        self._apps: OrderedDict[Hashable, tuple[str | None, deque[float], bool]] = OrderedDict()
 
     def note(self, key: Hashable, outcome: str, now: float) -> Note:
         """What to log about `outcome` of the app `key` at `now` (seconds).
@@ -141,7 +141,7 @@ class Repeats:
         A new outcome is news. The same one again is not, while it comes within LOOP_S of the one before; only when it
         has come LOOP_EXCHANGES times in LOOP_S is that said, once.
         """
-        known, times, looping = self._apps.pop(key, ("", deque[float](maxlen=LOOP_EXCHANGES), False))
+        known, times, looping = self._apps.pop(key, (None, deque[float](), False))
         is_news = outcome != known or now - times[-1] > LOOP_S
         if is_news:
             times, looping = deque([now], maxlen=LOOP_EXCHANGES), False
