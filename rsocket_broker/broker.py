@@ -22,7 +22,7 @@ from rsocket_broker import __version__, jsontext
 from rsocket_broker.admin.endpoint import AdminEndpoint, Stream, Verb
 from rsocket_broker.admin.run_folder import Ports, RunFolder
 from rsocket_broker.admin.verbs import verbs
-from rsocket_broker.authority import Authority
+from rsocket_broker.authority import Authority, Record
 from rsocket_broker.connection import Connection, Responder
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.endpoint import PlainEndpoint
@@ -80,6 +80,7 @@ class Broker:
         self._adb_address = server_address(settings.adb)
         self._folder = RunFolder(settings.home)
         self._state: State | None = None
+        self._authority: Authority | None = None
         self._enroller: Enroller | None = None
         self._endpoint: SecureEndpoint | None = None
         self._monitor: AdbMonitor | None = None
@@ -96,7 +97,7 @@ class Broker:
         settings = self.settings
         self._folder.acquire()
         self._state = state = State.open(settings.home / STATE_FILE)
-        authority = Authority.open(
+        self._authority = authority = Authority.open(
             settings.home, state, hosts=settings.listen.certificate_hosts, passphrase=settings.passphrase
         )
         mediums = load_mediums(settings, DeviceRegistry(state))
@@ -180,6 +181,17 @@ class Broker:
         self._monitoring.add_done_callback(_log_failure)
 
     # --- while it runs -----------------------------------------------------------------------------------------------
+
+    @property
+    def sessions(self) -> LiveSessions[Session]:
+        """Who is connected. Only once `start` has returned."""
+        assert self._endpoint is not None
+        return self._endpoint.sessions
+
+    def certificates(self) -> list[Record]:
+        """Every certificate that was issued here. Only once `start` has returned."""
+        assert self._authority is not None
+        return self._authority.certificates()
 
     def status(self) -> dict[str, object]:
         """What the broker says of itself, as JSON."""

@@ -1,0 +1,239 @@
+"""`rsocket-broker demo`: the whole story in one command. Each step is verified, and the story ends at the first lie."""
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from rsocket_broker import client
+from rsocket_broker.broker import Broker
+from rsocket_broker.cli import impostors
+from rsocket_broker.cli.render import note
+from rsocket_broker.client.folder import AppFolder
+from rsocket_broker.errors import BrokerError
+from rsocket_broker.observability import logs
+from rsocket_broker.settings import ListenSettings, Settings
+
+APP_ID = "com.example.demo"
+APP_NAME = "Demo App"
+PATIENCE_S = 10.0
+"""For each thing that must happen; all of them together take a second or two."""
+
+
+class Greeter(client.AppPlugin):
+    """The app's side of a plugin: what the broker calls."""
+
+    id = "Greeter"
+
+    @client.method("greet")
+    def greet(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"greeting": f"Hello, {params['name']}. This is {APP_NAME}."}
+
+
+class Unverified(BrokerError):
+    """A step did not do what the story says."""
+
+
+def verify(holds: bool, what: str) -> None:
+    if not holds:
+        raise Unverified(f"this should be true and is not: {what}")
+
+
+@attrs.frozen(slots=True)
+class Stage:
+    """What the steps share. The ports are the broker's own."""
+
+    folder: Path
+    broker: Broker
+    app: Path
+
+    @property
+    def plain_port(self) -> int:
+        return self.broker.ports.insecure_port or 0
+
+    @property
+    def secure_port(self) -> int:
+        return self.broker.ports.secure_port or 0
+
+
+class Narrator:
+    """Numbers the steps, and says what was found."""
+
+    def __init__(self) -> None:
+        self._step = 0
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Any:
+        self._step += 1
+        click.echo(f"{self._step}. {title}")
+        yield self.found
+
+    def found(self, text: str) -> None:
+        click.echo(f"   ✓ {logs.visible(text)}")
+
+
+@click.command()
+@click.option("--verbose", is_flag=True, help="Show the broker's own log between the steps.")
+def demo(verbose: bool) -> None:
+    """Tell the whole story in a few seconds, with no device: enrol, connect, call both ways, refuse impostors.
+
+    A broker is started on free ports in a temporary home, and an emulated desktop app uses it. Exits 0 only if every
+    step was verified.
+
+    \b
+    Example:
+      rsocket-broker demo
+    """
+    logs.configure(level="info" if verbose else "error")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="rsocket-broker-demo-") as folder:
+        asyncio.run(story(Path(folder).resolve(), Narrator()))
+    click.echo(f"Every step was verified, in {time.monotonic() - began:.1f} s.")
+    note("Next: rsocket-broker serve, and examples/ in the source for a plugin and an app of your own.")
+
+
+async def story(folder: Path, narrator: Narrator) -> None:
+    async with running(folder, narrator) as stage:
+        async with connected(stage, narrator) as session:
+            await app_calls_broker(session, narrator)
+            await broker_calls_app(stage, narrator)
+            for scene in SCENES:
+                await scene(stage, narrator)
+            with narrator.step("Through all of that, the app's own session was left in peace") as found:
+                verify(await session.request("echo.request", "still here") == "still here", "the session answers")
+                verify(session.connections == 1, "the session was never interrupted")
+                found("it answers, on the connection that it has had from the start")
+        with narrator.step("The broker stops") as found:
+            began = time.monotonic()
+            await stage.broker.stop()
+            verify(await impostors.is_closed(stage.secure_port), "nobody listens any more")
+            verify(not (folder / "home" / "run" / "ports.json").exists(), "nothing points here any more")
+            found(f"drained and closed in {time.monotonic() - began:.1f} s; ports.json is gone")
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, narrator: Narrator) -> AsyncIterator[Stage]:
+    home = folder / "home"
+    broker = Broker(Settings(home=home, listen=ListenSettings(insecure_port=0, secure_port=0), adb="off"))
+    try:
+        with narrator.step("A broker starts in a new home, and makes its certificate authority") as found:
+            await broker.start()
+            verify((home / "ca" / "1" / "ca.key").stat().st_mode & 0o077 == 0, "the CA's key is for us alone")
+            verify((home / "run" / "ports.json").exists(), "ports.json says where it listens")
+            found(f"enrolment on port {broker.ports.insecure_port}, sessions on port {broker.ports.secure_port}")
+        yield Stage(folder, broker, folder / "app")
+    finally:
+        await broker.stop()
+
+
+@contextlib.asynccontextmanager
+async def connected(stage: Stage, narrator: Narrator) -> AsyncIterator[client.Session]:
+    steps: list[client.Stage] = []
+    line = client.connect(
+        app_id=APP_ID,
+        app=APP_NAME,
+        directory=stage.app,
+        insecure_port=stage.plain_port,
+        secure_port=stage.secure_port,
+        plugins=[Greeter()],
+        timeout=PATIENCE_S,
+        observer=lambda progress: steps.append(progress.stage),
+    )
+    async with line as session:
+        with narrator.step("An app enrols on the plain port: it sends a signing request, never its key") as found:
+            verify(steps[:2] == [client.Stage.ENROLLING, client.Stage.ENROLLED], "the app enrolled first")
+            enrolled = await asyncio.to_thread(AppFolder(stage.app).load)
+            names = ", ".join(sorted(path.name for path in stage.app.iterdir()))
+            found(f"the broker read the request back from the app's own folder, and only then signed: {names}")
+        with narrator.step("The app opens its session on the secure port, with mutual TLS") as found:
+            verify(session.connected, "the app is connected")
+            (live,) = sessions(stage)
+            verify(live["app_id"] == APP_ID, "the certificate says which app it is")
+            verify(live["device_id"] == enrolled.device_id, "the certificate says which device it is on")
+            found(f"the broker knows it by its certificate: {APP_ID} on {live['device_id']}, proof {live['proof']}")
+        yield session
+
+
+def sessions(stage: Stage) -> list[dict[str, object]]:
+    return [session.describe() for session in stage.broker.sessions]
+
+
+async def app_calls_broker(session: client.Session, narrator: Narrator) -> None:
+    with narrator.step("The app calls a plugin of the broker") as found:
+        answer = await session.request("echo.request", {"hello": "broker"})
+        verify(answer == {"hello": "broker"}, "echo gives back what it gets")
+        found(f"echo.request answered {answer}")
+        count = 0
+        async for payload in session.stream_payloads("echo.stream", client.Payload(b"5:1000")):
+            verify(len(payload.data or b"") == 1000, "each payload is whole")
+            count += 1
+        verify(count == 5, "the stream is whole")
+        found(f"echo.stream sent {count} payloads, no faster than the app asked for them")
+
+
+async def broker_calls_app(stage: Stage, narrator: Narrator) -> None:
+    with narrator.step("The broker calls the app, on the same connection") as found:
+        (live,) = stage.broker.sessions
+        answer = await live.call("Greeter", "greet", {"name": "app"}, PATIENCE_S)
+        verify(answer == {"greeting": f"Hello, app. This is {APP_NAME}."}, "the app answered")
+        found(f'Greeter.greet answered "{answer["greeting"]}"')
+
+
+async def without_certificate(stage: Stage, narrator: Narrator) -> None:
+    with narrator.step("A client without a certificate is refused") as found:
+        trust = await asyncio.to_thread(AppFolder(stage.app).load)
+        alert = await impostors.try_without_certificate(stage.secure_port, trust.credentials)
+        verify("certificate" in alert.lower(), f"it is told that a certificate is wanted, not {alert!r}")
+        found(f"in its TLS handshake: {alert}")
+
+
+async def with_foreign_certificate(stage: Stage, narrator: Narrator) -> None:
+    with narrator.step("A client with a certificate of another authority, for the same app, is refused") as found:
+        own = await asyncio.to_thread(AppFolder(stage.app).load)
+        home = stage.folder / "foreign"
+        foreign = await asyncio.to_thread(impostors.foreign_credentials, home, APP_ID, own.credentials)
+        alert = await impostors.try_credentials(stage.secure_port, foreign)
+        verify(alert != "", "it is refused with an alert")
+        found(f"in its TLS handshake: {alert}")
+
+
+async def with_a_false_claim(stage: Stage, narrator: Narrator) -> None:
+    with narrator.step("The right certificate with a claim to be another app is refused") as found:
+        own = await asyncio.to_thread(AppFolder(stage.app).load)
+        text = await impostors.try_claims(stage.secure_port, own.credentials, {"app_id": "com.example.bank"})
+        verify("app_id" in text, f"the refusal names the claim: {text!r}")
+        found(f"by its SETUP frame: {text}")
+
+
+async def on_the_plain_port(stage: Stage, narrator: Narrator) -> None:
+    with narrator.step("The plain port enrols, and does nothing else") as found:
+        text = await impostors.try_plain_call(stage.plain_port, "echo.request")
+        verify(text != "", "a call on the plain port fails")
+        found(f"a call to a plugin is refused: {text}")
+
+
+async def into_the_folder_of_another(stage: Stage, narrator: Narrator) -> None:
+    with narrator.step("A stranger who asks in the app's name, and names the app's folder, gets nothing") as found:
+        issued = len(stage.broker.certificates())
+        before = (stage.app / "device.crt").read_bytes()
+        text = await impostors.try_folder_of_another(stage.plain_port, APP_ID, stage.app)
+        verify(text.startswith("proof: "), f"the refusal names the step: {text!r}")
+        verify(len(stage.broker.certificates()) == issued, "nothing was signed")
+        verify((stage.app / "device.crt").read_bytes() == before, "the app's certificate is untouched")
+        found(f"refused before anything is signed, for want of {text}")
+
+
+Scene = Callable[[Stage, Narrator], Awaitable[None]]
+SCENES: tuple[Scene, ...] = (
+    without_certificate,
+    with_foreign_certificate,
+    with_a_false_claim,
+    on_the_plain_port,
+    into_the_folder_of_another,
+)
