@@ -147,8 +147,7 @@ class AppFolder:
         return False
 
     def _undo(self) -> Outcome:
-        # The last file first: while the first one's temporary file exists, nothing has been renamed.
-        for name in reversed(FILES):
+        for name in FILES:
             self._remove(name + TEMPORARY_SUFFIX)
         os.fsync(self._descriptor)
         return Outcome.UNDONE

@@ -165,6 +165,24 @@ def test_a_new_request_of_the_app_stops_the_delivery(own: Path) -> None:
     assert not temporary_files(own)
 
 
+class InterruptedFolder(AppFolder):
+    """While the files are being written, the app makes another request."""
+
+    def _write_beside(self, name: str, content: bytes) -> None:
+        super()._write_beside(name, content)
+        (Path(self.path) / CSR_FILE).write_text("another")
+
+
+@pytest.mark.row("D-7")
+def test_a_new_request_while_the_files_are_written_stops_the_renaming(own: Path) -> None:
+    with InterruptedFolder.open(str(own)) as folder:
+        with pytest.raises(FolderProblem, match="is not the request"):
+            folder.place(BUNDLE)
+        assert pair(own) == OLD
+        assert folder.settle(BUNDLE) is Outcome.UNDONE
+    assert not temporary_files(own)
+
+
 @pytest.mark.row("D-7")
 @pytest.mark.parametrize("name", [*FILES, *(name + TEMPORARY_SUFFIX for name in FILES)])
 def test_a_folder_in_place_of_a_file_is_found_before_anything_is_renamed(own: Path, name: str) -> None:
