@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+pytest_plugins = ["tests.emulated_device.fixtures"]
+
 SEED = int(os.environ.get("RSOCKET_BROKER_TEST_SEED", "20"))
 EVERYDAY_SHARE = 10
 """One in ten of a long test's cases runs every day; `make soak` runs all of them."""

@@ -1,49 +1,54 @@
 """The emulated device's own programs: `run-as`, `su`, `getprop`, `settings`, `date`, `stat`, `id`, `fsync`.
 
 Run as `python -I -S android_tools.py TOOL ROOT ARGUMENTS…`, by the little scripts that `sandbox.py` puts on the
-device's PATH; so it imports nothing but the standard library. `ROOT/device.json` says how the device behaves.
+device's PATH. It runs ten times in an exchange, so it imports only what is built into the interpreter or loaded anyway.
+`ROOT/device.facts` (marshal) says how the device behaves.
 
 An app's container is kept in `ROOT/vault/USER/PACKAGE`, out of the shell user's sight. `run-as` and `su` show a
 container by replacing its path in the arguments of the command that they run, and nowhere else; so a command run as
 one app cannot reach another app's container.
 """
 
-import json
+import marshal
 import os
-import re
-import resource
-import signal
 import sys
 import time
-from pathlib import Path
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 READ_ONLY = "READ_ONLY"
 FIRST_APP_UID = 10000
 PER_USER = 100000
 
 
-def fail(text: str, code: int = 1) -> NoReturn:
+def fail(text: str, code: int = 1) -> "NoReturn":
     sys.stderr.write(text + "\n")
     sys.exit(code)
 
 
 class Device:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: str) -> None:
         self.root = root
-        self.facts: dict[str, Any] = json.loads((root / "device.json").read_text(encoding="utf-8"))
+        with open(f"{root}/device.facts", "rb") as file:  # noqa: PTH123 - pathlib would cost more than all the rest
+            self.facts: dict[str, Any] = marshal.load(file)
 
-    def package(self, name: str, user: int) -> dict[str, Any] | None:
+    def package(self, name: str, user: int) -> "dict[str, Any] | None":
         found: dict[str, Any] | None = self.facts["packages"].get(f"{user}/{name}")
         return found
+
+    def container(self, name: str, user: int) -> str:
+        return f"{self.root}/vault/{user}/{name}"
 
     def show(self, argument: str, package: str, user: int) -> str:
         """`argument` with the public paths of one container replaced by where it really is."""
         public = [f"{self.root}/data/user/{user}/{package}"]
         if user == 0:
             public.append(f"{self.root}/data/data/{package}")
-        pattern = "(?:" + "|".join(re.escape(path) for path in public) + r")(?![\w.])"
-        return re.sub(pattern, str(self.root / "vault" / str(user) / package), argument)
+        for path in public:
+            argument = replace_path(argument, path, self.container(package, user))
+        return argument
 
     def show_all(self, argument: str) -> str:
         for key in self.facts["packages"]:
@@ -52,7 +57,14 @@ class Device:
         return argument
 
 
-def run(arguments: list[str], uid: int) -> NoReturn:
+def replace_path(text: str, path: str, by: str) -> str:
+    """Every `path` in `text` that is not the beginning of a longer name."""
+    for end in "/ '\"":
+        text = text.replace(path + end, by + end)
+    return text.removesuffix(path) + by if text.endswith(path) else text
+
+
+def run(arguments: list[str], uid: int) -> "NoReturn":
     os.environ["EMULATED_UID"] = str(uid)
     try:
         os.execvp(arguments[0], arguments)
@@ -60,7 +72,7 @@ def run(arguments: list[str], uid: int) -> NoReturn:
         fail(f"exec failed for {arguments[0]} Error:{error.strerror}")
 
 
-def run_as(device: Device, arguments: list[str]) -> NoReturn:
+def run_as(device: Device, arguments: list[str]) -> "NoReturn":
     """run-as PACKAGE [--user N] COMMAND…: as the real one, it changes to the container and runs the command."""
     name, rest, user = arguments[0], arguments[1:], 0
     if rest[:1] == ["--user"]:
@@ -72,15 +84,18 @@ def run_as(device: Device, arguments: list[str]) -> NoReturn:
         fail(f"run-as: unknown package: {name}")
     trouble = package["trouble"]
     if trouble == READ_ONLY:
+        import resource
+        import signal
+
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     elif trouble is not None:
         fail(trouble.format(package=name, home=f"/data/user/{user}/{name}"))
-    os.chdir(device.root / "vault" / str(user) / name)
+    os.chdir(device.container(name, user))
     run([device.show(argument, name, user) for argument in rest] or ["sh"], package["uid"])
 
 
-def su(device: Device, arguments: list[str]) -> NoReturn:
+def su(device: Device, arguments: list[str]) -> "NoReturn":
     """`su UID COMMAND…` on images made for development ("aosp"); `su UID -c LINE` if the owner added it ("magisk")."""
     flavour = device.facts["su"]
     if flavour is None:
@@ -99,15 +114,15 @@ def su(device: Device, arguments: list[str]) -> NoReturn:
 
 def stat(device: Device, arguments: list[str]) -> None:
     """stat -c %u PATH: the owner's number, which on this machine is not the real one."""
-    real = Path(arguments[-1]).resolve()
+    real = os.path.realpath(arguments[-1])
     for key, item in device.facts["packages"].items():
-        if real == (device.root / "vault" / key).resolve():
+        if real == f"{device.root}/vault/{key}":
             sys.stdout.write(f"{item['uid']}\n")
             return
     fail(f"stat: '{arguments[-1]}': No such file or directory")
 
 
-def main(tool: str, root: Path, arguments: list[str]) -> None:
+def main(tool: str, root: str, arguments: list[str]) -> None:
     device = Device(root)
     if tool == "run-as":
         run_as(device, arguments)
@@ -123,11 +138,12 @@ def main(tool: str, root: Path, arguments: list[str]) -> None:
         sys.stdout.write(f"{int(time.time() + device.facts['clock_offset'])}\n")
     if tool == "fsync":
         for name in arguments:
-            with Path(name).open("rb") as file:
-                os.fsync(file.fileno())
+            descriptor = os.open(name, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
     if tool == "id":
         sys.stdout.write(os.environ.get("EMULATED_UID", "2000") + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

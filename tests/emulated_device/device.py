@@ -75,8 +75,8 @@ class EmulatedDevice:
         await self.sandbox.stop()
 
     async def appear(self) -> None:
-        """Listens, on the same port as before if there was one. What apps kept is still there; forwards are not."""
-        self.server = await asyncio.start_server(self.answer, *self.address)
+        """Listens on a free port. What apps kept from before is still there; forwards are not."""
+        self.server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
         self.address = self.server.sockets[0].getsockname()[:2]
 
     async def vanish(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import json
+import marshal
 import os
 import shlex
 import signal
@@ -56,9 +56,9 @@ class Sandbox:
         self.save()
 
     def save(self) -> None:
-        beside = self.root / "device.json.new"
-        beside.write_text(json.dumps(self.facts), encoding="utf-8")
-        beside.rename(self.root / "device.json")
+        beside = self.root / "device.facts.new"
+        beside.write_bytes(marshal.dumps(self.facts))
+        beside.rename(self.root / "device.facts")
 
     def install(self, package: str, user: int, uid: int) -> Path:
         """Adds a package for one user of the device; answers where its container really is."""
@@ -104,6 +104,12 @@ class Sandbox:
         code = await process.child.wait()
         self.processes.discard(process)
         return code
+
+    async def idle(self) -> None:
+        """Waits until every command has ended by itself, those too whose line has dropped."""
+        for process in list(self.processes):
+            await process.child.wait()
+            self.processes.discard(process)
 
     async def stop(self) -> None:
         for process in list(self.processes):

@@ -1,9 +1,12 @@
 """AdbServer: a private, real adb server, with a home and a port of its own."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
+import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,39 +30,39 @@ def free_port() -> int:
 
 
 class AdbServer:
-    """`async with AdbServer(folder) as server:`; `folder` becomes its HOME."""
+    """`async with AdbServer(folder) as server:`; `folder` becomes its HOME. It may outlive the event loop."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = 0
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> tuple[str, int]:
         return ("127.0.0.1", self.port)
 
     async def __aenter__(self) -> Self:
-        self.port = self.port or free_port()
         await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        self.stop()
 
     async def start(self) -> None:
         """Starts the server on `port`; a second start after `stop` uses the same port and the same home."""
+        self.port = self.port or free_port()
         program = adb_program()
         assert program is not None, ADB_MISSING
         self.folder.mkdir(parents=True, exist_ok=True)
         # The highest port equal to the lowest: no search for real emulators on this machine.
         quiet = {"HOME": str(self.folder), "ANDROID_SDK_HOME": str(self.folder), "ADB_LOCAL_TRANSPORT_MAX_PORT": "5554"}
         with (self.folder / "adb.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *(program, "-L", f"tcp:localhost:{self.port}", "server", "nodaemon"),
+            self.process = subprocess.Popen(
+                [program, "-L", f"tcp:localhost:{self.port}", "server", "nodaemon"],
                 env={**os.environ, **quiet},
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
@@ -67,11 +70,10 @@ class AdbServer:
             while not await self.answers():
                 await asyncio.sleep(POLL)
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         if self.process is not None:
-            if self.process.returncode is None:
-                self.process.kill()
-            await self.process.wait()
+            self.process.kill()
+            self.process.wait()
             self.process = None
 
     async def answers(self) -> bool:
@@ -95,14 +97,32 @@ class AdbServer:
             writer.close()
 
     async def connect(self, device: EmulatedDevice) -> None:
-        """`adb connect`, and waits until the device can be used. Raises TimeoutError if it never can.
-
-        The server tries a device that went away again every ten seconds by itself; being told is faster.
-        """
-        if device.serial in await self.states():
-            await self.disconnect(device)
+        """`adb connect`, and waits until the device can be used. Raises TimeoutError if it never can."""
         await self.attach(device)
         await self.wait_state(device, "device")
+
+    async def bring_back(self, device: EmulatedDevice) -> None:
+        """A device that vanished is there again, under another adb serial, as emulators do.
+
+        Under the same serial it would be truer to a phone on a cable, but adb 29 aborts when it is told to connect to
+        an address while it is still busy with the old line to it.
+        """
+        await self.wait_state(device, "offline", "")
+        if device.serial in await self.states():
+            await self.disconnect(device)
+        await device.appear()
+        await self.connect(device)
+
+    @contextlib.asynccontextmanager
+    async def attached(self, device: EmulatedDevice) -> AsyncIterator[EmulatedDevice]:
+        """Connects a device for the length of the block; the server has forgotten it at the end."""
+        async with device:
+            await self.connect(device)
+            try:
+                yield device
+            finally:
+                if self.process is not None and device.serial in await self.states():
+                    await self.disconnect(device)
 
     async def attach(self, device: EmulatedDevice) -> str:
         """`adb connect` alone: answers what the server says about it."""

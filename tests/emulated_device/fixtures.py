@@ -1,0 +1,19 @@
+"""Fixtures for every test that wants Android: `adb_server` is one real adb server for the whole run."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.emulated_device.server import ADB_MISSING, AdbServer, adb_program
+
+
+@pytest.fixture(scope="session")
+def adb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
+    """Shared by all tests: each brings devices of its own and takes them away again (`server.attached`)."""
+    if adb_program() is None:
+        pytest.skip(ADB_MISSING)
+    server = AdbServer(tmp_path_factory.mktemp("adb"))
+    asyncio.run(server.start())
+    yield server
+    server.stop()
