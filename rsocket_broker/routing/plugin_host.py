@@ -18,7 +18,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any
 
-from rsocket_broker.errors import ApplicationError, Canceled, RequestFailed
+from rsocket_broker.errors import ApplicationError, Canceled, RequestFailed, request_error
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape
@@ -163,8 +163,8 @@ class Seat:
     async def _ready(self) -> None:
         """Wait for on_connect. Raises RequestFailed when the plugin does not serve this session."""
         await asyncio.shield(self._settled)
-        if self._refusal is not None:
-            raise self._refusal
+        if self._refusal is not None:  # a fresh one for each: an exception raised twice grows a tangled traceback
+            raise request_error(self._refusal.code, self._refusal.public)
 
     # --- requests ----------------------------------------------------------------------------------------------------
 

@@ -214,14 +214,13 @@ class Session:
     async def call(self, plugin: str, method: str, params: object = None, timeout: float | None = CALL_TIMEOUT) -> Any:
         """Call a method of the app's side of a plugin, which is started first if need be; the answer as JSON.
 
-        Raises ApplicationError with the app's own text, Canceled after `timeout` seconds, ConnectionClosed.
+        Raises ApplicationError with the app's own text, Canceled after `timeout` seconds (which begin once the app
+        has started up; for that it may take as long again), ConnectionClosed.
         """
-        began = asyncio.get_running_loop().time()
         side = await self._side(plugin, method, timeout)
-        left = None if timeout is None else max(0.0, began + timeout - asyncio.get_running_loop().time())
         self.note("out", "call", plugin, method, None)
         try:
-            answer = await side.call(plugin, method, params, left)
+            answer = await side.call(plugin, method, params, timeout)
         except BrokerError:
             self.note("in", "error", plugin, method, None)
             raise

@@ -1,0 +1,599 @@
+"""The secure endpoint over memory transports, a real engine on both ends."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from rsocket_broker.errors import ApplicationError, Canceled, ConnectionClosed, Invalid, Rejected
+from rsocket_broker.payload import ErrorCode, Payload
+from rsocket_broker.plugin_api import App, Plugin, event, method
+from rsocket_broker.protocol.metadata import (
+    AUTHENTICATION,
+    DATA_MIME,
+    ROUTING,
+    Entry,
+    Mime,
+    build_composite,
+    build_tags,
+    route,
+)
+from rsocket_broker.routing.endpoint import MAX_REMEMBERED
+from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
+from tests.routing.line import FLIPPER_CLAIMS, Line, until
+
+
+class Echo(Plugin):
+    id = "echo"
+
+    @method("request")
+    def request(self, app: App, payload: Payload) -> Payload:
+        return payload
+
+    @method("never", deadline=None)
+    async def never(self, app: App, payload: Payload) -> Payload:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            cancelled.append(app.id)
+        return payload
+
+    @method("stream")
+    async def stream(self, app: App, count: int) -> AsyncIterator[int]:
+        try:
+            for number in range(count):
+                made.append(number)
+                yield number
+        finally:
+            cancelled.append("stream")
+
+    @method("channel")
+    async def channel(self, app: App, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
+        async for payload in incoming:
+            yield payload
+
+
+cancelled: list[str] = []
+made: list[int] = []
+
+
+class Network(Plugin):
+    """Calls its app, and is called by it."""
+
+    id = "Network"
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.hooks: list[str] = []
+
+    async def on_connect(self, app: App) -> None:
+        app.state.all = await app.call("getAll")
+        self.hooks.append(f"+{app.identity.app_id}")
+
+    async def on_disconnect(self, app: App) -> None:
+        self.hooks.append(f"-{app.identity.app_id}")
+
+    @event("newRequest")
+    async def new_request(self, app: App, params: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        self.events.append(params)
+
+    @event("count")
+    def count(self, app: App, n: int) -> None:
+        self.events.append(n)
+
+    @method("har")
+    async def har(self, app: App) -> Any:
+        return {"all": app.state.all, "more": await app.call("getMore", {"n": 1})}
+
+    @method("add")
+    def add(self, app: App, a: int, b: int) -> dict[str, int]:
+        return {"sum": a + b}
+
+    @method("crash")
+    def crash(self, app: App) -> None:
+        raise ZeroDivisionError("secret")
+
+
+ANSWERS = {"Network.getAll": {"success": [1]}, "Network.getMore": {"success": None}}
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    cancelled.clear()
+    made.clear()
+
+
+# --- who comes in ----------------------------------------------------------------------------------------------------
+
+
+async def refused(line: Line, *arguments: Any, **options: Any) -> ConnectionClosed:
+    client = line.attempt(*arguments, **options)
+    error = await client.connection.wait_closed()
+    assert client.responder.session is None
+    return error
+
+
+@pytest.mark.row("A-26", "M-1")
+@pytest.mark.parametrize("certificate", [None, b"foreign"])
+async def test_nobody_comes_in_without_a_certificate_of_ours(certificate: bytes | None) -> None:
+    async with Line(Echo) as line:
+        error = await refused(line, certificate)
+        assert error.code == ErrorCode.REJECTED_SETUP
+        assert "certificate" in error.public
+        assert len(line.sessions) == 0
+
+
+@pytest.mark.row("A-26")
+@pytest.mark.parametrize(
+    ("claims", "field"),
+    [
+        ({"app_id": "com.other"}, "app_id"),
+        ({"device_id": "dev2"}, "device_id"),
+        ({**FLIPPER_CLAIMS, "app_id": "com.other"}, "app_id"),
+        ({"os": 5}, "os"),
+        (b"not json", "SETUP"),
+    ],
+)
+async def test_a_claim_that_cannot_be_true_is_refused_by_its_name(claims: object, field: str) -> None:
+    async with Line(Echo) as line:
+        error = await refused(line, claims=claims)
+        assert error.code == ErrorCode.REJECTED_SETUP
+        assert field in error.public
+
+
+@pytest.mark.row("A-26")
+@pytest.mark.parametrize(
+    "claims", [None, {}, {"device_id": "unknown"}, {"device_id": "", "app_id": "com.demo"}, {"app": "Any label"}]
+)
+async def test_claims_that_say_nothing_wrong_are_let_in_and_the_identity_is_the_certificates(claims: object) -> None:
+    async with Line(Echo) as line:
+        client = await line.connect(claims=claims)
+        assert str(client.session.identity.principal) == "com.demo@dev1 (adb)"
+
+
+@pytest.mark.row("A-34")
+async def test_a_flipper_app_takes_the_place_of_its_older_self_and_only_of_that() -> None:
+    async with Line(Echo) as line:
+        old = await line.app()
+        routed = await line.connect()
+        stranger = await line.app(certificate=b"com.demo|dev1|filesystem|7")
+        new = await line.app()
+        error = await old.connection.wait_closed()
+        assert (error.code, error.public) == (
+            ErrorCode.CONNECTION_ERROR,
+            "a newer session of the same identity has taken the place of this one",
+        )
+        assert [session.id for session in line.sessions] == [
+            routed.session.id,
+            stranger.session.id,
+            new.session.id,
+        ]
+
+
+@pytest.mark.row("A-34")
+async def test_two_with_one_identity_that_push_each_other_out_are_told() -> None:
+    async with Line(Echo) as line:
+        for _ in range(5):
+            await line.app()
+        error = await refused(line, claims=FLIPPER_CLAIMS)
+        assert "push each other out" in error.public
+        assert len(line.sessions) == 1
+
+
+@pytest.mark.row("M-15", "A-34")
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"limits": SessionLimits(per_identity=1)}, "the limit for one identity"),
+        ({"limits": SessionLimits(total=1)}, "its limit in all"),
+        ({"rule": DuplicateRule.REFUSE}, "has a session already"),
+    ],
+)
+async def test_a_limit_of_one_refuses_the_second_and_leaves_the_first_alone(options: Any, text: str) -> None:
+    async with Line(Echo, **options) as line:
+        first = await line.connect()
+        assert text in (await refused(line)).public
+        assert await first.ask("echo.request", b"still here") == b"still here"
+        await first.connection.close()
+        await first.served.wait_closed()
+        assert await (await line.connect()).ask("echo.request", b"room again") == b"room again"
+
+
+# --- routed ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("A-46")
+async def test_data_and_metadata_come_back_byte_for_byte() -> None:
+    metadata = build_composite(
+        [
+            Entry(Mime.of(AUTHENTICATION), b"\x80token"),
+            Entry(Mime.of(ROUTING), build_tags(["echo.request", "second tag"])),
+            Entry(Mime.of(DATA_MIME), b"\x85"),
+            Entry(Mime("application/x-own", None), b"\x00\xff"),
+            Entry(Mime("", 0x55), b"an id that nobody has named yet"),
+        ]
+    )
+    async with Line(Echo) as line:
+        client = await line.connect()
+        for _ in range(3):  # looked up, then remembered
+            answer = await client.connection.request_response(Payload(b"\x00data", metadata), 5.0)
+            assert answer == Payload(b"\x00data", metadata)
+        assert (await client.connection.request_response(Payload(b"", route("echo.request")), 5.0)).data == b""
+
+
+@pytest.mark.row("M-7", "F-3")
+async def test_json_parameters_and_their_refusal() -> None:
+    async with Line(Network) as line:
+        app = await line.connect(claims=FLIPPER_CLAIMS, answers=ANSWERS)
+        assert await app.json("Network.add", {"a": 1, "b": 2}) == {"sum": 3}
+        with pytest.raises(Invalid, match=r"Network.add: b: wanted int, got str\."):
+            await app.json("Network.add", {"a": 1, "b": "2"})
+        with pytest.raises(Invalid, match=r"The data is not JSON"):
+            await app.ask("Network.add", b"{")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error", "text"),
+    [
+        (None, Invalid, "has no route"),
+        (b"", Invalid, "has no route"),
+        (b"\xff\x00", Invalid, "ends inside an entry"),
+        (build_composite([Entry(Mime.of(AUTHENTICATION), b"x")]), Invalid, "has no route"),
+        (route("nobody.here"), Invalid, 'No plugin serves the route "nobody.here"'),
+        (route("echo"), Invalid, 'No plugin serves the route "echo"'),
+        (route("echo.absent"), Invalid, 'The plugin "echo" has no "absent"'),
+        (route("echo.stream"), Invalid, "use request-stream"),
+        (route("client:c1"), Rejected, "passes no requests on"),
+    ],
+)
+async def test_a_request_that_leads_nowhere_says_why(metadata: bytes | None, error: type[Exception], text: str) -> None:
+    async with Line(Echo) as line:
+        client = await line.connect()
+        with pytest.raises(error, match=text):
+            await client.connection.request_response(Payload(b"", metadata), 5.0)
+        assert await client.ask("echo.request", b"x") == b"x"
+
+
+@pytest.mark.row("A-37")
+async def test_streams_and_channels_both_ways() -> None:
+    async with Line(Echo) as line:
+        client = await line.connect()
+        async with client.connection.request_stream(Payload(b'{"count": 3}', route("echo.stream"))) as stream:
+            assert [one.data async for one in stream] == [b"0", b"1", b"2"]
+
+        async def more() -> AsyncIterator[Payload]:
+            for number in range(3):
+                yield Payload(str(number).encode(), None)
+
+        first = Payload(b"first", route("echo.channel"))
+        async with client.connection.request_channel(first, more()) as stream:
+            assert [one.data async for one in stream] == [b"first", b"0", b"1", b"2"]
+
+        session = client.session
+        assert await session.call("any", "thing", {"a": 1}) == {"a": 1}
+        assert [value async for value in session.stream("any", "stream")] == [1, 2]
+
+        async def values() -> AsyncIterator[object]:
+            for number in range(3):
+                yield {"n": number}
+
+        assert [value async for value in session.channel("any", "channel", values())] == [{"n": n} for n in range(3)]
+        await session.send("any", "way", [1])
+        await client.settled()
+        assert client.side.routed[-1] == Payload(b"[1]", route("any.way"))
+        with pytest.raises(ApplicationError, match="the client says no"):
+            await session.call("any", "thing", "fail")
+
+
+@pytest.mark.row("A-45")
+async def test_cancel_reaches_the_handler_and_so_does_the_end_of_the_connection() -> None:
+    async with Line(Echo) as line:
+        client, other = await line.connect(), await line.connect()
+        one, two = (asyncio.create_task(each.ask("echo.never", timeout=60)) for each in (client, other))
+        host = line.endpoint.router.hosts["echo"]
+        await until(lambda: host.gate.held == 2)
+        one.cancel()
+        await until(lambda: cancelled == [client.session.id])
+        gone = other.session.id
+        other.served.abort()
+        await until(lambda: cancelled[1:] == [gone])
+        with pytest.raises(ConnectionClosed):
+            await two
+        assert host.gate.held == 0
+
+
+@pytest.mark.row("A-45")
+async def test_a_stream_makes_what_was_asked_for_and_ends_with_its_reader() -> None:
+    async with Line(Echo) as line:
+        client = await line.connect()
+        stream = client.connection.request_stream(Payload(b'{"count": 1000}', route("echo.stream")), initial_n=2)
+        assert (await anext(stream)).data == b"0"
+        await client.settled()
+        assert len(made) <= 5
+        await stream.aclose()
+        await until(lambda: cancelled == ["stream"])
+        assert line.endpoint.router.hosts["echo"].gate.held == 0
+
+
+@pytest.mark.row("A-39")
+async def test_a_slow_handler_delays_no_other() -> None:
+    async with Line(Echo) as line:
+        client = await line.connect()
+        waiting = [asyncio.create_task(client.ask("echo.never", timeout=60)) for _ in range(50)]
+        await until(lambda: line.endpoint.router.hosts["echo"].gate.held == 50)
+        for number in range(10):
+            assert await client.ask("echo.request", str(number).encode()) == str(number).encode()
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_what_a_session_remembers_of_its_routes_is_bounded() -> None:
+    async with Line(Echo) as line:
+        client = await line.connect()
+        for number in range(MAX_REMEMBERED * 2 + 5):
+            metadata = route("echo.request") + build_composite([Entry(Mime.of(DATA_MIME), str(number).encode())])
+            await client.connection.request_response(Payload(b"", metadata), 5.0)
+        huge = route("echo.request") + build_composite([Entry(Mime.of(DATA_MIME), bytes(5000))])
+        await client.connection.request_response(Payload(b"", huge), 5.0)
+        assert 0 < len(client.responder._remembered) <= MAX_REMEMBERED
+        assert huge not in client.responder._remembered
+
+
+# --- Flipper's JSON --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("A-56", "F-3")
+async def test_the_start_of_an_app() -> None:
+    network = Network()
+    async with Line(network, Echo) as line:
+        app = await line.app(["Network", "Other", "echo"], ["Network"], answers=ANSWERS)
+        await until(lambda: network.hooks == ["+com.demo"])
+        starting = [(m["method"], m.get("params", {}).get("plugin")) for m in app.side.messages]
+        assert starting[:4] == [
+            ("getPlugins", None),
+            ("getBackgroundPlugins", None),
+            ("init", "Network"),
+            ("init", "echo"),
+        ]
+        assert app.session.announced == ["Network", "Other", "echo"]
+        assert app.session.background == ["Network"]
+        await app.connection.close()
+        await until(lambda: network.hooks == ["+com.demo", "-com.demo"])
+
+
+@pytest.mark.row("A-56")
+async def test_below_level_four_background_plugins_are_not_asked_for() -> None:
+    async with Line(Echo) as line:
+        app = await line.app(["echo"], claims={"sdk_version": 3})
+        assert [m["method"] for m in app.side.messages] == ["getPlugins", "init"]
+        assert app.session.background == []
+
+
+async def test_events_reach_their_handler_in_order_and_not_before_on_connect() -> None:
+    network = Network()
+    let_go = asyncio.Event()
+
+    async def get_all(params: object) -> object:
+        await let_go.wait()
+        return {"success": []}
+
+    async with Line(network) as line:
+        app = await line.app(["Network"], answers={"Network.getAll": get_all})
+        for number in range(100):
+            app.event("Network", "newRequest" if number % 2 else "count", {"n": number})
+        await app.settled()
+        assert network.events == []
+        let_go.set()
+        await until(lambda: len(network.events) == 100)
+        assert network.events == [{"n": number} if number % 2 else number for number in range(100)]
+        app.event("Network", "count", {"n": 100})
+        await app.settled()
+        assert network.events[-1] == 100
+
+
+@pytest.mark.row("F-3")
+async def test_the_app_and_the_handler_call_each_other_at_the_same_time() -> None:
+    async with Line(Network) as line:
+        app = await line.app(["Network"], answers=ANSWERS)
+        answers = await asyncio.gather(
+            *(app.ask_json({"method": "execute", "params": {"api": "Network", "method": "har"}}) for _ in range(10)),
+            *(app.session.call("Network", "getMore", {"n": n}) for n in range(10)),
+        )
+        assert answers == [{"success": {"all": [1], "more": None}}] * 10 + [None] * 10
+
+
+async def test_an_app_may_ask_in_its_own_way_and_is_answered_in_it() -> None:
+    async with Line(Network, Echo) as line:
+        app = await line.app(["Network"], answers=ANSWERS)
+
+        async def execute(plugin: str, name: str, params: object) -> Any:
+            inner = {"api": plugin, "method": name, "params": params}
+            return await app.ask_json({"id": 1, "method": "execute", "params": inner})
+
+        assert await execute("Network", "add", {"a": 1, "b": 2}) == {"success": {"sum": 3}}
+        assert await execute("Network", "count", {"n": 1}) == {"success": None}
+        assert await execute("echo", "request", {"a": 1}) == {"success": {"a": 1}}
+        assert (await execute("Network", "add", {}))["error"]["message"] == "Network.add: a: wanted int, got nothing."
+        assert (await execute("Network", "crash", {}))["error"]["message"] == "internal error in Network.crash"
+        assert (await execute("Absent", "x", {}))["error"]["message"] == 'There is no plugin "Absent" here.'
+        assert "error" in await app.ask_json({"method": "unheard of"})
+        assert "error" in await app.ask_json([])
+        assert await app.ask_json({"method": "refreshPlugins"}) == {"success": {}}
+
+
+@pytest.mark.row("A-56")
+async def test_refresh_starts_what_is_new_and_stops_what_has_gone() -> None:
+    network = Network()
+    lists: dict[str, Any] = {"plugins": ["Network"]}
+
+    async def get_plugins(params: object) -> object:
+        return {"success": lists}
+
+    async with Line(network, Echo) as line:
+        app = await line.app(answers={**ANSWERS, "getPlugins": get_plugins})
+        await until(lambda: network.hooks == ["+com.demo"])
+        lists["plugins"] = ["echo"]
+        for _ in range(10):
+            app.tell({"method": "refreshPlugins"})
+        await until(lambda: app.session.announced == ["echo"])
+        await until(lambda: network.hooks == ["+com.demo", "-com.demo"])
+        await app.settled()
+        sent = [(m["method"], m["params"]["plugin"]) for m in app.side.messages if m["method"] in ("init", "deinit")]
+        assert sent == [("init", "Network"), ("deinit", "Network"), ("init", "echo")]
+        assert sum(m["method"] == "getPlugins" for m in app.side.messages) <= 3
+        lists["plugins"] = ["echo", "Network"]
+        app.tell({"method": "refreshPlugins"})
+        await until(lambda: network.hooks == ["+com.demo", "-com.demo", "+com.demo"])
+
+
+async def test_a_bad_message_is_dropped_and_the_session_stays(caplog: pytest.LogCaptureFixture) -> None:
+    network = Network()
+    async with Line(network) as line:
+        app = await line.app(["Network"], answers=ANSWERS)
+        await until(lambda: network.hooks)
+        with caplog.at_level(logging.INFO):
+            app.tell(b"\xff\xfe")
+            app.tell({"method": "execute", "params": {"api": "Network", "method": "absent"}})
+            app.tell({"method": "execute", "params": {"api": "Network", "method": "count", "params": {"n": "1"}}})
+            app.tell({"method": "execute", "params": {"api": "Nobody", "method": "x"}})
+            app.tell({"id": 99, "success": True})
+            app.tell({"error": {"message": "boom\nforged line", "stacktrace": "..."}})
+            for _ in range(100):
+                app.tell(b"flood")
+            app.event("Network", "count", {"n": 7})
+            await until(lambda: network.events == [7])
+        assert "reports an error: 'boom\\nforged line'" in caplog.text
+        assert len(caplog.messages) < 30
+        assert app.connection.closing is None
+
+
+@pytest.mark.row("A-56")
+async def test_a_crashing_handler_hurts_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    async with Line(Network, Echo) as line:
+        client = await line.connect(claims=FLIPPER_CLAIMS, answers=ANSWERS)
+        with pytest.raises(ApplicationError) as caught:
+            await client.ask("Network.crash")
+        assert caught.value.public == "internal error in Network.crash"
+        assert "ZeroDivisionError: secret" in caplog.text
+        assert "plugin_host.py" not in caplog.text  # only the plugin's own frames
+        assert await client.json("Network.add", {"a": 1, "b": 1}) == {"sum": 2}
+        assert await client.ask("echo.request", b"x") == b"x"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"getPlugins": {"error": {"message": "unknown method"}}},
+        {"getPlugins": {"success": "nonsense"}},
+        {},
+    ],
+)
+async def test_who_does_not_speak_json_after_all_is_served_by_routes(answers: dict[str, Any]) -> None:
+    async with Line(Echo) as line:
+        client = await line.connect(claims=FLIPPER_CLAIMS, answers=answers)
+        assert await client.session.call("any", "thing", {"routed": 1}) == {"routed": 1}
+        assert client.session.kind.value == "routed"
+
+
+async def test_a_plain_client_is_never_sent_a_flipper_message() -> None:
+    async with Line(Network) as line:
+        client = await line.connect()
+        with pytest.raises(Invalid, match="has no route"):
+            await client.ask_json({"method": "execute", "params": {"api": "Network", "method": "add"}})
+        assert await client.session.call("Network", "getAll", {}) == {}
+        assert client.side.messages == []
+
+
+async def test_what_an_app_cannot_do_is_said() -> None:
+    async with Line(Echo) as line:
+        app = await line.app(["P"], answers={"P.slow": asyncio.Event().wait, "isMethodSupported": _supported})
+        session = app.session
+        with pytest.raises(ApplicationError, match=r"Receiver P\.absent not found\."):
+            await session.call("P", "absent")
+        with pytest.raises(ApplicationError, match="has no streams"):
+            await anext(session.stream("P", "x"))
+        assert await session.supports("P", "yes") is True
+        assert await session.supports("P", "no") is False
+        inits = [m for m in app.side.messages if m["method"] == "init"]
+        assert inits == [{"method": "init", "params": {"plugin": "P"}}]  # once, before the first call
+
+
+async def _supported(params: Any) -> object:
+    return {"success": {"isSupported": params["method"] == "yes"}}
+
+
+async def test_a_call_that_is_not_answered_ends_in_time_and_the_session_stays() -> None:
+    async def never(params: object) -> object:
+        return await asyncio.get_running_loop().create_future()
+
+    async with Line(Echo) as line:
+        app = await line.app(["P"], answers={"P.never": never, "P.now": {"success": 1}})
+        with pytest.raises(Canceled, match=r"The app did not answer P\.never within 0\.02 s\."):
+            await app.session.call("P", "never", timeout=0.02)
+        assert await app.session.call("P", "now") == 1
+
+
+# --- looking on ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_describes_itself_as_clients_list_shows_it() -> None:
+    async with Line(Echo) as line:
+        app = await line.app(["echo", "Other"])
+        description = app.session.describe()
+        assert json.loads(json.dumps(description)) == description
+        assert description | {"since": "-", "id": "-"} == {
+            "id": "-",
+            "app": "Demo",
+            "app_id": "com.demo",
+            "device": "Pixel",
+            "device_id": "dev1",
+            "os": "Android",
+            "sdk_version": 4,
+            "medium": 1,
+            "proof": "adb",
+            "transport": "tls",
+            "plugins": ["echo", "Other"],
+            "since": "-",
+            "serial": "ff",
+        }
+        assert line.sessions.find("com.demo@dev1") is app.session
+
+
+async def test_messages_can_be_followed_both_ways_and_their_contents_cannot() -> None:
+    async with Line(Echo) as line:
+        app = await line.app(["P"], answers={"P.m": {"success": "hunter2"}})
+        await app.connection.close()
+        client = await line.connect(claims=FLIPPER_CLAIMS, answers={"getPlugins": {"error": 1}})
+        await client.ask("echo.request", b"hunter2")  # remembered from here on
+        seen: list[dict[str, object]] = []
+        stop = client.session.observe(seen.append)
+        await client.ask("echo.request", b"hunter2")
+        client.fire("echo.request", b"hunter2")
+        await client.session.call("P", "m", "hunter2")
+        await client.settled()
+        stop()
+        await client.ask("echo.request", b"hunter2")
+        assert [(one["direction"], one["kind"], one["plugin"], one["method"], one["bytes"]) for one in seen] == [
+            ("in", "request-response", "echo", "request", 7),
+            ("out", "call", "P", "m", None),
+            ("in", "fire-and-forget", "echo", "request", 7),
+            ("in", "answer", "P", "m", 9),
+        ]
+        assert "hunter2" not in str(seen)
+
+
+async def test_an_observer_that_fails_is_let_go() -> None:
+    async with Line(Echo) as line:
+        client = await line.connect()
+
+        def broken(message: object) -> None:
+            raise ZeroDivisionError
+
+        client.session.observe(broken)
+        assert await client.ask("echo.request", b"x") == b"x"
+        assert not client.session.observed

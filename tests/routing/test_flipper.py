@@ -1,0 +1,125 @@
+"""Flipper's JSON, checked against what the reference says of shipped SDKs."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rsocket_broker.errors import ApplicationError, Invalid
+from rsocket_broker.routing import flipper
+from rsocket_broker.routing.flipper import AppFailure, ErrorReport, Execute, Ignored, RefreshPlugins
+
+
+def text(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", [], {}, {"plugins": []}])
+def test_an_answer_is_found_by_its_key_and_not_by_its_truth(value: object) -> None:
+    assert flipper.answer(text({"success": value})) == value
+    assert flipper.answer(text({"id": 3, "success": value})) == value
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "public"),
+    [
+        ({"message": "Receiver x not found.", "name": "Unknown"}, "Unknown", "Receiver x not found."),
+        ({"code": 3, "message": "no"}, "", "no"),
+        ({"reason": "why"}, "", "why"),
+        ({"error": "what"}, "", "what"),
+        ({"message": {"a": 1}}, "", '{"a":1}'),
+        ("plain", "", "plain"),
+        (None, "", "null"),
+        ({}, "", "{}"),
+        ("", "", "The app failed and did not say how."),
+        ({"message": "m" * 5000}, "", "m" * flipper.MAX_TEXT),
+    ],
+)
+def test_an_error_says_what_it_can(error: object, name: str, public: str) -> None:
+    with pytest.raises(AppFailure) as caught:
+        flipper.answer(text({"error": error}))
+    assert (caught.value.name, caught.value.public) == (name, public)
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"[]", b"{}", b'"success"', None])
+def test_what_is_no_answer_fails_the_call(data: bytes | None) -> None:
+    with pytest.raises(ApplicationError, match="The app's answer"):
+        flipper.answer(data)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"method": "execute", "params": {"api": "P", "method": "m", "params": {"a": 1}}}, Execute("P", "m", {"a": 1})),
+        ({"method": "execute", "params": {"api": "P", "method": "m"}}, Execute("P", "m", {})),
+        ({"method": "execute", "params": {"api": "P", "method": "m", "params": None}}, Execute("P", "m", {})),
+        ({"method": "execute", "params": {"api": "P", "method": "m", "params": [0]}}, Execute("P", "m", [0])),
+        ({"method": "refreshPlugins"}, RefreshPlugins()),
+        ({"error": {"message": "m", "stacktrace": "s"}}, ErrorReport("m")),
+        ({"success": {}}, Ignored()),
+        ({"id": 7, "success": 1}, Ignored()),
+        ({"id": 0, "error": {}}, Ignored()),
+        ({"id": 7.0, "method": "refreshPlugins"}, Ignored()),
+        ({"id": "7", "method": "refreshPlugins"}, RefreshPlugins()),
+        ({"id": True, "method": "refreshPlugins"}, RefreshPlugins()),
+    ],
+)
+def test_one_way_messages_are_told_apart(message: object, expected: object) -> None:
+    assert flipper.one_way(text(message)) == expected
+
+
+def test_a_request_may_have_an_id_and_is_a_request_all_the_same() -> None:
+    assert flipper.asked(text({"id": 7, "method": "refreshPlugins"})) == RefreshPlugins()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        [],
+        {},
+        {"method": 5},
+        {"method": "getPlugins"},
+        {"method": "execute"},
+        {"method": "execute", "params": []},
+        {"method": "execute", "params": {"api": "P"}},
+        {"method": "execute", "params": {"api": 1, "method": "m"}},
+    ],
+)
+def test_a_bad_message_is_invalid(message: object) -> None:
+    with pytest.raises(Invalid):
+        flipper.one_way(text(message))
+
+
+@given(st.binary(max_size=200) | st.recursive(st.none() | st.text(), lambda x: st.dictionaries(st.text(), x)).map(text))
+def test_any_bytes_are_a_message_or_invalid(data: bytes) -> None:
+    for read in (flipper.one_way, flipper.asked):
+        with contextlib.suppress(Invalid):
+            read(data)
+
+
+def test_requests_have_an_id_only_when_they_want_an_answer() -> None:
+    assert json.loads(flipper.request("getPlugins", None, 3)) == {"id": 3, "method": "getPlugins"}
+    assert json.loads(flipper.request("init", {"plugin": "P"})) == {"method": "init", "params": {"plugin": "P"}}
+    assert json.loads(flipper.execute("P", "m", {}, 0)) == {
+        "id": 0,
+        "method": "execute",
+        "params": {"api": "P", "method": "m", "params": {}},
+    }
+
+
+def test_the_list_of_plugins_is_taken_once_each_and_bounded() -> None:
+    assert flipper.plugin_names({"plugins": ["b", "a", "b"]}) == ["b", "a"]
+    for bad in (None, [], {}, {"plugins": "a"}, {"plugins": [1]}, {"plugins": [""]}, {"plugins": ["x"] * 1001}):
+        with pytest.raises(ApplicationError, match="list of plugins"):
+            flipper.plugin_names(bad)
+    assert flipper.is_supported({"isSupported": False}) is False
+    with pytest.raises(ApplicationError):
+        flipper.is_supported({"isSupported": 1})
+
+
+def test_our_answers_are_what_an_app_expects() -> None:
+    assert json.loads(flipper.success(None)) == {"success": None}
+    assert json.loads(flipper.refusal("no", "Invalid")) == {"error": {"message": "no", "name": "Invalid"}}

@@ -1,0 +1,166 @@
+"""How plugins are found, and what is said of those that cannot be loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rsocket_broker.errors import ConfigurationError
+from rsocket_broker.routing.registry import Registry, load_plugins
+
+GOOD = """\
+from rsocket_broker.plugin_api import App, Plugin, method
+
+
+class Counter(Plugin):
+    id = "{id}"
+
+    @method("add")
+    def add(self, app: App, a: int) -> int:
+        return a + 1
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_bundled_plugins_are_found_by_their_entry_point() -> None:
+    (echo,) = [plugin for plugin in load_plugins() if plugin.id == "echo"]
+    assert echo.via == "entry point echo"
+    assert Path(echo.origin).name == "handler.py"
+    names = {handler.name for handler in echo.routes.handlers()}
+    assert {"request", "error", "never", "slow", "stream", "stream-error", "channel", "fire"} <= names
+
+
+def test_a_folder_of_modules_and_packages(tmp_path: Path) -> None:
+    write(tmp_path / "one.py", GOOD.format(id="one"))
+    write(tmp_path / "two" / "__init__.py", "from .inner import Counter\n\nplugin = Counter()\n")
+    write(tmp_path / "two" / "inner.py", GOOD.format(id="two"))
+    write(tmp_path / "_helper.py", "raise SystemExit('never imported')\n")
+    write(tmp_path / "notes.txt", "not a plugin")
+    (tmp_path / "empty").mkdir()
+    registry = Registry()
+    registry.add_directory(tmp_path)
+    registry.add_directory(tmp_path / "absent")
+    assert list(registry.plugins) == ["one", "two"]
+    assert registry.plugins["two"].origin == str(tmp_path / "two" / "inner.py")
+
+
+def test_the_same_file_found_twice_is_one_plugin(tmp_path: Path) -> None:
+    path = write(tmp_path / "one.py", GOOD.format(id="one"))
+    loaded = load_plugins(tmp_path, [str(path), str(path), "echo", "rsocket_broker.plugins.echo"])
+    assert sorted(plugin.id for plugin in loaded) == ["echo", "one"]
+
+
+def test_our_own_folder_given_as_a_path_is_the_plugin_that_is_installed() -> None:
+    registry = Registry()
+    registry.add_entry_points()
+    folder = Path(registry.plugins["echo"].origin).parent
+    registry.add(str(folder))
+    assert len(registry.plugins) == len(load_plugins())
+
+
+def test_two_with_one_id_are_refused_by_both_their_files(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.py", GOOD.format(id="same"))
+    second = write(tmp_path / "b.py", GOOD.format(id="same"))
+    with pytest.raises(ConfigurationError) as caught:
+        load_plugins(tmp_path)
+    assert caught.value.public == f'Two plugins have the id "same": {first} and {second}.'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("import os\nx = 1 / 0\n", 2, "ZeroDivisionError: division by zero"),
+        ("def broken(:\n", 1, "SyntaxError: invalid syntax"),
+        ("\n\nimport not_there_at_all\n", 3, "No module named 'not_there_at_all'"),
+        ("import sys\nsys.exit(3)\n", 2, "SystemExit: 3"),
+        (
+            "from rsocket_broker.plugin_api import Plugin\nclass P(Plugin):\n    id = 'p'\n"
+            "    def __init__(self):\n        raise OSError('no disk')\n",
+            5,
+            "OSError: no disk",
+        ),
+        ("import json\njson.loads('{')\n", 2, "JSONDecodeError"),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_is_named_with_file_and_line(
+    text: str, line: int, words: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "bad.py", text)
+    with pytest.raises(ConfigurationError) as caught:
+        Registry().add(str(path))
+    assert caught.value.public.startswith(f"{path}, line {line}: ")
+    assert words in caught.value.public
+    assert "\n" not in caught.value.public
+    left = [module for module in sys.modules.values() if getattr(module, "__file__", None) == str(path)]
+    assert not left or "class P" in text  # the module was whole, and only its plugin could not be made
+
+
+def test_a_misspelt_handler_is_named_with_file_and_line(tmp_path: Path) -> None:
+    text = GOOD.format(id="p") + "\n    def on_conect(self, app):\n        pass\n"
+    path = write(tmp_path / "bad.py", text)
+    with pytest.raises(ConfigurationError) as caught:
+        Registry().add(str(path))
+    assert caught.value.public.startswith(f"{path}:11: Counter.on_conect")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("x = 1\n", "has no plugin"), ("plugin = 5\n", "`plugin` must be a Plugin class")],
+)
+def test_a_module_without_a_plugin_says_so(text: str, words: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "none.py", text)
+    with pytest.raises(ConfigurationError, match=words):
+        Registry().add(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nowhere", 'There is no plugin "nowhere"'),
+        ("nowhere.at_all", 'There is no plugin "nowhere.at_all"'),
+        ("nowhere/x.py", "There is no plugin at nowhere/x.py"),
+        ("x.py", "There is no plugin at x.py"),
+        ("plugins.echo", "as rsocket_broker.plugins.echo"),
+    ],
+)
+def test_a_name_that_leads_nowhere(name: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        Registry().add(name)
+
+
+def test_settings_reach_their_plugin_and_no_other(tmp_path: Path) -> None:
+    text = "import attrs\n" + GOOD.format(id="one")
+    text += (
+        "\n\n@attrs.frozen\nclass Settings:\n    depth: int = 3\n\n\nCounter.__annotations__ = {'settings': Settings}\n"
+    )
+    path = write(tmp_path / "one.py", text)
+    (loaded,) = [one for one in load_plugins(None, [str(path)], {"one": {"depth": 5}}) if one.id == "one"]
+    assert loaded.plugin.settings.depth == 5  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match=r"\[plugins.onne\]: there is no such plugin. Loaded: echo, one"):
+        load_plugins(None, [str(path)], {"onne": {}})
+
+
+def test_a_mounted_router_is_found_like_any_plugin(tmp_path: Path) -> None:
+    text = (
+        "from rsocket.routing.request_router import RequestRouter\n"
+        "from rsocket_broker.plugin_api.mount import mount\n"
+        "router = RequestRouter()\n"
+        "plugin = mount(router, 'legacy')\n"
+    )
+    registry = Registry()
+    registry.add_directory(write(tmp_path / "legacy.py", text).parent)
+    assert list(registry.plugins) == ["legacy"]
+
+
+def test_loading_bare_plugins_never_happens() -> None:
+    """A second copy of a bundled plugin would have a second `Plugin` state, and nobody would find it."""
+    code = "import sys; from rsocket_broker.routing.registry import load_plugins; load_plugins(); "
+    code += "print([name for name in sys.modules if name.split('.')[0] == 'plugins'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,147 @@
+"""The directory of sessions, and the duplicate rule as a table."""
+
+from datetime import UTC, datetime
+
+import attrs
+import pytest
+
+from rsocket_broker.errors import ApplicationError, SetupRefused
+from rsocket_broker.identity import Identity, Principal, Proof
+from rsocket_broker.sessions.live import (
+    MAX_REPLACEMENTS,
+    REPLACEMENT_WINDOW,
+    DuplicateRule,
+    Kind,
+    LiveSessions,
+    SessionLimits,
+)
+
+F, R = Kind.FLIPPER, Kind.ROUTED
+REPLACE, REFUSE, COEXIST = DuplicateRule.REPLACE, DuplicateRule.REFUSE, DuplicateRule.COEXIST
+
+
+@attrs.frozen(eq=False)
+class Entry:
+    id: str
+    identity: Identity
+    kind: Kind
+
+
+def entry(
+    session_id: str, kind: Kind = R, app_id: str = "app", device_id: str = "device", proof: Proof = Proof.ADB
+) -> Entry:
+    principal = Principal(app_id, device_id, proof)
+    return Entry(session_id, Identity(principal, "client", 1, "", 1, datetime.now(UTC)), kind)
+
+
+def ids(sessions: LiveSessions[Entry]) -> list[str]:
+    return [session.id for session in sessions]
+
+
+@pytest.mark.row("A-34")
+@pytest.mark.parametrize(
+    ("rule", "older", "newcomer", "left"),
+    [
+        (None, [F], F, ["new"]),
+        (None, [F], R, ["0", "new"]),
+        (None, [R], F, ["0", "new"]),
+        (None, [R, R], R, ["0", "1", "new"]),
+        (None, [R, F], F, ["0", "new"]),
+        (REPLACE, [R], R, ["new"]),
+        (REPLACE, [F], R, ["new"]),
+        (REFUSE, [R], R, None),
+        (REFUSE, [F], F, None),
+        (REFUSE, [], F, ["new"]),
+        (COEXIST, [F], F, ["0", "new"]),
+        (COEXIST, [R], R, ["0", "new"]),
+    ],
+)
+def test_the_rule_for_a_second_session(
+    rule: DuplicateRule | None, older: list[Kind], newcomer: Kind, left: list[str] | None
+) -> None:
+    sessions = LiveSessions[Entry](rule=COEXIST)
+    for number, kind in enumerate(older):
+        sessions.admit(entry(str(number), kind), 0.0)
+    sessions._rule = rule
+    if left is None:
+        with pytest.raises(SetupRefused, match="has a session already"):
+            sessions.admit(entry("new", newcomer), 0.0)
+        assert ids(sessions) == [str(number) for number in range(len(older))]
+        return
+    gone = sessions.admit(entry("new", newcomer), 0.0)
+    assert ids(sessions) == left
+    assert {one.id for one in gone} == {str(number) for number in range(len(older))} - set(left)
+
+
+@pytest.mark.row("A-34")
+@pytest.mark.parametrize("other", [{"app_id": "b"}, {"device_id": "b"}, {"proof": Proof.FILESYSTEM}])
+def test_who_differs_in_anything_that_was_proven_is_someone_else(other: dict[str, object]) -> None:
+    sessions = LiveSessions[Entry](SessionLimits(per_identity=1), REPLACE)
+    sessions.admit(entry("old", F), 0.0)
+    assert sessions.admit(entry("new", F, **other), 0.0) == []  # type: ignore[arg-type]
+    assert ids(sessions) == ["old", "new"]
+
+
+@pytest.mark.row("M-15")
+@pytest.mark.parametrize(
+    ("limits", "second", "text"),
+    [
+        (SessionLimits(total=1), entry("new", app_id="other"), "serves 1 sessions, which is its limit in all"),
+        (SessionLimits(per_identity=1), entry("new"), r"app@device \(adb\) has 1 sessions, which is the limit for one"),
+    ],
+)
+def test_with_a_limit_of_one_the_second_is_refused_and_the_first_undisturbed(
+    limits: SessionLimits, second: Entry, text: str
+) -> None:
+    sessions = LiveSessions[Entry](limits)
+    sessions.admit(entry("old"), 0.0)
+    with pytest.raises(SetupRefused, match=text):
+        sessions.admit(second, 0.0)
+    assert ids(sessions) == ["old"]
+
+
+def test_who_replaces_needs_no_room_of_its_own() -> None:
+    sessions = LiveSessions[Entry](SessionLimits(total=1, per_identity=1))
+    sessions.admit(entry("old", F), 0.0)
+    assert [one.id for one in sessions.admit(entry("new", F), 0.0)] == ["old"]
+
+
+@pytest.mark.row("A-34")
+def test_two_that_keep_replacing_each_other_are_stopped_and_may_go_on_later() -> None:
+    sessions = LiveSessions[Entry]()
+    for number in range(MAX_REPLACEMENTS + 1):
+        sessions.admit(entry(str(number), F), number * 1.0)
+    with pytest.raises(SetupRefused, match="use the same identity and push each other out"):
+        sessions.admit(entry("refused", F), 5.0)
+    assert ids(sessions) == [str(MAX_REPLACEMENTS)]
+    sessions.admit(entry("other", F, app_id="other"), 5.0)
+    sessions.admit(entry("later", F), REPLACEMENT_WINDOW + 1.5)
+    assert ids(sessions) == ["other", "later"]
+
+
+def test_leaving_is_leaving_once() -> None:
+    sessions = LiveSessions[Entry]()
+    old, new = entry("old", F), entry("new", F)
+    sessions.admit(old, 0.0)
+    sessions.admit(new, 0.0)
+    sessions.remove(old)  # it was replaced, and now its connection has gone too
+    assert sessions.get("new") is new
+    assert sessions.of(new.identity.principal) == (new,)
+    sessions.remove(new)
+    sessions.remove(new)
+    assert len(sessions) == 0
+    assert sessions.of(new.identity.principal) == ()
+
+
+def test_a_client_is_found_by_id_or_by_name_where_that_is_one_only() -> None:
+    sessions = LiveSessions[Entry]()
+    for one in (entry("c1", app_id="a"), entry("c2", app_id="b", device_id="x"), entry("c3", app_id="b")):
+        sessions.admit(one, 0.0)
+    assert sessions.find("c2").id == "c2"
+    assert sessions.find("a").id == "c1"
+    assert sessions.find("b@x").id == "c2"
+    with pytest.raises(ApplicationError, match=r"b means 2 clients: c2 \(b@x \(adb\)\), c3"):
+        sessions.find("b")
+    for spec in ("c9", "b@", "b@nowhere", "A", ""):
+        with pytest.raises(ApplicationError, match="No client"):
+            sessions.find(spec)
