@@ -63,7 +63,10 @@ class Recorder:
         return self.losses[0]
 
     async def received(self, expected: bytes) -> None:
-        await self.until(lambda: len(self.data) >= len(expected))
+        """Waits for exactly these bytes; raises ConnectionError when the line ends before they came."""
+        await self.until(lambda: len(self.data) >= len(expected) or bool(self.losses))
+        if self.losses and not self.data:
+            raise ConnectionAbortedError from self.losses[0]
         assert self.data == expected
 
     def _note(self, event: str) -> None:
@@ -71,16 +74,20 @@ class Recorder:
         self._changed.set()
 
 
-class Echo(Recorder):
-    """Sends back what it gets, and closes when the peer has finished."""
-
-    def data_received(self, data: bytes | memoryview) -> None:
-        super().data_received(data)
-        self.transport.write([bytes(data)])
+class Polite(Recorder):
+    """Closes when the peer has finished."""
 
     def eof_received(self) -> None:
         super().eof_received()
         self.transport.close()
+
+
+class Echo(Polite):
+    """Sends back what it gets."""
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        super().data_received(data)
+        self.transport.write([bytes(data)])
 
 
 class Guests:
