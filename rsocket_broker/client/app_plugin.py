@@ -15,8 +15,8 @@ _MARK = "__rsocket_broker_app_method__"
 class Line(Protocol):
     """What a plugin may do while the broker uses it."""
 
-    def emit(self, plugin: str, method: str, params: object) -> None:
-        """Sends one event of a plugin, fire and forget."""
+    def emit(self, plugin: str, method: str, params: object) -> bool:
+        """Sends one event of a plugin, fire and forget; False when there is no line to send it on."""
 
 
 def method(name: str) -> Callable[[Function], Function]:
@@ -87,12 +87,10 @@ class AppPlugin:
     def emit(self, event: str, params: object = None) -> bool:
         """Sends an event to the broker's plugin of the same id. Returns False, and sends nothing, while not active.
 
-        `params` is any JSON value; None is sent as {}. Raises JsonError when it cannot be written as JSON.
+        `params` is any JSON value; None is sent as {}. Raises JsonError when it cannot be written as JSON, and
+        Rejected when the broker reads so slowly that too much is waiting already.
         """
-        if self._line is None:
-            return False
-        self._line.emit(self.id, event, {} if params is None else params)
-        return True
+        return self._line is not None and self._line.emit(self.id, event, {} if params is None else params)
 
     def attach(self, line: Line | None) -> None:
         """For the SDK: opens (or, with None, shuts) the way for `emit`."""

@@ -82,9 +82,16 @@ class Reconnector:
             return Step.ENROLL
         return Step.CONNECT
 
-    def enrollment_began(self) -> None:
+    def enrolled(self) -> None:
         """The old certificate is gone, and with it what was held against it."""
         self.tls_refusals = 0
+
+    def enrollment_unreachable(self) -> None:
+        """Nobody is there to enrol with, so the old certificate is still here: it gets one more try in between.
+
+        A broker may close its plain port for good; a fault of its secure port must not lock its clients out then.
+        """
+        self.tls_refusals = min(self.tls_refusals, REFUSALS_BEFORE_NEW_CERTIFICATE - 1)
 
     def failed(self, failure: Failure) -> None:
         self.failures += 1

@@ -15,9 +15,10 @@ class Sent:
     def __init__(self) -> None:
         self.events: list[tuple[str, str, object]] = []
 
-    def emit(self, plugin: str, method: str, params: object) -> None:
+    def emit(self, plugin: str, method: str, params: object) -> bool:
         dump(params)
         self.events.append((plugin, method, params))
+        return True
 
 
 class Counter(AppPlugin):

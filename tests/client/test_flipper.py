@@ -15,8 +15,9 @@ class Sink:
     def __init__(self) -> None:
         self.events: list[tuple[str, str, object]] = []
 
-    def emit(self, plugin: str, method: str, params: object) -> None:
+    def emit(self, plugin: str, method: str, params: object) -> bool:
         self.events.append((plugin, method, params))
+        return True
 
 
 class Store(AppPlugin):

@@ -53,7 +53,7 @@ def test_repeated_tls_refusals_lead_to_a_new_certificate() -> None:
         client.failed(Failure.TLS)
     assert steps == [Step.CONNECT] * REFUSALS_BEFORE_NEW_CERTIFICATE
     assert client.next_step(enrolled=True) is Step.ENROLL
-    client.enrollment_began()
+    client.enrolled()
     assert client.next_step(enrolled=True) is Step.CONNECT
 
 
@@ -90,7 +90,7 @@ def test_an_enrolment_does_not_make_the_waits_small_again() -> None:
     for _ in range(10):
         client.failed(Failure.TLS)
     before = client.delay(1.0)
-    client.enrollment_began()
+    client.enrolled()
     assert client.delay(1.0) == before == LONGEST_DELAY
 
 
@@ -102,3 +102,18 @@ def test_only_a_session_that_held_makes_the_waits_small_again(lasted: float, fai
     client.accepted()
     client.session_ended(lasted)
     assert client.failures == failures
+
+
+@pytest.mark.row("A-09")
+def test_while_nobody_enrols_the_old_certificate_is_tried_in_between() -> None:
+    client = Reconnector(tls_refusals=REFUSALS_BEFORE_NEW_CERTIFICATE)
+    client.enrollment_unreachable()
+    assert client.next_step(enrolled=True) is Step.CONNECT
+    client.failed(Failure.TLS)
+    assert client.next_step(enrolled=True) is Step.ENROLL
+
+
+def test_nobody_to_enrol_with_is_no_refusal() -> None:
+    client = Reconnector()
+    client.enrollment_unreachable()
+    assert client.tls_refusals == 0

@@ -1,0 +1,240 @@
+"""One call for an app: enrolled where it was not, connected, and kept so for as long as the app wants."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from os import PathLike
+
+import attrs
+
+from rsocket_broker.client.app_plugin import AppPlugin, by_id
+from rsocket_broker.client.enroll import exchange
+from rsocket_broker.client.flipper import FlipperApp
+from rsocket_broker.client.folder import AppFolder, Enrolled
+from rsocket_broker.client.line import Address, open_secure
+from rsocket_broker.client.profile import AppProfile
+from rsocket_broker.client.progress import Observer, Progress, Stage
+from rsocket_broker.client.reconnect import Backoff, Failure, Reconnector, Step
+from rsocket_broker.client.responder import AppResponder
+from rsocket_broker.client.session import Session
+from rsocket_broker.connection import Connection
+from rsocket_broker.errors import (
+    AuthorityError,
+    BrokerError,
+    ConnectionClosed,
+    EnrollmentRefused,
+    HomeError,
+    SetupRefused,
+    TlsRefused,
+)
+
+logger = logging.getLogger(__name__)
+
+GOODBYE_TIMEOUT = 5.0
+"""Seconds that the plugins' `on_deinit` may take together, when a line is lost or the app leaves."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Settings:
+    """Everything that a client must know to keep its line. `draw` gives random numbers from 0 to 1."""
+
+    profile: AppProfile
+    folder: AppFolder
+    plain: Address
+    secure: Address
+    plugins: Sequence[AppPlugin] = ()
+    backoff: Backoff = attrs.field(factory=Backoff)
+    retry_refusals: bool = False
+    observer: Observer | None = None
+    draw: Callable[[], float] = random.random
+    clock: Callable[[], float] = time.monotonic
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    *,
+    app_id: str,
+    app: str,
+    directory: str | PathLike[str],
+    host: str = "localhost",
+    insecure_port: int = 8089,
+    secure_port: int = 8088,
+    plugins: Sequence[AppPlugin] = (),
+    device: str | None = None,
+    timeout: float | None = None,
+    retry_refusals: bool = False,
+    backoff: Backoff | None = None,
+    observer: Observer | None = None,
+    draw: Callable[[], float] = random.random,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Session]:
+    """A connected session for the app, enrolled on the way if need be: `async with connect(...) as session:`.
+
+    Waits for a broker that is not there yet, for ever or up to `timeout` seconds (then TimeoutError), and connects
+    again whenever the line is lost, until the block is left. `directory` is the app's own folder for its key and its
+    certificates, made with mode 0700 where missing. A refusal in words (of the enrolment, of the session) before the
+    first connection raises EnrollmentRefused or SetupRefused with the broker's text, unless `retry_refusals`; later
+    ones are logged and tried again. `host` must be a name or address in the broker's certificate.
+    """
+    profile = (
+        AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
+    )
+    settings = Settings(
+        profile=profile,
+        folder=AppFolder(directory),
+        plain=Address(host, insecure_port),
+        secure=Address(host, secure_port),
+        plugins=plugins,
+        backoff=backoff or Backoff(),
+        retry_refusals=retry_refusals,
+        observer=observer,
+        draw=draw,
+        clock=clock,
+    )
+    link = Link(settings)
+    link.start()
+    try:
+        await link.first_connection(timeout)
+        yield link.session
+    finally:
+        await link.stop()
+
+
+class Link:
+    """Keeps one session alive: enrols, connects, waits, and starts again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._plugins = by_id(list(settings.plugins))
+        self.session = Session(self._plugins)
+        self._flipper = FlipperApp(self._plugins, self.session)
+        self._reconnector = Reconnector(settings.backoff)
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._last_failure = ""
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"link of {self._settings.profile.app_id}")
+
+    async def first_connection(self, timeout: float | None) -> None:
+        """Raises what made it impossible, or TimeoutError with what failed last."""
+        try:
+            await self.session.wait_connected(timeout)
+        except TimeoutError:
+            reason = self._last_failure or "no answer yet"
+            raise TimeoutError(f"not connected after {timeout:g} s: {reason}") from None
+
+    async def stop(self) -> None:
+        """Says goodbye to the broker and to the plugins. Safe to call at any time."""
+        self.session.end(ConnectionClosed("this session was closed by the app"))
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._connection is not None:
+            await self._connection.close()
+        await self._plugins_off()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._once()
+                await self._wait()
+        except BrokerError as error:
+            self._tell(Stage.FAILED, error.public)
+            self.session.end(error)
+        except Exception as error:
+            logger.exception("the link to the broker failed")
+            self.session.end(ConnectionClosed(f"the client failed: {type(error).__name__}"))
+
+    async def _once(self) -> None:
+        """One try. Returns when it has failed or its session is lost; raises BrokerError when no other may follow."""
+        try:
+            enrolled = await self._enrolled()
+            await self._hold(enrolled)
+        except (TlsRefused, AuthorityError) as error:
+            self._failed(Failure.TLS, error.public)
+        except (EnrollmentRefused, SetupRefused) as error:
+            self._failed(Failure.REFUSED, error.public)
+            if not self._settings.retry_refusals and not self.session.connections:
+                raise
+        except (OSError, ConnectionClosed) as error:
+            self._failed(Failure.NETWORK, str(error) or type(error).__name__)
+
+    async def _enrolled(self) -> Enrolled:
+        enrolled = await asyncio.to_thread(self._load)
+        if enrolled is not None and self._reconnector.next_step(enrolled=True) is Step.CONNECT:
+            return enrolled
+        self._tell(Stage.ENROLLING, str(self._settings.plain))
+        settings = self._settings
+        try:
+            enrolled = await exchange(settings.profile, settings.folder, settings.plain)
+        except (OSError, ConnectionClosed):
+            self._reconnector.enrollment_unreachable()
+            raise
+        self._reconnector.enrolled()
+        self._tell(Stage.ENROLLED, enrolled.device_id)
+        return enrolled
+
+    def _load(self) -> Enrolled | None:
+        try:
+            return self._settings.folder.load()
+        except (HomeError, AuthorityError) as error:
+            logger.info("no certificate to connect with: %s", error.public)
+            return None
+
+    async def _hold(self, enrolled: Enrolled) -> None:
+        settings, session = self._settings, self.session
+        self._tell(Stage.CONNECTING, str(settings.secure))
+        claims = settings.profile.secure_claims(enrolled.device_id, enrolled.csr_pem, settings.folder.destination)
+        responder = AppResponder(self._plugins, self._flipper, session.tell)
+
+        def opened(connection: Connection) -> None:
+            self._connection = connection
+            session.opened(connection, enrolled.device_id)
+
+        try:
+            line = await open_secure(settings.secure, enrolled.credentials, claims, responder, opened)
+            await self._live(line)
+        finally:
+            session.lost()
+            await self._plugins_off()
+
+    async def _live(self, line: Connection) -> None:
+        began = self._settings.clock()
+        self._reconnector.accepted()
+        self.session.accepted()
+        self._last_failure = ""
+        self._tell(Stage.CONNECTED, self.session.device_id)
+        reason = await line.wait_closed()
+        self._reconnector.session_ended(self._settings.clock() - began)
+        logger.info("the line to the broker is lost: %s", reason.public)
+        self._tell(Stage.LOST, reason.public)
+
+    async def _plugins_off(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_TIMEOUT):
+                await self._flipper.disconnected()
+
+    async def _wait(self) -> None:
+        seconds = self._reconnector.delay(self._settings.draw())
+        self._tell(Stage.WAITING, f"{seconds:.1f} s")
+        await asyncio.sleep(seconds)
+
+    def _failed(self, failure: Failure, text: str) -> None:
+        self._reconnector.failed(failure)
+        if text != self._last_failure:  # a broker that is away for a night is worth one line, not thousands
+            logger.warning("no session with the broker at %s: %s", self._settings.secure, text)
+        self._last_failure = text
+        self._tell(Stage.FAILED, text)
+
+    def _tell(self, stage: Stage, detail: str) -> None:
+        observer = self._settings.observer
+        if observer is None:
+            return
+        try:
+            observer(Progress(stage, detail))
+        except Exception:
+            logger.exception("the observer of a session failed")

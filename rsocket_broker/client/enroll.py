@@ -1,0 +1,127 @@
+"""The certificate exchange, from the app's side: key and request into the own folder, one question, and the files
+that the broker has put there meanwhile. Nothing that comes over the wire is trusted; only what lies in the folder is.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from os import PathLike
+
+from rsocket_broker.client.folder import AppFolder, Enrolled
+from rsocket_broker.client.line import Address, open_plain, reason
+from rsocket_broker.client.profile import MEDIUM_FILE_SYSTEM, AppProfile
+from rsocket_broker.client.responder import Refuser
+from rsocket_broker.connection import Connection
+from rsocket_broker.errors import (
+    AuthorityError,
+    ConnectionClosed,
+    EnrollmentRefused,
+    HomeError,
+    Rejected,
+    RequestFailed,
+    SetupRefused,
+)
+from rsocket_broker.jsontext import JsonError, dump, parse_object
+from rsocket_broker.payload import Payload
+
+ANSWER_TIMEOUT = 90.0
+"""Seconds. The broker may have to ask several devices, each with a time limit of its own."""
+
+MAX_DEVICE_ID = 256
+"""Characters. Device ids are serial numbers and UUIDs."""
+
+
+async def enroll(
+    *,
+    app_id: str,
+    app: str,
+    directory: str | PathLike[str],
+    host: str = "localhost",
+    insecure_port: int = 8089,
+    device: str | None = None,
+) -> Enrolled:
+    """Obtains a certificate for `app_id` into `directory`, whatever was there before; the broker must be running.
+
+    `directory` is made with mode 0700 where missing, and must be one that the broker can write to: on the same
+    machine, as the same user. Raises EnrollmentRefused with the broker's words, HomeError for a folder that is not
+    safe, ConfigurationError for an app id that no certificate could carry, OSError (TimeoutError is one) or
+    ConnectionClosed when the broker cannot be reached or goes away.
+    """
+    profile = (
+        AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
+    )
+    return await exchange(profile, AppFolder(directory), Address(host, insecure_port))
+
+
+async def exchange(
+    profile: AppProfile, folder: AppFolder, address: Address, clock: Callable[[], float] = time.time
+) -> Enrolled:
+    """One exchange, as `enroll`. The old files are thrown away only once somebody listens. `clock`: the time of day."""
+    connection = await open_plain(address, profile.plain_claims(), Refuser())
+    try:
+        csr = await asyncio.to_thread(folder.begin, profile.app_id)
+        question = Payload(signing_message(csr, folder.destination, clock()))
+        answer = await connection.request_response(question, timeout=ANSWER_TIMEOUT)
+        device_id = device_id_in(bytes(answer.data or b""))
+        try:
+            enrolled = await asyncio.to_thread(folder.complete, device_id)
+        except (HomeError, AuthorityError) as error:
+            await _acknowledge(connection, has_files=False)
+            raise _not_deployed(folder, error) from error
+        await _acknowledge(connection, has_files=True)
+        return enrolled
+    except RequestFailed as error:
+        raise refusal(error.public) from error
+    except ConnectionClosed as error:
+        why = reason(connection, error)
+        raise (refusal(why.public) if isinstance(why, SetupRefused) else why) from error
+    finally:
+        await connection.close()
+
+
+def signing_message(csr_pem: str, destination: str, now: float) -> bytes:
+    """The question; `now` is the time of day in seconds, by which the broker finds clocks that are wrong."""
+    return dump(
+        {
+            "method": "signCertificate",
+            "csr": csr_pem,
+            "destination": destination,
+            "medium": MEDIUM_FILE_SYSTEM,
+            "timestamp": int(now * 1000),
+            "logs": [],
+        }
+    )
+
+
+def device_id_in(answer: bytes) -> str:
+    """The only thing in the broker's answer that counts; certificates in it, say, do not. Raises EnrollmentRefused."""
+    try:
+        device_id = parse_object(answer).get("deviceId")
+    except JsonError as error:
+        raise EnrollmentRefused("answer", f"the broker's answer is {error}.", "Is that port a broker's?") from error
+    if not isinstance(device_id, str) or len(device_id) > MAX_DEVICE_ID:
+        raise EnrollmentRefused("answer", "the broker's answer names no device.", "Is that port a broker's?")
+    return device_id
+
+
+def refusal(text: str) -> EnrollmentRefused:
+    """The broker's text (`step: reason and remedy`) as the error that it was there."""
+    step, colon, rest = text.partition(": ")
+    return EnrollmentRefused(step, rest, "") if colon else EnrollmentRefused("enrolment", text, "")
+
+
+def _not_deployed(folder: AppFolder, error: HomeError | AuthorityError) -> EnrollmentRefused:
+    return EnrollmentRefused(
+        "deployment",
+        f"the broker answered, but what lies in {folder.path} cannot be used. {error.public}",
+        "Does the broker run on this machine, as this user?",
+    )
+
+
+async def _acknowledge(connection: Connection, *, has_files: bool) -> None:
+    """Tells the broker whether its files arrived: for its log, no answer is expected."""
+    fields = {"method": "signCertificateAck", "isError": not has_files, "hasRequiredFiles": has_files, "logs": []}
+    with contextlib.suppress(ConnectionClosed, Rejected):  # the exchange is done, whether or not they hear of it
+        connection.fire_and_forget(Payload(dump(fields)))
+        await connection.drain()

@@ -1,0 +1,100 @@
+"""Opening one connection to a broker, as a client: a TCP or TLS line with the RSocket engine on it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import attrs
+
+from rsocket_broker.connection import Connection, Responder
+from rsocket_broker.credentials import Credentials
+from rsocket_broker.errors import BrokerError, ConnectionClosed, SetupRefused, TlsRefused
+from rsocket_broker.protocol.codes import SETUP_ERRORS
+from rsocket_broker.protocol.frames import Setup
+from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
+from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.transports.tcp import connect_tcp
+from rsocket_broker.transports.tls import connect_tls
+from rsocket_broker.transports.tls_contexts import client_context
+
+KEEPALIVE_MS = 10_000
+"""Interval of our keepalives: short enough for every router on the way to remember the line."""
+
+LIFETIME_MS = 30_000
+"""Silence after which the broker is gone: three keepalives without an answer."""
+
+ACCEPT_TIMEOUT = 15.0
+"""Seconds from SETUP to the first frame of the broker. It answers at once, unless it must look at a device first."""
+
+PLAIN_MIME = "text/plain"
+"""What Flipper's SDKs declare on the plain port, for data and metadata alike."""
+
+
+@attrs.frozen(slots=True)
+class Address:
+    """Where a port of the broker is. `host` is also the name that its certificate must carry."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+async def open_plain(address: Address, claims: bytes, responder: Responder) -> Connection:
+    """A connection to the plain port; whether the broker takes our SETUP shows with the first answer.
+
+    Raises OSError (TimeoutError is one) when nobody is there.
+    """
+    setup = Setup(
+        keepalive_ms=KEEPALIVE_MS,
+        lifetime_ms=LIFETIME_MS,
+        metadata_mime=PLAIN_MIME,
+        data_mime=PLAIN_MIME,
+        data=claims,
+    )
+    connection = _connection(setup, PLAIN, responder)
+    await connect_tcp(address.host, address.port, connection)
+    return connection
+
+
+async def open_secure(
+    address: Address,
+    credentials: Credentials,
+    claims: bytes,
+    responder: Responder,
+    opened: Callable[[Connection], None],
+) -> Connection:
+    """A connection to the secure port that the broker has accepted: its first frame has come.
+
+    `opened` is called before anything can arrive. Raises TlsRefused when either side refuses the other's certificate
+    (under TLS 1.3 we learn of it only after our own handshake), SetupRefused with the broker's words, AuthorityError
+    for credentials that do not fit together, OSError (TimeoutError is one) or ConnectionClosed when the line fails.
+    """
+    setup = Setup(keepalive_ms=KEEPALIVE_MS, lifetime_ms=LIFETIME_MS, data=claims)
+    connection = _connection(setup, SECURE, responder)
+    opened(connection)
+    await connect_tls(address.host, address.port, client_context(credentials), connection)
+    try:
+        async with asyncio.timeout(ACCEPT_TIMEOUT):
+            await connection.wait_accepted()
+    except ConnectionClosed as error:
+        raise reason(connection, error) from error
+    except BaseException:
+        connection.abort()
+        raise
+    return connection
+
+
+def reason(connection: Connection, error: ConnectionClosed) -> BrokerError:
+    """Why a connection ended before it was used, as the error that says it best."""
+    cause = None if connection.closing is None else connection.closing.__cause__
+    if isinstance(cause, TlsRefused):
+        return cause
+    if error.code is not None and error.code in SETUP_ERRORS:
+        return SetupRefused(error.public, error.code)
+    return error
+
+
+def _connection(setup: Setup, limits: Limits, responder: Responder) -> Connection:
+    return Connection(Protocol.client(setup, limits, time.monotonic()), responder)

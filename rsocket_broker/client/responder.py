@@ -1,0 +1,148 @@
+"""What an app answers to its broker: Flipper's JSON where there is no route, its plugins' methods where there is."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from rsocket_broker.client.app_plugin import AppMethod, AppPlugin
+from rsocket_broker.client.flipper import FlipperApp
+from rsocket_broker.errors import ApplicationError, ConnectionClosed, Invalid, Rejected
+from rsocket_broker.jsontext import JsonError, dump, parse, parse_object
+from rsocket_broker.payload import Payload
+from rsocket_broker.protocol.events import SetupReceived
+from rsocket_broker.protocol.metadata import first_tag
+
+
+class Refuser:
+    """A Responder that serves nothing: for a line on which only we ask."""
+
+    def setup(self, connection: object, setup: SetupReceived) -> None:
+        """Never called: the protocol core takes no SETUP from a server."""
+
+    async def request_response(self, payload: Payload) -> Payload:
+        raise Rejected("this client serves no requests")
+
+    async def fire_and_forget(self, payload: Payload) -> None:
+        """Nothing to do, and nobody to tell."""
+
+    def request_stream(self, payload: Payload) -> AsyncIterator[Payload]:
+        raise Rejected("this client serves no requests")
+
+    def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
+        raise Rejected("this client serves no requests")
+
+    def metadata_push(self, metadata: bytes) -> None:
+        """Nothing to do."""
+
+    def closed(self, error: ConnectionClosed) -> None:
+        """Whoever opened the line waits for its end there."""
+
+
+class AppResponder(Refuser):
+    """Serves one connection with the plugins of the app. `tell` sends a message of Flipper's protocol one way."""
+
+    def __init__(
+        self, plugins: Mapping[str, AppPlugin], flipper: FlipperApp, tell: Callable[[Mapping[str, object]], object]
+    ) -> None:
+        self._plugins = plugins
+        self._flipper = flipper
+        self._tell = tell
+
+    async def request_response(self, payload: Payload) -> Payload:
+        route = _route(payload)
+        if route is None:
+            return _payload(await self._flipper.answer(_message(payload)))
+        plugin, method = self._find(route)
+        if method.streams:
+            raise Invalid(f"{route} answers with a stream: ask it with request-stream or request-channel")
+        return _payload(await _settled(method.call(plugin, _parameters(payload))))
+
+    async def fire_and_forget(self, payload: Payload) -> None:
+        route = _route(payload)
+        if route is None:
+            await self._told(_message(payload))
+        else:
+            plugin, method = self._find(route)
+            if method.streams:
+                raise Invalid(f"{route} answers with a stream: it cannot be told one way")
+            await _settled(method.call(plugin, _parameters(payload)))
+
+    async def request_stream(self, payload: Payload) -> AsyncIterator[Payload]:
+        async for value in self._answers(payload, _nothing()):
+            yield value
+
+    async def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
+        async for value in self._answers(payload, (_parameters(one) async for one in incoming)):
+            yield value
+
+    async def _answers(self, payload: Payload, incoming: AsyncIterator[object]) -> AsyncIterator[Payload]:
+        route = _route(payload)
+        if route is None:
+            raise Invalid("a stream needs a route: metadata with a routing entry")
+        plugin, method = self._find(route)
+        answers = method.call(plugin, _parameters(payload), incoming)
+        if inspect.isasyncgen(answers):
+            try:
+                async for value in answers:
+                    yield _payload(value)
+            finally:
+                await answers.aclose()
+        elif inspect.isgenerator(answers):
+            try:
+                for value in answers:
+                    yield _payload(value)
+            finally:
+                answers.close()
+        else:
+            yield _payload(await _settled(answers))
+
+    async def _told(self, message: Mapping[str, object]) -> None:
+        """A one-way message is answered only if it has an id, or if it failed: by a message of ours."""
+        answer = await self._flipper.answer(message)
+        if "id" in message:
+            self._tell({"id": message["id"], **answer})
+        elif "error" in answer:
+            self._tell(answer)
+
+    def _find(self, route: str) -> tuple[AppPlugin, AppMethod]:
+        """The method at `<plugin>.<method>`; plugin ids may hold dots themselves, method names do not."""
+        plugin_id, _, name = route.rpartition(".")
+        plugin = self._plugins.get(plugin_id)
+        method = plugin.methods.get(name) if plugin is not None else None
+        if plugin is None or method is None:
+            raise ApplicationError(f"this app has no method {route}")
+        return plugin, method
+
+
+async def _settled(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+async def _nothing() -> AsyncIterator[object]:
+    return
+    yield
+
+
+def _route(payload: Payload) -> str | None:
+    return first_tag(bytes(payload.metadata)) if payload.metadata else None
+
+
+def _message(payload: Payload) -> Mapping[str, object]:
+    try:
+        return parse_object(payload.data or b"")
+    except JsonError as error:
+        raise Invalid(f"a message without a route must be a JSON object; this is {error}") from error
+
+
+def _parameters(payload: Payload) -> object:
+    try:
+        return parse(payload.data) if payload.data else {}
+    except JsonError as error:
+        raise Invalid(f"the parameters are {error}") from error
+
+
+def _payload(value: object) -> Payload:
+    try:
+        return Payload(dump(value))
+    except JsonError as error:
+        raise TypeError(f"an app plugin answered with what JSON cannot express: {error}") from error

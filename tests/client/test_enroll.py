@@ -1,0 +1,105 @@
+"""The exchange from the app's side: what is asked, and what of the answer counts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rsocket_broker.client.enroll import device_id_in, enroll, exchange, refusal, signing_message
+from rsocket_broker.client.folder import AppFolder, Enrolled
+from rsocket_broker.client.line import Address
+from rsocket_broker.client.profile import AppProfile
+from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused
+from tests.client.stub_broker import StubBroker
+
+APP_ID = "org.example.demo"
+
+
+async def enrol_with(stub: StubBroker, folder: Path) -> Enrolled:
+    return await enroll(app_id=APP_ID, app="Demo", directory=folder, host="127.0.0.1", insecure_port=stub.insecure_port)
+
+
+def test_the_question_names_request_place_medium_and_our_clock() -> None:
+    message = json.loads(signing_message("PEM", "/apps/demo/", 1_718_000_000.1239))
+    assert message == {
+        "method": "signCertificate",
+        "csr": "PEM",
+        "destination": "/apps/demo/",
+        "medium": 1,
+        "timestamp": 1_718_000_000_123,
+        "logs": [],
+    }
+
+
+@pytest.mark.row("F-9", "F-25", "F-27")
+async def test_an_exchange(stub: StubBroker, tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    enrolled = await enrol_with(stub, folder)
+    assert enrolled == AppFolder(folder).load()
+    assert enrolled.device_id == "stub-1"
+    question, acknowledgement = stub.asked
+    assert question["destination"] == f"{folder}/"
+    assert question["csr"] == enrolled.csr_pem
+    assert stub.plain_setups[0]["device_id"] == "unknown"
+    assert acknowledgement["method"] == "signCertificateAck"
+    assert acknowledgement["hasRequiredFiles"] is True
+
+
+async def test_the_devices_clock_is_told(stub: StubBroker, tmp_path: Path) -> None:
+    profile = AppProfile(app_id=APP_ID, app="Demo")
+    address = Address("127.0.0.1", stub.insecure_port)
+    await exchange(profile, AppFolder(tmp_path / "app"), address, lambda: 86_400.0)
+    assert stub.asked[0]["timestamp"] == 86_400_000
+
+
+async def test_the_brokers_words_reach_the_caller(stub: StubBroker, tmp_path: Path) -> None:
+    def refuse(message: dict[str, object]) -> object:
+        raise ApplicationError("proof: that folder holds another request. Ask from the app itself.")
+
+    stub.answer = refuse
+    with pytest.raises(EnrollmentRefused) as refused:
+        await enrol_with(stub, tmp_path / "app")
+    assert refused.value.step == "proof"
+    assert refused.value.public == "proof: that folder holds another request. Ask from the app itself."
+
+
+@pytest.mark.row("F-23")
+async def test_certificates_in_the_answer_are_ignored(stub: StubBroker, tmp_path: Path) -> None:
+    pem = stub.authority.pem.decode()
+    stub.answer = lambda message: {"deviceId": "d", "certificates": pem, "sonarCA.crt": pem, "device.crt": pem}
+    with pytest.raises(EnrollmentRefused) as refused:
+        await enrol_with(stub, tmp_path / "app")
+    assert refused.value.step == "deployment"
+    assert sorted(path.name for path in (tmp_path / "app").iterdir()) == ["app.csr", "privateKey.pem"]
+    assert stub.asked[-1]["hasRequiredFiles"] is False
+
+
+async def test_without_a_broker_nothing_is_thrown_away(stub: StubBroker, tmp_path: Path) -> None:
+    before = await enrol_with(stub, tmp_path / "app")
+    await stub.stop()
+    with pytest.raises(OSError):
+        await enrol_with(stub, tmp_path / "app")
+    assert AppFolder(tmp_path / "app").load() == before
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"{", b"[]", b"{}", b'{"deviceId": null}', b'{"deviceId": 7}', b'{"deviceId": "%s"}' % (b"x" * 257)]
+)
+def test_an_answer_that_names_no_device_is_none(answer: bytes) -> None:
+    with pytest.raises(EnrollmentRefused, match="answer"):
+        device_id_in(answer)
+
+
+@pytest.mark.parametrize("device_id", ["", "emulator-5554", "é"])
+def test_the_device_id_is_taken_as_it_is(device_id: str) -> None:
+    assert device_id_in(json.dumps({"deviceId": device_id, "more": 1}).encode()) == device_id
+
+
+def test_a_refusal_without_a_step_keeps_its_text() -> None:
+    assert "go away" in refusal("go away").public
+
+
+async def test_an_app_id_that_cannot_be_certified_asks_nobody(stub: StubBroker, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        await enroll(app_id="no such id", app="Demo", directory=tmp_path, insecure_port=stub.insecure_port)
+    assert stub.plain_setups == []

@@ -1,0 +1,110 @@
+"""One connection, opened: accepted, or refused with the reason that says it best."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from rsocket_broker.client.folder import AppFolder
+from rsocket_broker.client.line import Address, open_plain, open_secure
+from rsocket_broker.client.responder import Refuser
+from rsocket_broker.connection import Connection
+from rsocket_broker.credentials import Credentials
+from rsocket_broker.errors import ConnectionClosed, SetupRefused, TlsRefused
+from rsocket_broker.payload import Payload
+from tests.client.stub_broker import StubAuthority, StubBroker
+
+CLAIMS = b'{"os":"Linux"}'
+
+
+def credentials(folder: Path, authority: StubAuthority, trusting: StubAuthority | None = None) -> Credentials:
+    app = AppFolder(folder)
+    csr = app.begin("org.example.demo")
+    authority.deploy({"destination": app.destination, "csr": csr})
+    ours = app.complete("d").credentials
+    return ours if trusting is None else Credentials(ours.key_pem, ours.chain_pem, trusting.pem)
+
+
+async def secure(stub: StubBroker, own: Credentials) -> Connection:
+    return await open_secure(Address("127.0.0.1", stub.secure_port), own, CLAIMS, Refuser(), lambda connection: None)
+
+
+async def test_the_plain_port_is_asked_in_plain(stub: StubBroker) -> None:
+    stub.answer = lambda message: {"deviceId": message["csr"]}
+    connection = await open_plain(Address("127.0.0.1", stub.insecure_port), CLAIMS, Refuser())
+    assert (await connection.request_response(Payload(b'{"csr": 1}'), timeout=5)).data == b'{"deviceId":1}'
+    await connection.close()
+    assert stub.plain_setups == [{"os": "Linux"}]
+
+
+async def test_an_accepted_line(stub: StubBroker, tmp_path: Path) -> None:
+    opened: list[Connection] = []
+    own = credentials(tmp_path / "app", stub.authority)
+    address = Address("127.0.0.1", stub.secure_port)
+    connection = await open_secure(address, own, CLAIMS, Refuser(), opened.append)
+    assert opened == [connection]
+    assert stub.setups == [{"os": "Linux"}]
+    await connection.close()
+
+
+@pytest.mark.row("F-1", "F-6")
+async def test_a_server_of_another_authority_is_refused_before_it_hears_a_frame(
+    stub: StubBroker, tmp_path: Path
+) -> None:
+    own = credentials(tmp_path / "app", stub.authority, trusting=StubAuthority())
+    with pytest.raises(TlsRefused) as refused:
+        await secure(stub, own)
+    assert not refused.value.by_peer
+    assert stub.setups == []
+
+
+@pytest.mark.row("M-13")
+async def test_a_server_for_another_name_is_refused(tmp_path: Path) -> None:
+    async with StubBroker(StubAuthority(address="127.0.0.9")) as stub:
+        own = credentials(tmp_path / "app", stub.authority)
+        with pytest.raises(TlsRefused):
+            await secure(stub, own)
+        assert stub.setups == []
+
+
+@pytest.mark.row("A-09")
+async def test_a_refusal_that_comes_late_is_still_one_of_tls(stub: StubBroker, tmp_path: Path) -> None:
+    """TLS 1.3: our own handshake has finished when the server judges our certificate."""
+    own = credentials(tmp_path / "app", StubAuthority(), trusting=stub.authority)
+    for _ in range(10):  # a race, if there were one
+        with pytest.raises(TlsRefused) as refused:
+            await secure(stub, own)
+        assert refused.value.by_peer
+        assert refused.value.alert == "unknown_ca"
+
+
+async def test_a_refused_setup_comes_with_the_servers_words(stub: StubBroker, tmp_path: Path) -> None:
+    stub.refuse_setup = "app_id is another's"
+    with pytest.raises(SetupRefused, match="app_id is another's"):
+        await secure(stub, credentials(tmp_path / "app", stub.authority))
+
+
+async def test_nobody_there_is_an_error_of_the_network(stub: StubBroker, tmp_path: Path) -> None:
+    own = credentials(tmp_path / "app", stub.authority)
+    await stub.stop()
+    with pytest.raises(OSError):
+        await secure(stub, own)
+    with pytest.raises(OSError):
+        await open_plain(Address("127.0.0.1", stub.insecure_port), CLAIMS, Refuser())
+
+
+async def test_a_server_that_hangs_up_is_an_error_of_the_network(stub: StubBroker, tmp_path: Path) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+        own = credentials(tmp_path / "app", stub.authority)
+        with pytest.raises((OSError, ConnectionClosed)):
+            await open_secure(address, own, CLAIMS, Refuser(), lambda connection: None)
+
+
+def test_an_address_is_told_as_people_write_it() -> None:
+    assert str(Address("localhost", 8088)) == "localhost:8088"

@@ -1,0 +1,132 @@
+"""A broker for clients that are not ours, and the means to run those that are not Python."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.processes import BrokerProcess, start_broker
+
+HERE = Path(__file__).parent
+CACHE = HERE.parent.parent / "build" / "foreign-js"
+"""Packages are installed here once, outside of what git knows."""
+PACKAGES_WITHIN = 120.0
+HEARD_WITHIN = 15.0
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    running = start_broker(
+        tmp_path_factory.mktemp("foreign") / "home", "--plugin", str(HERE / "recorder_plugin.py"), "--plugin", "echo"
+    )
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def node_path() -> Path:
+    """The folder of the JavaScript packages, installed by npm if they are not there yet."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}: apt-get install nodejs npm")
+    wanted = (HERE / "js" / "package.json").read_text()
+    packages = CACHE / "node_modules"
+    done = CACHE / "installed"
+    if not done.exists() or done.read_text() != wanted:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        (CACHE / "package.json").write_text(wanted)
+        command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+        ran = subprocess.run(command, cwd=CACHE, capture_output=True, text=True, timeout=PACKAGES_WITHIN, check=False)
+        if ran.returncode:
+            reason = ran.stderr.strip().splitlines()[-1] if ran.stderr.strip() else "no reason given"
+            pytest.skip(f"needs the packages in {HERE / 'js' / 'package.json'}; {' '.join(command)} failed: {reason}")
+        done.write_text(wanted)
+    return packages
+
+
+class JsApp:
+    """One run of `js/flipper_app.js`. What it tells is kept in `told`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.told: list[dict[str, Any]] = []
+        self._news = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            async with self._news:
+                self.told.append(json.loads(line))
+                self._news.notify_all()
+        async with self._news:
+            self.told.append({"happened": "end"})
+            self._news.notify_all()
+
+    async def heard(self, happened: str, **fields: object) -> dict[str, Any]:
+        """The first thing told, so far or soon, with these fields."""
+        wanted = {"happened": happened, **fields}
+
+        def found() -> dict[str, Any] | None:
+            return next((one for one in self.told if wanted.items() <= one.items()), None)
+
+        async with asyncio.timeout(HEARD_WITHIN), self._news:
+            await self._news.wait_for(lambda: found() or {"happened": "end"} in self.told)
+        answer = found()
+        assert answer is not None, f"the app ended without {wanted}; it told {self.told}"
+        return answer
+
+    def command(self, **fields: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(fields).encode() + b"\n")
+
+    async def end(self) -> None:
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+        await self.process.wait()
+        await self._reader
+
+
+RunJsApp = Callable[..., AbstractAsyncContextManager[JsApp]]
+
+
+@pytest.fixture
+def js_app(node_path: Path, broker: BrokerProcess) -> RunJsApp:
+    """`async with js_app(folder, app_id, **options) as app`: the app at work against the broker."""
+
+    @contextlib.asynccontextmanager
+    async def run(folder: Path, app_id: str, **options: object) -> AsyncIterator[JsApp]:
+        settings = {
+            "host": "localhost",
+            "insecurePort": broker.insecure_port,
+            "securePort": broker.secure_port,
+            "directory": str(folder),
+            "app": "Foreign",
+            "appId": app_id,
+            "plugins": ["Recorder", "Screen"],
+            "backgroundPlugins": ["Recorder"],
+        } | options
+        process = await asyncio.create_subprocess_exec(
+            "node",
+            str(HERE / "js" / "flipper_app.js"),
+            json.dumps(settings),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "NODE_PATH": str(node_path)},
+        )
+        app = JsApp(process)
+        try:
+            yield app
+        finally:
+            await app.end()
+
+    return run
