@@ -80,6 +80,7 @@ class TlsTransport:
         self._plaintext = _plaintext_buffer(asyncio.get_running_loop())
         self._closing = False
         self._notified = False
+        self._broken: ssl.SSLError | None = None
         self._peer_finished = False
         self._error: Exception | None = None
 
@@ -167,16 +168,13 @@ class TlsTransport:
     def _decrypted(self, data: bytes | memoryview) -> None:
         """Decrypts and delivers what `data` completes."""
         filled = 0
-        try:
-            for start in range(0, len(data) or 1, SLICE):
-                self._incoming.write(data[start : start + SLICE] if len(data) > SLICE else data)
-                filled = self._read(filled)
-        except ssl.SSLError as error:
-            self._deliver(filled)
-            self._fail(error)
-            return
+        for start in range(0, len(data) or 1, SLICE):
+            self._incoming.write(data[start : start + SLICE] if len(data) > SLICE else data)
+            filled = self._read(filled)
         self._deliver(filled)
-        if self._outgoing.pending:  # OpenSSL answers a key update by itself
+        if self._broken is not None:
+            self._fail(self._broken)
+        elif self._outgoing.pending:  # OpenSSL answers a key update by itself
             self._line.flush(self._lower)
         if self._notified:
             self._finished()
@@ -184,13 +182,16 @@ class TlsTransport:
     def _read(self, filled: int) -> int:
         """Decrypts every complete record that OpenSSL holds, behind what is `filled`; returns the new fill."""
         read, pending, incoming, plaintext = self._object.read, self._object.pending, self._incoming, self._plaintext
-        while not self._closing:
+        while not self._closing and self._broken is None:
             if filled > PLAINTEXT_SIZE - RECORD_SIZE:
                 self._deliver(filled)
                 filled = 0
             try:
                 size = int(read(PLAINTEXT_SIZE - filled, plaintext[filled:] if filled else plaintext))
             except ssl.SSLWantReadError:
+                break
+            except ssl.SSLError as error:  # told after the data that came before it
+                self._broken = error
                 break
             if not size:
                 self._notified = True

@@ -15,6 +15,8 @@ _BY_VERIFY_CODE = {
     21: "unknown_ca",
     23: "certificate_revoked",
     26: "unsupported_certificate",
+    62: "bad_certificate",
+    64: "bad_certificate",
 }
 _BY_REASON = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": ("certificate_required", "it shows no certificate"),
