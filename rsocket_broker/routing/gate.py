@@ -1,7 +1,7 @@
 """How many handlers of one plugin may be under way at once, and who waits."""
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Hashable
 
 from rsocket_broker.errors import Rejected
@@ -22,7 +22,7 @@ class Gate:
         self._name = name
         self._limit = limit
         self._share = limit - limit // RESERVE
-        self._held: Counter[Hashable] = Counter()
+        self._held: dict[Hashable, int] = {}
         self._total = 0
         self._waiting: deque[tuple[Hashable, asyncio.Future[None]]] = deque()
 
@@ -31,16 +31,21 @@ class Gate:
         """Places taken."""
         return self._total
 
+    def try_enter(self, owner: Hashable) -> bool:
+        """Take a place if there is one."""
+        if not self._has_room(owner):
+            return False
+        self._take(owner)
+        return True
+
     def enter_now(self, owner: Hashable) -> None:
         """Take a place. Raises Rejected when there is none."""
-        if not self._has_room(owner):
+        if not self.try_enter(owner):
             raise Rejected(f'The plugin "{self._name}" is busy: {self._total} of its handlers are running.')
-        self._take(owner)
 
     async def enter(self, owner: Hashable, *, patient: bool = False) -> None:
         """Take a place, waiting for one. Raises Rejected when too many wait or it takes too long, unless `patient`."""
-        if self._has_room(owner):
-            self._take(owner)
+        if self.try_enter(owner):
             return
         if not patient and len(self._waiting) >= MAX_WAITING:
             raise Rejected(f'The plugin "{self._name}" is busy, and {MAX_WAITING} requests are waiting for it.')
@@ -62,9 +67,10 @@ class Gate:
     def leave(self, owner: Hashable) -> None:
         """Give a place back; the first who may have it gets it."""
         self._total -= 1
-        self._held[owner] -= 1
-        if not self._held[owner]:
+        if self._held[owner] == 1:
             del self._held[owner]
+        else:
+            self._held[owner] -= 1
         for entry in self._waiting:
             if self._has_room(entry[0]) and not entry[1].done():
                 self._waiting.remove(entry)
@@ -73,8 +79,8 @@ class Gate:
                 return
 
     def _has_room(self, owner: Hashable) -> bool:
-        return self._total < self._limit and self._held[owner] < self._share
+        return self._total < self._limit and self._held.get(owner, 0) < self._share
 
     def _take(self, owner: Hashable) -> None:
         self._total += 1
-        self._held[owner] += 1
+        self._held[owner] = self._held.get(owner, 0) + 1

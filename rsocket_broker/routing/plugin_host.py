@@ -23,6 +23,7 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape
 from rsocket_broker.plugin_api.plugin import Plugin
+from rsocket_broker.routing.deadline import DeadlinePassed, limited
 from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.gate import Gate
 from rsocket_broker.routing.log_budget import LogBudget
@@ -211,7 +212,9 @@ class Seat:
         if handler.shape is Shape.PLAIN:
             answer: Payload = self._guarded(handler, lambda app: handler.finish(start(app, argument)))
             return answer
-        await self._host.gate.enter(self.app.id)
+        gate, owner = self._host.gate, self.app.id
+        if not gate.try_enter(owner):
+            await gate.enter(owner)
         try:
             return handler.finish(await self._limited(handler, start, argument))
         except RequestFailed:
@@ -223,7 +226,7 @@ class Seat:
         except (Exception, SystemExit) as error:
             raise self._host.failed(handler.route, error) from error
         finally:
-            self._host.gate.leave(self.app.id)
+            gate.leave(owner)
 
     def _guarded(self, handler: Handler, start: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -234,14 +237,13 @@ class Seat:
             raise self._host.failed(handler.route, error) from error
 
     async def _limited(self, handler: Handler, start: Callable[[App, Any], Any], argument: Any) -> Any:
-        timer = asyncio.timeout(handler.deadline)
+        work = start(self.app, argument)
+        if not inspect.iscoroutine(work):  # a decorator of the author's may give a task or a future
+            work = _awaited(work)
         try:
-            async with timer:
-                return await start(self.app, argument)
-        except TimeoutError:
-            if timer.expired():
-                raise self._late(handler) from None
-            raise
+            return await limited(work, handler.deadline)
+        except DeadlinePassed:
+            raise self._late(handler) from None
 
     def _late(self, handler: Handler) -> Canceled:
         text = f"{handler.route} was stopped: it took longer than its deadline of {handler.deadline:g} s."
@@ -293,16 +295,13 @@ class Seat:
         try:
             async with aclosing(_as_async(start())) as values:
                 while True:
-                    timer = asyncio.timeout_at(ends)
+                    left = None if ends is None else max(0.0, ends - loop.time())
                     try:
-                        async with timer:
-                            value = await anext(values)
+                        value = await limited(_next(values), left)
                     except StopAsyncIteration:
                         return
-                    except TimeoutError:
-                        if timer.expired():
-                            raise self._late(handler) from None
-                        raise
+                    except DeadlinePassed:
+                        raise self._late(handler) from None
                     yield value if type(value) is Payload else handler.finish(value)
         except RequestFailed:
             raise
@@ -363,6 +362,14 @@ def _being_cancelled() -> bool:
     """Whether someone cancels the task that we are in, as against a handler that raises CancelledError itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def _awaited(work: Awaitable[Any]) -> Any:
+    return await work
+
+
+async def _next(values: AsyncGenerator[Any, None]) -> Any:
+    return await anext(values)
 
 
 async def _as_async(result: Any) -> AsyncGenerator[Any, None]:

@@ -1,6 +1,7 @@
 """Whatever a handler does stays its own affair."""
 
 import asyncio
+import functools
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -360,6 +361,26 @@ async def test_a_farewell_that_hangs_is_stopped_with_the_broker(caplog: pytest.L
     seat.close()
     async with asyncio.timeout(5):
         await host_of(seat).tasks.wait(0.01)
+
+
+async def test_a_handler_whose_decorator_makes_a_task_of_it() -> None:
+    def as_task(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(*arguments: Any) -> Any:
+            return asyncio.ensure_future(function(*arguments))
+
+        return wrapper
+
+    class Decorated(Plugin):
+        id = "decorated"
+
+        @method("name")
+        @as_task
+        async def name(self, app: App) -> str:
+            await asyncio.sleep(0)
+            return app.id
+
+    assert (await ask(ready_seat(Decorated()), "name")).data == b'"test1"'
 
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="counts the calls of untraced code")
