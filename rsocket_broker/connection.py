@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final
@@ -36,6 +35,7 @@ from rsocket_broker.protocol.events import (
 from rsocket_broker.protocol.frames import Octets
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.transports.base import Peer, Transport
+from rsocket_broker.work import Work, abandon
 
 FLUSH_AT: Final = 256 * 1024
 """Bytes that one turn of the loop may queue before they are written: about what one read can bring."""
@@ -47,8 +47,12 @@ TURN: Final = 64
 """Payloads that one stream may send before others get their turn, when its source never waits."""
 CLOSE_GRACE: Final = 2.0
 """Seconds that a goodbye may take to reach a peer before the line is cut."""
+NO_MORE: Final = "no new requests are taken here"
 INTERNAL: Final = "internal error"
 """All that a peer learns of an exception that nobody foresaw."""
+
+_bare: Final = object.__new__
+"""Makes a Payload without its __init__, which costs more than the rest of a small request."""
 
 _log = logging.getLogger(__name__)
 
@@ -107,9 +111,9 @@ class Connection:
         self._answers: dict[int, asyncio.Future[Payload]] = {}
         self._incoming: dict[int, RequestedStream] = {}
         self._gates: dict[int, asyncio.Event] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._work = Work(self._loop, protocol.limits.streams)
         self._stalled: list[Event] = []
+        protocol.answer_at_once = self._answer_at_once
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._accepted: asyncio.Future[None] = self._loop.create_future()
@@ -177,7 +181,7 @@ class Connection:
         self._need_room()
         stream_id = self._protocol.request(Interaction.REQUEST_CHANNEL, *_parts(payload), initial_n)
         incoming = self._listen(stream_id, initial_n)
-        self._start(stream_id, self._pump(stream_id, outgoing))
+        self._start(stream_id, outgoing, self._pump(stream_id, outgoing))
         return incoming
 
     def metadata_push(self, metadata: bytes) -> None:
@@ -233,9 +237,8 @@ class Connection:
     async def drain_requests(self, timeout: float) -> None:
         """Refuses new requests from now on and waits for the running ones, at most `timeout` seconds."""
         self._refusing = True
-        deadline = self._loop.time() + timeout
-        while self._running and (left := deadline - self._loop.time()) > 0:
-            await asyncio.wait(self._running, timeout=left)
+        self._protocol.answer_at_once = None
+        await self._work.wait(timeout)
 
     # ---- Receiver: what the transport calls ------------------------------------------------------------------
 
@@ -378,7 +381,7 @@ class Connection:
             return
         self._deciding = True
         self._choose_reading()
-        self._start(0, self._decide(answer))
+        self._start(0, answer, self._decide(answer))
 
     async def _decide(self, answer: Awaitable[None]) -> None:
         try:
@@ -389,6 +392,8 @@ class Connection:
             self._deciding = False
             self._choose_reading()
             self._accept_setup()
+        finally:
+            self._work.done(0)
         self._flush_soon()
 
     def _accept_setup(self) -> None:
@@ -411,7 +416,7 @@ class Connection:
 
     def _on_request(self, event: RequestReceived) -> None:
         if self._refusing:
-            self._protocol.send_error(event.stream_id, ErrorCode.REJECTED, "no new requests are taken")
+            self._protocol.send_error(event.stream_id, ErrorCode.REJECTED, NO_MORE)
             return
         self.requests_served += 1
         try:
@@ -419,37 +424,60 @@ class Connection:
         except Exception as error:  # noqa: BLE001  # a handler's bug must not reach the connection
             self._fail(event.stream_id, error)
 
+    def _answer_at_once(self, stream_id: int, data: bytes, metadata: bytes | None) -> Payload | None:
+        """The fast lane of Protocol: an answer that is there costs no event, no stream state, no task."""
+        payload = _bare(Payload)
+        payload.data = data
+        payload.metadata = metadata
+        self.requests_served += 1
+        try:
+            answer = self._responder.request_response(payload)
+            if isinstance(answer, Payload):
+                return answer
+            if self._protocol.owe(stream_id):
+                self._start(stream_id, answer, self._answer(stream_id, answer))
+            else:
+                abandon(answer)
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            if self._protocol.owe(stream_id):
+                self._fail(stream_id, error)
+        return None
+
     def _serve_response(self, event: RequestReceived) -> None:
-        stream_id = event[0]
-        answer = self._responder.request_response(Payload(event[2], event[3]))
+        answer = self._responder.request_response(Payload(event.data, event.metadata))
         if isinstance(answer, Payload):
-            self._protocol.send_payload(stream_id, answer.data or b"", answer.metadata, complete=True)
+            self._protocol.send_payload(event.stream_id, *_parts(answer), complete=True)
         else:
-            self._start(stream_id, self._answer(stream_id, answer))
+            self._start(event.stream_id, answer, self._answer(event.stream_id, answer))
 
     async def _answer(self, stream_id: int, awaitable: Awaitable[Payload]) -> None:
         try:
             answer = await awaitable
-            await self.drain()
+            if not self._may_write.is_set():
+                await self.drain()
             self._protocol.send_payload(stream_id, *_parts(answer), complete=True)
         except Exception as error:  # noqa: BLE001  # as in _on_request
             self._fail(stream_id, error)
+        finally:
+            self._work.done(stream_id)
         self._flush_soon()
 
     def _serve_fire_and_forget(self, event: RequestReceived) -> None:
         answer = self._responder.fire_and_forget(Payload(event.data, event.metadata))
         if answer is not None:
-            self._start(event.stream_id, self._forgotten(event.stream_id, answer))
+            self._start(event.stream_id, answer, self._forgotten(event.stream_id, answer))
 
     async def _forgotten(self, stream_id: int, awaitable: Awaitable[None]) -> None:
         try:
             await awaitable
         except Exception as error:  # noqa: BLE001  # as in _on_request
             self._fail(stream_id, error)
+        finally:
+            self._work.done(stream_id)
 
     def _serve_stream(self, event: RequestReceived) -> None:
         source = self._responder.request_stream(Payload(event.data, event.metadata))
-        self._start(event.stream_id, self._pump(event.stream_id, source))
+        self._start(event.stream_id, source, self._pump(event.stream_id, source))
 
     def _serve_channel(self, event: RequestReceived) -> None:
         incoming = self._listen(event.stream_id, CHANNEL_WINDOW)
@@ -458,7 +486,7 @@ class Connection:
         else:
             self._protocol.send_request_n(event.stream_id, CHANNEL_WINDOW)
         source = self._responder.request_channel(Payload(event.data, event.metadata), incoming)
-        self._start(event.stream_id, self._pump(event.stream_id, source))
+        self._start(event.stream_id, source, self._pump(event.stream_id, source))
 
     def _on_payload(self, event: PayloadReceived) -> None:
         stream_id, data, metadata, has_next, complete = event
@@ -486,7 +514,7 @@ class Connection:
         )
         incoming.end(error)
         del self._incoming[stream_id]
-        self._cancel_task(stream_id)
+        self._work.stop(stream_id)
         self.leave(stream_id)
 
     def _on_request_n(self, event: RequestNReceived) -> None:
@@ -495,7 +523,7 @@ class Connection:
             gate.set()
 
     def _on_cancel(self, event: CancelReceived) -> None:
-        self._cancel_task(event.stream_id)
+        self._work.stop(event.stream_id)
         if self._is_theirs(event.stream_id):
             self._end_incoming(event.stream_id, RequestFailed("the peer cancelled", ErrorCode.CANCELED))
 
@@ -505,7 +533,7 @@ class Connection:
         if answer is not None and not answer.done():
             answer.set_exception(error)
         self._end_incoming(event.stream_id, error)
-        self._cancel_task(event.stream_id)
+        self._work.stop(event.stream_id)
 
     def _on_metadata_push(self, event: MetadataPushReceived) -> None:
         try:
@@ -518,27 +546,9 @@ class Connection:
 
     # ---- work for the peer -----------------------------------------------------------------------------------
 
-    def _start(self, stream_id: int, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work` as a task. There is a bound even for peers that ask and cancel, over and over."""
-        if len(self._running) > self._protocol.limits.streams:
-            work.close()
-            self._protocol.send_error(stream_id, ErrorCode.REJECTED, "too much is running for this connection")
-            self._end_incoming(stream_id, Rejected("too much is running for this connection"))
-            return
-        task = _spawn(self._loop, self._run(stream_id, work))
-        if not task.done():
-            self._running.add(task)
-            self._tasks[stream_id] = task
-
-    async def _run(self, stream_id: int, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        finally:
-            work.close()
-            task = asyncio.current_task()
-            self._running.discard(task)
-            if self._tasks.get(stream_id) is task:
-                del self._tasks[stream_id]
+    def _start(self, stream_id: int, source: object, work: Coroutine[Any, Any, None]) -> None:
+        if not self._work.start(stream_id, source, work):
+            self._fail(stream_id, Rejected("too much is running for this connection"))
 
     async def _pump(self, stream_id: int, source: AsyncIterator[Payload] | Iterator[Payload]) -> None:
         """Sends what `source` yields while the peer has asked for more and reads what it gets."""
@@ -563,7 +573,10 @@ class Connection:
             if self._is_theirs(stream_id) and (incoming := self._incoming.pop(stream_id, None)) is not None:
                 incoming.close()
             self._flush_soon()
-            await close_source(payloads)
+            try:
+                await close_source(payloads)
+            finally:
+                self._work.done(stream_id)
 
     def _fail(self, stream_id: int, error: Exception) -> None:
         """Ends a stream with what the peer may know of `error`, and with all of it on our side."""
@@ -598,7 +611,7 @@ class Connection:
         """For RequestedStream: we want no more of what the peer sends on this stream."""
         self._incoming.pop(stream_id, None)
         if not self._is_theirs(stream_id):
-            self._cancel_task(stream_id)
+            self._work.stop(stream_id)
         self._protocol.send_cancel(stream_id)
         self._flush_soon()
 
@@ -609,11 +622,6 @@ class Connection:
         incoming = self._incoming.pop(stream_id, None)
         if incoming is not None:
             incoming.end(error)
-
-    def _cancel_task(self, stream_id: int) -> None:
-        task = self._tasks.pop(stream_id, None)
-        if task is not None:
-            task.cancel()
 
     def _closed_error(self) -> ConnectionClosed:
         """A fresh one for each who waits: an exception that is raised twice grows a tangled traceback."""
@@ -630,8 +638,7 @@ class Connection:
         self._stalled = []
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._running:
-            task.cancel()
+        self._work.stop_all()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(self._closed_error())
@@ -658,18 +665,6 @@ def _parts(payload: Payload) -> tuple[Octets, Octets | None]:
 def _expire(answer: "asyncio.Future[Payload]", timeout: float) -> None:
     if not answer.done():
         answer.set_exception(TimeoutError(f"no answer within {timeout:g} s"))
-
-
-if sys.version_info >= (3, 12):
-
-    def _spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task whose first step runs at once: a handler that does not wait has answered when this returns."""
-        return asyncio.Task(work, loop=loop, eager_start=True)
-
-else:
-
-    def _spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return loop.create_task(work)
 
 
 _HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {

@@ -46,6 +46,10 @@ read_start = _START.unpack_from
 """(buffer, offset) -> length high, length low, stream id, type and flags. Needs nine bytes."""
 
 
+pack_start = _START.pack
+"""length high, length low, stream id, type and flags -> the nine bytes in front of a body."""
+
+
 def frame(stream_id: int, kind: int, body: Octets) -> bytes:
     """One frame; `kind` is the type shifted up, with the flags."""
     size = HEADER + len(body)

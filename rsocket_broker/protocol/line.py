@@ -32,11 +32,11 @@ HELD_BEHIND_SETUP: Final = 1 << 20
 """What may be read behind a SETUP that is being decided on, beyond one frame: a few reads that were on their way."""
 
 Handler = Callable[[Any, int, int, bytes, int, int], int | None]
-"""(protocol, stream id, flags, buffer, begin of body, end of body) -> None, MOVED or AGAIN."""
+"""(protocol, stream id, flags, buffer, begin of body, end of body) -> None, MOVED, AGAIN or where to go on."""
 
-MOVED: Final = 1
+MOVED: Final = -1
 """The connection has changed its state with this frame; the next one is looked up there."""
-AGAIN: Final = 2
+AGAIN: Final = -2
 """The connection has changed its state before this frame, which is looked up again there."""
 
 _TOO_SLOW: Final[dict[ConnectionState, tuple[int, str]]] = {
@@ -85,6 +85,7 @@ class Line:
         """Takes out the bytes to write, in order."""
         out = self._out
         self._out = []
+        self.frames_out += len(out)
         self.queued = 0
         return out
 
@@ -198,16 +199,17 @@ class Line:
                 if end > size or length > limit or length < HEADER:
                     break
                 verdict = dispatch[kind >> TYPE_SHIFT](self, stream_id, kind & FLAGS_MASK, data, at + 9, end)
-                if verdict is not None:
-                    dispatch = self._dispatch
-                    if verdict == AGAIN:
-                        continue
-                    if not dispatch:
-                        at = end
-                        count += 1
-                        break
-                at = end
                 count += 1
+                if verdict is None:
+                    at = end
+                    continue
+                dispatch = self._dispatch
+                if verdict == AGAIN:
+                    count -= 1
+                else:
+                    at = end if verdict == MOVED else verdict
+                if not dispatch:
+                    break
             self._keep(data, at)
         except ProtocolViolation as violation:
             self._end(violation.code, violation.public)
@@ -336,4 +338,3 @@ class Line:
         if self._state is not ConnectionState.CLOSED:
             self._out.append(frame)
             self.queued += len(frame)
-            self.frames_out += 1

@@ -6,13 +6,11 @@ from rsocket_broker.errors import ConnectionClosed, ProtocolViolation, Rejected
 from rsocket_broker.protocol.codes import (
     COMPLETE,
     MAX_31,
-    METADATA,
     NEXT,
     TYPE_SHIFT,
     FrameType,
     Interaction,
 )
-from rsocket_broker.protocol.fragments import fragments
 from rsocket_broker.protocol.frames import (
     HEADER,
     PREFIX,
@@ -20,20 +18,16 @@ from rsocket_broker.protocol.frames import (
     Setup,
     cancel,
     error,
-    joined,
     metadata_push,
     number,
+    pack_start,
     request_n,
     setup,
-    start,
 )
 from rsocket_broker.protocol.keepalive import Heartbeat
 from rsocket_broker.protocol.limits import MAX_FRAME, Limits
 from rsocket_broker.protocol.states import CONNECTION, ROWS, ConnectionState, Effect, Input, StreamState, action
 from rsocket_broker.protocol.streams import WITH_CREDIT, Streams
-
-WORTH_A_COPY: Final = 16 * 1024
-"""Header and payload are joined up to this size; beyond, copying costs more than one more buffer to write."""
 
 # Looked up for every frame: plain names are much cheaper than attributes of an enum.
 _CLOSED: Final = StreamState.CLOSED
@@ -67,7 +61,6 @@ class Protocol(Streams):
         """Use `server` or `client`."""
         super().__init__(limits, state, now)
         self._next_id = 2 if self.is_server else 1
-        self._fragment = limits.fragment
 
     @classmethod
     def server(cls, limits: Limits, now: float) -> Self:
@@ -142,6 +135,7 @@ class Protocol(Streams):
             if complete and interaction is Interaction.REQUEST_CHANNEL:
                 state = StreamState.ASKED_CHANNEL_SENT_ALL
         self._states[stream_id] = state
+        self._own_streams += 1
         return stream_id
 
     def send_payload(
@@ -167,11 +161,9 @@ class Protocol(Streams):
         if effect is _SPEND and self._credit[stream_id] < 1:
             raise ProtocolViolation("the peer has asked for no more")
         size = HEADER + len(data)
-        if metadata is None and size < WORTH_A_COPY and size <= self._fragment:
-            frame = start(size, stream_id, _SENT_KINDS[bits]) + data
-            self._out.append(frame)
-            self.queued += len(frame)
-            self.frames_out += 1
+        if metadata is None and size <= self._in_one_piece:
+            self._out.append(pack_start(size >> 16, size & 0xFFFF, stream_id, _SENT_KINDS[bits]) + data)
+            self.queued += size + PREFIX
         else:
             self._send_message(stream_id, _SENT_KINDS[bits], b"", data, metadata)
         if effect is _SPEND:
@@ -206,23 +198,6 @@ class Protocol(Streams):
         if HEADER + len(metadata) > self._fragment:
             raise Rejected(f"a metadata push has at most {self._fragment - HEADER} bytes")
         self._send(metadata_push(metadata))
-
-    def _send_message(self, stream_id: int, kind: int, leading: bytes, data: Octets, metadata: Octets | None) -> None:
-        """A message in one frame, or in fragments where it does not fit."""
-        size = HEADER + len(leading) + len(data) + (0 if metadata is None else PREFIX + len(metadata))
-        if size > self._fragment:
-            for frame in fragments(stream_id, kind, leading, data, metadata, self._fragment):
-                self._send(frame)
-            return
-        if metadata is not None:
-            kind |= METADATA
-        head = start(size, stream_id, kind) + leading
-        if size < WORTH_A_COPY:
-            self._send(head + joined(metadata, data))
-            return
-        self._send(head + joined(metadata, b""))
-        self._out.append(bytes(data))
-        self.queued += len(data)
 
 
 def _handlers(state: ConnectionState) -> tuple[Any, ...]:

@@ -1,8 +1,10 @@
 """The streams of a connection: requests of the peer, payloads, credit, cancel and errors, fragments."""
 
+from collections.abc import Callable
 from typing import Final
 
 from rsocket_broker.errors import ProtocolViolation, RequestFailed
+from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.codes import (
     COMPLETE,
     FOLLOWS,
@@ -10,7 +12,9 @@ from rsocket_broker.protocol.codes import (
     MAX_31,
     METADATA,
     NEXT,
+    TYPE_SHIFT,
     ErrorCode,
+    FrameType,
     Interaction,
 )
 from rsocket_broker.protocol.events import (
@@ -20,12 +24,32 @@ from rsocket_broker.protocol.events import (
     RequestNReceived,
     RequestReceived,
 )
-from rsocket_broker.protocol.fragments import Reassembler
-from rsocket_broker.protocol.frames import cancel, error, read_error, read_number, split
+from rsocket_broker.protocol.fragments import Reassembler, fragments
+from rsocket_broker.protocol.frames import (
+    HEADER,
+    PREFIX,
+    Octets,
+    cancel,
+    error,
+    joined,
+    pack_start,
+    read_error,
+    read_number,
+    read_start,
+    split,
+    start,
+)
 from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.line import Line
 from rsocket_broker.protocol.states import GIVING_UP, ROWS, ConnectionState, Effect, Input, StreamState
 
+WORTH_A_COPY: Final = 16 * 1024
+"""Header and payload are joined up to this size; beyond, copying costs more than one more buffer to write."""
+ENOUGH_AT_ONCE: Final = 256 * 1024
+"""Bytes queued, at which answers are no longer given at once: the owner must get the chance to write."""
+LAST_PAYLOAD: Final = FrameType.PAYLOAD << TYPE_SHIFT | NEXT | COMPLETE
+"""Type and flags of the answer to a request-response."""
+_REQUEST: Final = FrameType.REQUEST_RESPONSE << TYPE_SHIFT
 WITH_CREDIT: Final = frozenset({Interaction.REQUEST_STREAM, Interaction.REQUEST_CHANNEL})
 
 # Looked up for every frame: plain names are much cheaper than attributes of an enum.
@@ -34,7 +58,6 @@ _OWES_RESPONSE: Final = StreamState.OWES_RESPONSE
 _ASSEMBLING: Final = StreamState.ASSEMBLING
 _SPEND: Final = Effect.SPEND
 _NO_EFFECT: Final = Effect.IGNORE
-_REQUEST_RESPONSE: Final = Interaction.REQUEST_RESPONSE
 _make: Final = tuple.__new__
 """Builds a named tuple in half the time of calling its class."""
 
@@ -52,30 +75,85 @@ class Streams(Line):
     def __init__(self, limits: Limits, state: ConnectionState, now: float) -> None:
         super().__init__(limits, state, now)
         self._peer_parity = 1 if self.is_server else 0
-        self._peer_last = 0
-        self._peer_streams = 0
+        self._peer_next = 1 if self.is_server else 2
+        self._own_streams = 0
+        self._fragment = limits.fragment
+        self._in_one_piece = min(limits.fragment, WORTH_A_COPY)
         self._credit: dict[int, int] = {}
         self._granted: dict[int, int] = {}
         self._requests: dict[int, Interaction] = {}
         self._reassembler = Reassembler(limits)
+        self.answer_at_once: Callable[[int, bytes, bytes | None], Payload | None] | None = None
+        """Fast lane for request-response: called with stream id, data and metadata instead of making an event.
+
+        It returns the answer, or None after `owe` or an error of its own making. It is used only while no earlier
+        event waits, so that what one peer sends is still handled in its order, and only while little is queued.
+        """
 
     # ---- requests of the peer --------------------------------------------------------------------------------
 
-    def _on_request_response(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+    def _on_request_response(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:
         if (
-            stream_id & 0x8000_0001 == self._peer_parity
-            and stream_id > self._peer_last
-            and self._peer_streams < self.limits.streams
+            self.answer_at_once is not None
+            and stream_id == self._peer_next
+            and not flags & (FOLLOWS | IGNORE)
+            and not self._events
+            and self.queued <= ENOUGH_AT_ONCE
         ):
-            self._peer_last = stream_id
-        elif not self._may_open(stream_id):
-            return
-        if flags & (FOLLOWS | METADATA):
-            self._open(_REQUEST_RESPONSE, stream_id, flags, 0, data, begin, end)
-            return
+            return self._answer_run(data, begin - PREFIX - HEADER)
+        if self._may_open(stream_id):
+            self._open(Interaction.REQUEST_RESPONSE, stream_id, flags, 0, data, begin, end)
+        return None
+
+    def _answer_run(self, data: bytes, at: int) -> int:
+        """Answers request-responses that stand one behind the other in `data`, the first of which is known to fit.
+
+        This is what a busy connection does nearly all the time, so it is one loop over local names that leaves no
+        trace of a request behind it. It stops at the first frame that is anything else. Returns where that begins.
+        """
+        answer_at_once, send, whole = self.answer_at_once, self._out.append, self._in_one_piece
+        size, limit, expected, first = len(data), self.limits.frame, self._peer_next, self._peer_next
+        assert answer_at_once is not None
+        while size - at > PREFIX + HEADER - 1:
+            high, low, stream_id, kind = read_start(data, at)
+            length = high << 16 | low
+            end = at + PREFIX + length
+            if stream_id != expected or end > size or not HEADER <= length <= limit:
+                break
+            if kind == _REQUEST:
+                answer = answer_at_once(stream_id, data[at + 9 : end], None)
+            elif kind == _REQUEST | METADATA:
+                metadata, body = split(data, at + 9, end)
+                answer = answer_at_once(stream_id, body, metadata)
+            else:
+                break
+            at = end
+            expected += 2
+            self._peer_next = expected
+            if self._events:
+                break  # the handler ended the connection
+            if answer is not None:
+                content = answer.data or b""
+                length = HEADER + len(content)
+                if answer.metadata is None and length <= whole:
+                    send(pack_start(length >> 16, length & 0xFFFF, stream_id, LAST_PAYLOAD) + content)
+                    self.queued += PREFIX + length
+                else:
+                    self._send_message(stream_id, LAST_PAYLOAD, b"", content, answer.metadata)
+            if self.queued > ENOUGH_AT_ONCE:
+                break
+        self.frames_in += (expected - first) // 2 - 1  # the reader counts one
+        return at
+
+    def owe(self, stream_id: int) -> bool:
+        """For `answer_at_once`: the answer comes later, through `send_payload` or `send_error`.
+
+        False when the peer has too many streams open: it has been told, and no answer may come.
+        """
+        if self._state is ConnectionState.CLOSED or not self._has_room(stream_id):
+            return False
         self._states[stream_id] = _OWES_RESPONSE
-        self._peer_streams += 1
-        self._events.append(_make(RequestReceived, (stream_id, _REQUEST_RESPONSE, data[begin:end], None, 0, False)))
+        return True
 
     def _on_fire_and_forget(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
         if self._may_open(stream_id):
@@ -106,11 +184,14 @@ class Streams(Line):
         if stream_id & 1 != self._peer_parity:
             self._refuse(stream_id, ErrorCode.INVALID, "the stream id belongs to the other side")
             return False
-        if self._peer_streams >= self.limits.streams:
-            self._refuse(stream_id, ErrorCode.REJECTED, f"more than {self.limits.streams} streams are open")
-            return False
-        self._peer_last = max(self._peer_last, stream_id)
-        return True
+        self._peer_next = max(self._peer_next, stream_id + 2)
+        return self._has_room(stream_id)
+
+    def _has_room(self, stream_id: int) -> bool:
+        if len(self._states) - self._own_streams < self.limits.streams:
+            return True
+        self._refuse(stream_id, ErrorCode.REJECTED, f"more than {self.limits.streams} streams are open")
+        return False
 
     def _refuse(self, stream_id: int, code: int, text: str) -> None:
         """Answers a request that opened no stream."""
@@ -124,15 +205,20 @@ class Streams(Line):
             return
         if not initial_n and interaction in WITH_CREDIT:
             self._refuse(stream_id, ErrorCode.INVALID, "a request for no payloads at all")
-            return
-        self._peer_streams += 1
-        self._credit[stream_id] = initial_n
-        if flags & FOLLOWS:
-            self._states[stream_id] = _ASSEMBLING
-            self._requests[stream_id] = interaction
-            self._gather(stream_id, flags, *parts)
+        elif flags & FOLLOWS:
+            self._assemble(interaction, stream_id, flags, initial_n, parts)
         else:
+            self._credit[stream_id] = initial_n
             self._deliver(interaction, stream_id, *parts, complete=bool(flags & COMPLETE))
+
+    def _assemble(
+        self, interaction: Interaction, stream_id: int, flags: int, initial_n: int, parts: tuple[bytes | None, bytes]
+    ) -> None:
+        """The first fragment of a request."""
+        self._credit[stream_id] = initial_n
+        self._states[stream_id] = _ASSEMBLING
+        self._requests[stream_id] = interaction
+        self._gather(stream_id, flags, *parts)
 
     def _deliver(
         self, interaction: Interaction, stream_id: int, metadata: bytes | None, data: bytes, *, complete: bool
@@ -273,8 +359,8 @@ class Streams(Line):
 
     def _forget(self, stream_id: int) -> None:
         """Drops everything that is kept for a stream that has ended."""
-        if stream_id & 1 == self._peer_parity:
-            self._peer_streams -= 1
+        if stream_id & 1 != self._peer_parity:
+            self._own_streams -= 1
         if self._states.pop(stream_id) is _OWES_RESPONSE:
             return
         self._credit.pop(stream_id, None)
@@ -284,7 +370,28 @@ class Streams(Line):
 
     def _forget_all(self) -> None:
         self._states.clear()
+        self._own_streams = 0
         self._credit.clear()
         self._granted.clear()
         self._requests.clear()
         self._reassembler = Reassembler(self.limits)
+
+    # ---- writing ---------------------------------------------------------------------------------------------
+
+    def _send_message(self, stream_id: int, kind: int, leading: bytes, data: Octets, metadata: Octets | None) -> None:
+        """A message in one frame, or in fragments where it does not fit."""
+        size = HEADER + len(leading) + len(data) + (0 if metadata is None else PREFIX + len(metadata))
+        if size > self._fragment:
+            for frame in fragments(stream_id, kind, leading, data, metadata, self._fragment):
+                self._send(frame)
+            return
+        if metadata is not None:
+            kind |= METADATA
+        head = start(size, stream_id, kind) + leading
+        if size < WORTH_A_COPY:
+            self._send(head + joined(metadata, data))
+            return
+        self._send(head + joined(metadata, b""))
+        self._out.append(bytes(data))
+        self.queued += len(data)
+        self.frames_out -= 1  # what is taken out is counted in pieces, and this frame has two

@@ -1,0 +1,74 @@
+"""The tasks that serve one peer: bounded in number, found by the stream they work for, cleaned up when stopped."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final
+
+_EAGER: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+"""Where Python can, the first step of a task runs at once: work that never waits is done when it has started."""
+
+
+class Work:
+    """Running tasks by stream id.
+
+    Each coroutine given to `start` calls `done` with its stream id as the last thing it does, which is cheaper than
+    a callback for each task.
+    """
+
+    __slots__ = ("_limit", "_loop", "_running")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
+        self._loop = loop
+        self._limit = limit
+        self._running: dict[int, tuple[asyncio.Task[None], object]] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, stream_id: int, source: object, work: Coroutine[Any, Any, None]) -> bool:
+        """Runs `work`, which awaits or iterates `source`, as a task.
+
+        False, and both are closed, when too much runs already: a peer may ask and cancel over and over, and a
+        cancelled handler may still be cleaning up under a stream id that its peer uses again.
+        """
+        if stream_id in self._running or len(self._running) >= self._limit:
+            work.close()
+            abandon(source)
+            return False
+        task = asyncio.Task(work, loop=self._loop, **_EAGER)
+        if not task.done():
+            self._running[stream_id] = (task, source)
+        return True
+
+    def done(self, stream_id: int) -> None:
+        self._running.pop(stream_id, None)
+
+    def stop(self, stream_id: int) -> None:
+        """Cancels the work on a stream, if there is any."""
+        if stream_id in self._running:
+            task, source = self._running[stream_id]
+            task.cancel()
+
+            def clean(_: object) -> None:
+                """A task that was cancelled before its first step has run none of its own clean-up."""
+                self.done(stream_id)
+                abandon(source)
+
+            task.add_done_callback(clean)
+
+    def stop_all(self) -> None:
+        for stream_id in tuple(self._running):
+            self.stop(stream_id)
+
+    async def wait(self, timeout: float) -> None:
+        """Until nothing runs, at most `timeout` seconds."""
+        deadline = self._loop.time() + timeout
+        while self._running and (left := deadline - self._loop.time()) > 0:
+            await asyncio.wait([task for task, _ in self._running.values()], timeout=left)
+
+
+def abandon(source: object) -> None:
+    """Closes a coroutine that nobody will await; what is not a coroutine needs nothing."""
+    if isinstance(source, Coroutine):
+        source.close()
