@@ -18,8 +18,13 @@ class QuietLog:
         self._clock = clock
         self._windows: dict[str, tuple[float, int]] = {}
 
-    def write(self, level: int, kind: str, message: str, *arguments: object) -> None:
-        """`message % arguments`, unless too many lines of this `kind` (one of a few fixed words) came just before."""
+    def write(
+        self, level: int, kind: str, message: str, *arguments: object, error: BaseException | None = None
+    ) -> None:
+        """`message % arguments`, unless too many lines of this `kind` (one of a few fixed words) came just before.
+
+        The traceback of `error` goes with it.
+        """
         now = self._clock()
         started, count = self._windows.get(kind, (now, 0))
         if now - started >= WINDOW:
@@ -28,4 +33,4 @@ class QuietLog:
             started, count = now, 0
         self._windows[kind] = started, count + 1
         if count < BURST:
-            self._logger.log(level, message, *arguments)
+            self._logger.log(level, message, *arguments, exc_info=error)

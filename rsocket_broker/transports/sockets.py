@@ -48,6 +48,7 @@ class SocketTransport(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._buffer = _read_buffer(self._loop)
         self._transport: asyncio.Transport
+        self._connected = False
         self._closing = False
         self._aborting = False
         self._lost = False
@@ -86,15 +87,21 @@ class SocketTransport(asyncio.BufferedProtocol):
             self._finish()
 
     def abort(self) -> None:
+        """May come from a listener before the connection is even made; its receiver then never hears of it."""
         if not self._aborting:
             self._closing = self._aborting = True
-            self._transport.abort()
+            if self._connected:
+                self._transport.abort()
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        if self._aborting:
+            transport.abort()
+            return
         self._transport = transport
+        self._connected = True
         self.peer = Peer(_address(transport), self.peer.channel)
         transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         self.receiver.transport_ready(self)
@@ -131,7 +138,8 @@ class SocketTransport(asyncio.BufferedProtocol):
         error = None if self._closing else exc
         self._closing = True
         self._forget(self)
-        self.receiver.transport_lost(error)
+        if self._connected:
+            self.receiver.transport_lost(error)
 
     def _finish(self) -> None:
         """All is flushed: say that no more comes, and leave the rest to the peer or the deadline."""

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from rsocket_broker.errors import BrokerError
 from rsocket_broker.transports.base import Receiver, Transport
 from rsocket_broker.transports.client_hello import (
     ClientHello,
@@ -83,13 +84,14 @@ class Reception:
         self._plain_port = plain_port
         self._under_way: dict[ServerHandshake, None] = {}
         self._established = 0
+        self._closed = False
 
     def greet(self) -> "ServerHandshake":
         return ServerHandshake(self)
 
     def admit(self, handshake: "ServerHandshake") -> bool:
-        """Makes room for one more, at the cost of the one that has been at it the longest; False when full."""
-        if self._established >= self._max_connections:
+        """Makes room for one more, at the cost of the one that has been at it longest; False when full or closed."""
+        if self._closed or self._established >= self._max_connections:
             self.counters.turned_away += 1
             return False
         if len(self._under_way) >= self._max_handshakes:
@@ -102,12 +104,14 @@ class Reception:
         self._under_way.pop(handshake, None)
 
     def establish(self, lower: Lower, line: TlsLine) -> None:
+        transport = TlsTransport(lower, line, self.receiver_factory(), self._leave)
         self._established += 1
         self.counters.handshakes += 1
-        TlsTransport(lower, line, self.receiver_factory(), self._leave).start()
+        transport.start()
 
     def close(self) -> None:
         """Handshakes under way end: nobody would serve their sessions."""
+        self._closed = True
         for handshake in list(self._under_way):
             handshake.drop()
         self.pool.close()
@@ -131,6 +135,17 @@ class Reception:
     def refused(self, error: ssl.SSLError, address: str) -> None:
         self.counters.refused += 1
         self.log.write(logging.WARNING, "refused handshakes", "TLS with %s: %s", address, tls_refused(error).public)
+
+    def failed(self, error: BaseException) -> None:
+        """Not the peer's fault, yet any peer can bring it about again and again."""
+        known = isinstance(error, BrokerError)
+        self.log.write(
+            logging.ERROR,
+            "failed handshakes",
+            "a TLS handshake failed on our side%s",
+            f": {error}" if known else "",
+            error=None if known else error,
+        )
 
     def timed_out(self, address: str) -> None:
         self.counters.timed_out += 1
@@ -165,8 +180,6 @@ class ServerHandshake:
         self._deadline = self._reception.loop.call_later(self._reception.timeout, self._expire)
 
     def data_received(self, data: bytes | memoryview) -> None:
-        if self._over:
-            return
         if self._line is not None:
             self._answer(bytes(data))
             return
@@ -243,11 +256,18 @@ class ServerHandshake:
         if error is not None:
             self._refuse(error)
         elif step.result() and self._line is not None:
-            self._end()
-            self._reception.establish(self._lower, self._line)
-            self._lower.resume_reading()
+            self._establish(self._line)
         else:
             self._lower.resume_reading()
+
+    def _establish(self, line: TlsLine) -> None:
+        self._end()
+        try:
+            self._reception.establish(self._lower, line)
+        except BaseException:  # a receiver that fails must not leave a line that nobody reads
+            self._lower.abort()
+            raise
+        self._lower.resume_reading()
 
     def _refuse(self, error: BaseException) -> None:
         self._end()
@@ -255,7 +275,7 @@ class ServerHandshake:
             self._reception.refused(error, self._lower.peer.address)
             self._lower.close()  # flushes the alert first
         else:
-            _logger.error("a TLS handshake failed on our side", exc_info=error)
+            self._reception.failed(error)
             self._lower.abort()
 
 
@@ -273,8 +293,6 @@ class ClientHandshake:
         self.data_received(b"")
 
     def data_received(self, data: bytes | memoryview) -> None:
-        if self.done.done():
-            return
         try:
             finished = self._line.handshake(bytes(data))
         except ssl.SSLError as error:

@@ -139,6 +139,17 @@ def test_a_dead_unix_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path, 
         bind_unix(path)
 
 
+def test_a_living_unix_socket_with_a_full_queue_is_living(tmp_path: Path, closing: ExitStack) -> None:
+    path = tmp_path / "s"
+    closing.enter_context(bind_unix(path, backlog=0))
+    for _ in range(3):
+        client = closing.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        client.setblocking(False)
+        client.connect_ex(str(path))
+    with pytest.raises(ConfigurationError, match="Another process listens"):
+        bind_unix(path)
+
+
 def test_a_file_in_the_place_of_a_unix_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s"
     path.write_text("precious")

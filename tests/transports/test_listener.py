@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import socket
 
 import pytest
@@ -73,6 +74,23 @@ async def test_an_aborted_listener_drops_its_guests() -> None:
     assert guests.all[0].losses == [None]
     client.transport.abort()
     await client.lost()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_listener_may_go_while_a_connection_is_being_made(turns: int) -> None:
+    """Accepting takes several turns of the loop; none of them is a bad moment."""
+    guests = Guests()
+    listener = await listen_tcp("127.0.0.1", 0, guests)
+    with socket.create_connection(("127.0.0.1", listener.port)) as client:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        listener.abort()
+        await asyncio.wait_for(listener.wait_closed(), PATIENCE)
+        for guest in guests.all:
+            assert guest.events in ([], ["ready", "lost"])
+        client.setblocking(False)
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1), PATIENCE) == b""
 
 
 @pytest.mark.row("A-32")

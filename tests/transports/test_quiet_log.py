@@ -26,6 +26,11 @@ def test_what_strangers_cause_is_written_a_few_times_and_then_counted(caplog: py
     ]
 
 
+def test_a_cause_is_shown_with_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    QuietLog(logging.getLogger("quiet")).write(logging.ERROR, "defects", "it broke", error=RuntimeError("a defect"))
+    assert "RuntimeError: a defect" in caplog.text
+
+
 def test_a_quiet_window_leaves_no_note(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     now = 0.0

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from rsocket_broker.credentials import Credentials
-from rsocket_broker.errors import BrokerError
+from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.transports import tls_handshake
+from rsocket_broker.transports.base import Transport
 from rsocket_broker.transports.client_hello import ClientHello
 from rsocket_broker.transports.listener import Listener
 from rsocket_broker.transports.tls import connect_tls, listen_tls
@@ -172,7 +173,7 @@ async def test_the_context_is_asked_for_each_socket_on_a_worker(tmp_path: Path) 
 
 
 async def test_a_context_that_cannot_be_had_ends_that_connection_only(caplog: pytest.LogCaptureFixture) -> None:
-    failures = [BrokerError("no credentials"), RuntimeError("a defect")]
+    failures = [ConfigurationError("no credentials"), RuntimeError("a defect")]
     contexts = ServerContexts(shared_ca().server())
 
     def pick(hello: ClientHello) -> ssl.SSLContext:
@@ -184,8 +185,25 @@ async def test_a_context_that_cannot_be_had_ends_that_connection_only(caplog: py
         for _ in range(2):
             with pytest.raises(ConnectionError):
                 await good_client(listener.port)
-        assert "a defect" in caplog.text
+        assert "on our side: no credentials" in caplog.text and "a defect" in caplog.text
+        assert caplog.text.count("Traceback") == 1
         await good_client(listener.port)
+
+
+async def test_a_receiver_that_fails_at_once_leaves_no_line_behind() -> None:
+    class Faulty(Echo):
+        def transport_ready(self, transport: Transport) -> None:
+            raise RuntimeError("a defect")
+
+    problems: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+    listener = await listen_tls("127.0.0.1", 0, Guests(Faulty), ServerContexts(shared_ca().server()).pick)
+    with pytest.raises(ConnectionError):
+        await good_client(listener.port)
+    assert [str(problem["exception"]) for problem in problems] == ["a defect"]
+    await until(lambda: listener.open == 0)
+    listener.close()
+    await listener.wait_closed()
 
 
 @pytest.mark.row("A-32")
@@ -222,6 +240,23 @@ async def test_a_handshake_has_a_deadline(sent: int) -> None:
         writer.close()
         await until(lambda: listener.open == 0)
         assert listener.counters.timed_out == 1
+
+
+@pytest.mark.row("A-32")
+async def test_the_deadline_holds_while_a_worker_is_busy() -> None:
+    contexts, release = ServerContexts(shared_ca().server()), threading.Event()
+
+    def pick(hello: ClientHello) -> ssl.SSLContext:
+        release.wait(PATIENCE)
+        return contexts.pick(hello)
+
+    async with serving(pick, handshake_timeout=0.1) as (listener, guests):
+        with pytest.raises(ConnectionError):
+            await good_client(listener.port)
+        await until(lambda: listener.open == 0)
+        release.set()
+        await asyncio.sleep(0.05)
+        assert guests.all == [] and listener.counters.timed_out == 1
 
 
 @pytest.mark.row("A-32")

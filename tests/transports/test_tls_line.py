@@ -219,6 +219,15 @@ def test_damage_ends_the_line_with_an_alert(bench: Bench, damage: Callable[[byte
     assert isinstance(error, TlsRefused) and not error.by_peer
 
 
+def test_a_write_that_tls_no_longer_takes_ends_the_line(bench: Bench) -> None:
+    with pytest.raises(ssl.SSLWantReadError):
+        bench.transport._object.unwrap()
+    bench.transport.write([b"too late for OpenSSL"])
+    assert bench.wire.calls == ["write", "close"]
+    bench.wire.receiver.transport_lost(None)
+    assert isinstance(bench.user.losses[0], TlsRefused)
+
+
 def test_what_the_network_breaks_is_told_as_it_is(bench: Bench) -> None:
     error = ConnectionResetError("reset")
     bench.wire.receiver.transport_lost(error)
