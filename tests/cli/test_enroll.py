@@ -1,0 +1,62 @@
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from rsocket_broker.cli.enroll import running_port
+from rsocket_broker.client.folder import AppFolder
+from tests.cli.conftest import Start
+from tests.end_to_end.processes import run_command
+
+
+@pytest.mark.row("F-9", "F-36")
+def test_a_certificate_for_this_machine(start: Start, tmp_path: Path) -> None:
+    """The port is that of the broker that runs on the home: nobody has to know it."""
+    broker = start()
+    into = tmp_path / "app"
+    done = broker.command("enroll", "com.example.app", "--into", str(into), "--json")
+    assert done.returncode == 0, done.stderr
+    enrolled = AppFolder(into).load()
+    assert json.loads(done.stdout) == {
+        "app_id": "com.example.app",
+        "device_id": enrolled.device_id,
+        "directory": str(into),
+    }
+    assert "PRIVATE KEY" not in done.stdout
+    again = broker.command("enroll", "com.example.app", "--into", str(into))
+    assert again.returncode == 0
+    assert AppFolder(into).load().device_id == enrolled.device_id
+    assert AppFolder(into).load().credentials != enrolled.credentials
+
+
+def test_nobody_there_is_said_with_the_next_step(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        done = run_command(tmp_path, "enroll", "com.a", "--into", str(tmp_path / "a"), "--insecure-port", str(port))
+    assert done.returncode == 1
+    assert f"no broker answers at localhost port {port}" in done.stderr
+    assert "rsocket-broker serve" in done.stderr
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_refusal_is_the_brokers_words(start: Start, tmp_path: Path) -> None:
+    broker = start()
+    folder = tmp_path / "open"
+    folder.mkdir(mode=0o755)
+    done = broker.command("enroll", "com.example.app", "--into", str(folder))
+    assert done.returncode == 1
+    assert "chmod 700" in done.stderr
+
+
+@pytest.mark.parametrize("app_id", ["a b", "-x", "../x", ""])
+def test_an_id_that_no_certificate_can_carry_is_refused(tmp_path: Path, app_id: str) -> None:
+    done = run_command(tmp_path, "enroll", "--into", str(tmp_path / "a"), "--", app_id)
+    assert done.returncode == 1
+    assert "is not an app id" in done.stderr
+
+
+def test_another_hosts_broker_is_not_asked_on_our_port(tmp_path: Path) -> None:
+    assert running_port(tmp_path, "broker.example") == 8089
+    assert running_port(tmp_path / "none", "localhost") == 8089
