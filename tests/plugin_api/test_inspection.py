@@ -223,7 +223,7 @@ def unknown_hook() -> type[Plugin]:
 def misspelt_setting() -> type[Plugin]:
     class Wrong(Plugin):
         id = "wrong"
-        concurency = 3
+        concurrenc = 3
 
     return Wrong
 
@@ -376,7 +376,7 @@ def no_places() -> type[Plugin]:
     [
         (misspelt_hook, "Wrong.on_conect is never called or read; is it on_connect?"),
         (unknown_hook, "Wrong.on_message is never called or read; only on_connect and on_disconnect are"),
-        (misspelt_setting, "Wrong.concurency is never called or read; is it concurrency?"),
+        (misspelt_setting, "Wrong.concurrenc is never called or read; is it concurrency?"),
         (duplicate_name, '"same" is taken by the handler at'),
         (no_app, "its first parameter must be app"),
         (streaming_event, "an @event answers nobody, so it cannot stream; use @method"),

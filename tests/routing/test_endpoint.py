@@ -344,6 +344,14 @@ async def test_what_a_session_remembers_of_its_routes_is_bounded() -> None:
         assert huge not in client.responder._remembered
 
 
+async def test_the_way_past_on_connect_is_not_remembered() -> None:
+    async with Line(Network) as line:
+        client = await line.connect(claims=FLIPPER_CLAIMS, answers=ANSWERS)
+        for remembered in (0, 1, 1):
+            assert await client.json("Network.add", {"a": 1, "b": 2}) == {"sum": 3}
+            assert len(client.responder._remembered) == remembered
+
+
 # --- Flipper's JSON --------------------------------------------------------------------------------------------------
 
 
