@@ -27,6 +27,12 @@ class Process:
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child.pid, signal.SIGKILL)
+        self.close()
+
+    def close(self) -> None:
+        """Closes the pipes. By itself asyncio does so only when all that was printed has been read, and until then
+        waits for a process that has long ended; nobody may want to read it."""
+        self.child._transport.close()  # type: ignore[attr-defined]
 
 
 class Sandbox:
@@ -102,17 +108,16 @@ class Sandbox:
 
     async def finished(self, process: Process) -> int:
         code = await process.child.wait()
+        process.close()
         self.processes.discard(process)
         return code
 
     async def idle(self) -> None:
         """Waits until every command has ended by itself, those too whose line has dropped."""
         for process in list(self.processes):
-            await process.child.wait()
-            self.processes.discard(process)
+            await self.finished(process)
 
     async def stop(self) -> None:
         for process in list(self.processes):
             process.kill()
-            await process.child.wait()
-        self.processes.clear()
+            await self.finished(process)

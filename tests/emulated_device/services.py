@@ -60,9 +60,10 @@ async def run_plain(sandbox: Sandbox, stream: Stream, line: str, *, terminal: bo
     watching = asyncio.ensure_future(kill_when_closed(stream, process))
     try:
         assert process.child.stdout is not None
-        while data := await process.child.stdout.read(CHUNK):
-            shown = sandbox.outside(data)
-            await stream.write(shown.replace(b"\n", b"\r\n") if terminal else shown)
+        with contextlib.suppress(LinkLost):
+            while data := await process.child.stdout.read(CHUNK):
+                shown = sandbox.outside(data)
+                await stream.write(shown.replace(b"\n", b"\r\n") if terminal else shown)
         await sandbox.finished(process)
     finally:
         feeding.cancel()

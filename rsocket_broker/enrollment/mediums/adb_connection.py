@@ -42,6 +42,11 @@ class Leash:
             with contextlib.suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)
 
+    def close(self) -> None:
+        """Closes every line, those too that adbutils forgot when something failed. For the thread that used them."""
+        for line in self._lines:
+            line.close()
+
 
 class LeashedSocket:
     """The part of a socket that adbutils uses, with every step bounded by the leash and not by `settimeout`."""

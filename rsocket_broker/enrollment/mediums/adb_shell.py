@@ -212,9 +212,9 @@ class AdbServer:
         def thread() -> None:
             from rsocket_broker.enrollment.mediums.adb_connection import DirectClient, Leash
 
+            leash = Leash(None if limit is None else time.monotonic() + limit)
+            leashes.append(leash)
             try:
-                leash = Leash(None if limit is None else time.monotonic() + limit)
-                leashes.append(leash)
                 if future.cancelled():
                     return
                 result = work(DirectClient(self.address, leash))
@@ -223,6 +223,8 @@ class AdbServer:
                 _deliver(loop, future, lambda: future.set_exception(explained))
             else:
                 _deliver(loop, future, lambda: future.set_result(result))
+            finally:
+                leash.close()
 
         threading.Thread(target=thread, name="adb", daemon=True).start()
         try:
@@ -239,6 +241,8 @@ class AdbServer:
         from adbutils import AdbError
         from adbutils.errors import AdbTimeout
 
+        if isinstance(error, AdbProblem):
+            return error
         if isinstance(error, TimeoutError | AdbTimeout):
             return AdbTimedOut(f"no answer within {limit or 0:g} seconds")
         if isinstance(error, AdbError):
