@@ -37,6 +37,10 @@ GOODBYE_TIMEOUT = 5.0
 """Seconds that the plugins' `on_deinit` may take together, when a line is lost or the app leaves."""
 
 
+PASSING_STEPS = frozenset({"limits"})
+"""Steps of an enrolment whose refusal passes by itself: the broker is asked again, whatever `retry_refusals` says."""
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class Settings:
     """Everything that a client must know to keep its line. `draw` gives random numbers from 0 to 1."""
@@ -75,9 +79,11 @@ async def connect(
 
     Waits for a broker that is not there yet, for ever or up to `timeout` seconds (then TimeoutError), and connects
     again whenever the line is lost, until the block is left. `directory` is the app's own folder for its key and its
-    certificates, made with mode 0700 where missing. A refusal in words (of the enrolment, of the session) before the
-    first connection raises EnrollmentRefused or SetupRefused with the broker's text, unless `retry_refusals`; later
-    ones are logged and tried again. `host` must be a name or address in the broker's certificate.
+    certificates, made with mode 0700 where missing. `host` must be a name or address in the broker's certificate.
+
+    A refusal in words (of the enrolment, of the session) before the first connection raises EnrollmentRefused or
+    SetupRefused with the broker's text, unless `retry_refusals`. Later ones are logged and tried again, and so is
+    a broker that was asked too often. `backoff`, `draw` (a random number from 0 to 1) and `clock` shape the waits.
     """
     profile = (
         AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
@@ -158,10 +164,15 @@ class Link:
             self._failed(Failure.TLS, error.public)
         except (EnrollmentRefused, SetupRefused) as error:
             self._failed(Failure.REFUSED, error.public)
-            if not self._settings.retry_refusals and not self.session.connections:
+            if self._is_final(error):
                 raise
         except (OSError, ConnectionClosed) as error:
             self._failed(Failure.NETWORK, str(error) or type(error).__name__)
+
+    def _is_final(self, error: EnrollmentRefused | SetupRefused) -> bool:
+        """Whether the app is to be told instead of another try: only before its first session."""
+        passing = isinstance(error, EnrollmentRefused) and error.step in PASSING_STEPS
+        return not (passing or self._settings.retry_refusals or self.session.connections)
 
     async def _enrolled(self) -> Enrolled:
         enrolled = await asyncio.to_thread(self._load)

@@ -1,5 +1,6 @@
 """The real thing: `rsocket-broker serve` in its own process, and the client SDK in ours."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -45,10 +46,16 @@ def start(tmp_path: Path) -> Iterator[StartBroker]:
 
 
 @pytest.fixture
-def app(broker: BrokerProcess, tmp_path: Path) -> Connect:
+def app_id(request: pytest.FixtureRequest) -> str:
+    """An app of each test's own: the broker counts how often one app asks for certificates."""
+    return "org.example." + re.sub(r"[^A-Za-z0-9]+", "_", request.node.name)[:40]
+
+
+@pytest.fixture
+def app(broker: BrokerProcess, app_id: str, tmp_path: Path) -> Connect:
     """`async with app(...) as session`: our SDK against the module's broker, impatient, in a folder of the test."""
     settings: dict[str, Any] = {
-        "app_id": "org.example.demo",
+        "app_id": app_id,
         "app": "Demo",
         "directory": tmp_path / "app",
         "insecure_port": broker.insecure_port,

@@ -101,7 +101,7 @@ def start_broker(home: Path, *options: str, insecure_port: int = 0, secure_port:
     ready = _first_line(process)
     if not ready.startswith("ready"):
         process.kill()
-        process.wait()
+        process.communicate()
         raise AssertionError(f"the broker did not start: {ready!r}\n{log.read_text()}")
     ports = json.loads((home / "run" / "ports.json").read_text())
     return BrokerProcess(home, process, ready, ports, log)

@@ -59,7 +59,10 @@ def is_served(broker: BrokerProcess, folder: Path) -> None:
         assert answer is not None
         assert answer.kind == wire.KEEPALIVE
     with Line.open(broker.secure_port, client_context(folder)) as line:
-        line.send(wire.setup(), wire.request(wire.REQUEST_RESPONSE, 1, b"alive", wire.routed("echo.request")))
+        line.send(
+            wire.setup(mime=wire.COMPOSITE),
+            wire.request(wire.REQUEST_RESPONSE, 1, b"alive", wire.routed("echo.request")),
+        )
         assert wire.payload_data(line.answer(1)) == b"alive"
     assert time.monotonic() - started < 5
 
@@ -252,7 +255,7 @@ def test_json_of_the_wrong_types_on_the_plain_port(broker: BrokerProcess, folder
 )
 def test_json_of_the_wrong_types_on_the_secure_port(broker: BrokerProcess, folder: Path, message: bytes) -> None:
     with Line.open(broker.secure_port, client_context(folder)) as line:
-        line.send(wire.setup(claims(APP_ID)), wire.request(wire.REQUEST_FNF, 1, message))
+        line.send(wire.setup(claims(APP_ID), wire.COMPOSITE), wire.request(wire.REQUEST_FNF, 1, message))
         line.send(wire.request(wire.REQUEST_FNF, 3, message, wire.routed("Recorder.events")))
         line.send(wire.request(wire.REQUEST_RESPONSE, 5, b"alive", wire.routed("echo.request")))
         assert wire.payload_data(line.answer(5)) == b"alive"
@@ -278,7 +281,10 @@ def test_sixteen_megabytes_from_a_client_are_served(broker: BrokerProcess, folde
     before = broker.rss()
     for _ in range(3):
         with Line.open(broker.secure_port, client_context(folder), timeout=30) as line:
-            line.send(wire.setup(), wire.request(wire.REQUEST_RESPONSE, 1, data, wire.routed("echo.request")))
+            line.send(
+                wire.setup(mime=wire.COMPOSITE),
+                wire.request(wire.REQUEST_RESPONSE, 1, data, wire.routed("echo.request")),
+            )
             assert wire.payload_data(line.answer(1)) == data
     assert broker.rss() - before < 3 * ONE_MESSAGE
     is_served(broker, folder)
@@ -288,7 +294,7 @@ def test_a_reader_that_never_reads(broker: BrokerProcess, folder: Path) -> None:
     """It asks for more than it takes: the broker stops producing instead of keeping it all."""
     before = broker.rss()
     with Line.open(broker.secure_port, client_context(folder)) as line:
-        line.send(wire.setup())
+        line.send(wire.setup(mime=wire.COMPOSITE))
         asked = wire.request(
             wire.REQUEST_STREAM, 1, b"1000000:65536", wire.routed("echo.stream"), n=0x7FFFFFFF
         )  # 64 GiB
@@ -301,7 +307,7 @@ def test_a_reader_that_never_reads(broker: BrokerProcess, folder: Path) -> None:
 def test_a_flood_of_requests_that_are_never_answered(broker: BrokerProcess, folder: Path) -> None:
     before = broker.rss()
     with Line.open(broker.secure_port, client_context(folder)) as line:
-        line.send(wire.setup())
+        line.send(wire.setup(mime=wire.COMPOSITE))
         streams = range(1, 20_001, 2)
         line.send(*(wire.request(wire.REQUEST_RESPONSE, stream, b"", wire.routed("echo.never")) for stream in streams))
         line.send(wire.keepalive())

@@ -36,6 +36,11 @@ class Recorder(client.AppPlugin):
         return {"text": params["text"][::-1]}
 
 
+async def noted(session: client.Session, app_id: str) -> list[int]:
+    """The numbers that the recorder plugin has been told by one app."""
+    return [one["params"]["n"] for one in await session.request("Recorder.events") if one["app_id"] == app_id]
+
+
 @pytest.mark.row("F-36")
 async def test_one_call_gives_a_session(app: Connect) -> None:
     async with app() as session:
@@ -90,29 +95,29 @@ async def test_the_exchange_comes_first_and_neither_port_tells_a_secret(
 
 
 @pytest.mark.row("F-3", "A-37")
-async def test_both_sides_call_at_the_same_time(app: Connect, broker: BrokerProcess) -> None:
+async def test_both_sides_call_at_the_same_time(app: Connect, app_id: str, broker: BrokerProcess) -> None:
     plugin = Recorder()
     async with app(plugins=[plugin]) as session:
         await asyncio.wait_for(plugin.started.wait(), 10)
         slow = asyncio.create_task(session.request_payload("echo.slow", client.Payload(b"400")))
         done = await asyncio.to_thread(
-            broker.command, "clients", "call", "org.example.demo", "Recorder", "reverse", '{"text": "abc"}'
+            broker.command, "clients", "call", app_id, "Recorder", "reverse", '{"text": "abc"}'
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == {"text": "cba"}
         await slow
 
 
-async def test_events_reach_the_plugin_in_order(app: Connect) -> None:
+async def test_events_reach_the_plugin_in_order(app: Connect, app_id: str) -> None:
     plugin = Recorder()
-    async with app(plugins=[plugin], app_id="org.example.events") as session:
+    async with app(plugins=[plugin]) as session:
         await asyncio.wait_for(plugin.started.wait(), 10)
         for number in range(100):
             assert session.send_event("Recorder", "noted", {"n": number})
         async with asyncio.timeout(10):
-            while len(events := await session.request("Recorder.events")) < 100:
+            while len(events := await noted(session, app_id)) < 100:
                 await asyncio.sleep(0.01)
-        assert [one["params"]["n"] for one in events if one["app_id"] == "org.example.events"] == list(range(100))
+        assert events == list(range(100))
 
 
 @pytest.mark.row("A-37")
@@ -133,7 +138,7 @@ async def test_errors_come_with_the_brokers_words(app: Connect) -> None:
     async with app() as session:
         with pytest.raises(client.ApplicationError):
             await session.request("echo.error")
-        with pytest.raises(client.RequestFailed, match="echo.nonsense"):
+        with pytest.raises(client.RequestFailed, match="nonsense"):
             await session.request("echo.nonsense")
         with pytest.raises(client.RequestFailed, match="ghost"):
             await session.request("ghost.method")

@@ -3,6 +3,7 @@
 import json
 import ssl
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,17 @@ def folder(broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def secure(broker: BrokerProcess, folder: Path) -> Line:
-    return Line.open(broker.secure_port, client_context(folder))
+def secure(broker: BrokerProcess, folder: Path) -> Iterator[Line]:
+    with Line.open(broker.secure_port, client_context(folder)) as line:
+        yield line
 
 
 def recorded(broker: BrokerProcess, folder: Path) -> list[object]:
     """What the recorder plugin has been told so far."""
     with Line.open(broker.secure_port, client_context(folder)) as line:
-        line.send(wire.setup(), wire.request(wire.REQUEST_RESPONSE, 1, b"", wire.routed("Recorder.events")))
+        line.send(
+            wire.setup(mime=wire.COMPOSITE), wire.request(wire.REQUEST_RESPONSE, 1, b"", wire.routed("Recorder.events"))
+        )
         found: list[object] = json.loads(wire.payload_data(line.answer(1)))
         return found
 
@@ -83,7 +87,7 @@ def test_a_raw_client_without_a_certificate_calls_nothing(broker: BrokerProcess,
     before = recorded(broker, folder)
     with Line.open(broker.insecure_port) as line:
         line.send(
-            wire.setup(CLAIMS),
+            wire.setup(CLAIMS, wire.COMPOSITE),
             wire.request(wire.REQUEST_FNF, 1, CALL),
             wire.request(wire.REQUEST_FNF, 3, b"{}", wire.routed(route)),
             wire.request(wire.REQUEST_STREAM, 5, b"3:1", wire.routed(route), n=10),
@@ -107,9 +111,10 @@ def test_the_secure_port_wants_a_certificate_of_ours(
     else:
         context = ThrowawayAuthority(tmp_path).client_context(tmp_path, trusting=folder / "sonarCA.crt")
     context.minimum_version = context.maximum_version = version
-    with pytest.raises(ssl.SSLError) as refused:
-        line = Line.open(broker.secure_port, context)
-        line.send(wire.setup(), wire.request(wire.REQUEST_RESPONSE, 1, b"x", wire.routed("echo.request")))
+    with pytest.raises(ssl.SSLError) as refused, Line.open(broker.secure_port, context) as line:
+        line.send(
+            wire.setup(mime=wire.COMPOSITE), wire.request(wire.REQUEST_RESPONSE, 1, b"x", wire.routed("echo.request"))
+        )
         line.rest()  # under TLS 1.3 the refusal comes after our own handshake
     assert "ALERT" in str(refused.value.reason)
 
@@ -118,7 +123,9 @@ def test_the_secure_port_wants_a_certificate_of_ours(
 def test_a_certificate_of_ours_does_call(secure: Line) -> None:
     """The other side of the coin: the frames of these tests do reach a handler when they come from a client."""
     with secure as line:
-        line.send(wire.setup(), wire.request(wire.REQUEST_RESPONSE, 1, b"x", wire.routed("echo.request")))
+        line.send(
+            wire.setup(mime=wire.COMPOSITE), wire.request(wire.REQUEST_RESPONSE, 1, b"x", wire.routed("echo.request"))
+        )
         assert wire.payload_data(line.answer(1)) == b"x"
 
 
@@ -131,7 +138,10 @@ def test_a_frame_before_setup_is_refused_and_the_connection_closed(
 ) -> None:
     before = recorded(broker, folder)
     with secure as line:
-        line.send(wire.frame(0 if kind in (wire.KEEPALIVE, wire.METADATA_PUSH) else 1, kind, 0, CALL), wire.setup())
+        line.send(
+            wire.frame(0 if kind in (wire.KEEPALIVE, wire.METADATA_PUSH) else 1, kind, 0, CALL),
+            wire.setup(mime=wire.COMPOSITE),
+        )
         frames = line.rest()
     assert [one.kind for one in frames] == [wire.ERROR]
     assert frames[0].stream == 0
@@ -155,7 +165,7 @@ def test_nothing_after_a_refused_setup_reaches_a_handler(
     before = recorded(broker, folder)
     with secure as line:
         line.send(
-            wire.setup(claims(APP_ID) | {field: "org.example.somebody.else"}),
+            wire.setup(claims(APP_ID) | {field: "org.example.somebody.else"}, wire.COMPOSITE),
             wire.request(wire.REQUEST_FNF, 1, CALL),
             wire.request(wire.REQUEST_FNF, 3, b'{"n": 2}', wire.routed("Recorder.noted")),
         )

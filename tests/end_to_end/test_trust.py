@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import pytest
 
 from rsocket_broker import client
 from rsocket_broker.client import Stage
+from tests.end_to_end import wire
 from tests.end_to_end.conftest import QUICK, Connect, StartBroker
 from tests.end_to_end.meddlers import Impostor, RecordingProxy, ThrowawayAuthority
 from tests.end_to_end.processes import BrokerProcess
@@ -147,14 +149,12 @@ async def test_certificates_on_the_wire_or_elsewhere_are_ignored(
     (elsewhere / "sonarCA.crt").write_text(pem)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from tests.end_to_end import wire
-
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 content = await reader.readexactly(int.from_bytes(await reader.readexactly(3), "big"))
                 if content[4] >> 2 == wire.REQUEST_RESPONSE:
                     (tmp_path / "app" / "sonarCA.crt").symlink_to(elsewhere / "sonarCA.crt")
-                    reply = client_answer(pem)
+                    reply = answer_with_certificates(pem)
                     writer.write(wire.frame(1, wire.PAYLOAD, wire.NEXT | wire.COMPLETE, reply))
         writer.close()
 
@@ -168,9 +168,7 @@ async def test_certificates_on_the_wire_or_elsewhere_are_ignored(
     assert not (tmp_path / "app" / "connection_config.json").exists()
 
 
-def client_answer(pem: str) -> bytes:
-    import json
-
+def answer_with_certificates(pem: str) -> bytes:
     return json.dumps({"deviceId": "d", "certificates": pem, "sonarCA.crt": pem, "device.crt": pem}).encode()
 
 
@@ -210,9 +208,11 @@ async def test_connected_is_said_only_after_the_broker_has_accepted(
 async def test_a_line_that_dies_without_a_word_is_made_again(app: Connect, broker: BrokerProcess) -> None:
     journal: list[tuple[str, str]] = []
     diary = Diary()
-    async with RecordingProxy("first", broker.secure_port, journal) as proxy:
-        async with app(secure_port=proxy.port, observer=diary) as session:
-            for number in range(3):
-                await proxy.cut()
-                await diary.reaches(Stage.CONNECTED, number + 2)
-                assert await session.request("echo.request", number) == number
+    async with (
+        RecordingProxy("first", broker.secure_port, journal) as proxy,
+        app(secure_port=proxy.port, observer=diary) as session,
+    ):
+        for number in range(3):
+            await proxy.cut()
+            await diary.reaches(Stage.CONNECTED, number + 2)
+            assert await session.request("echo.request", number) == number

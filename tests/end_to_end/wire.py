@@ -16,6 +16,7 @@ METADATA, FOLLOWS, RESPOND, COMPLETE, NEXT = 0x100, 0x80, 0x80, 0x40, 0x20
 INVALID_SETUP, REJECTED_SETUP, CONNECTION_ERROR, APPLICATION_ERROR = 0x1, 0x3, 0x101, 0x201
 
 NEVER_MS = 0x7FFFFFFF
+COMPOSITE = b"message/x.rsocket.composite-metadata.v0"
 
 
 class Frame(NamedTuple):
@@ -37,10 +38,13 @@ def frame(stream: int, kind: int, flags: int = 0, body: bytes = b"") -> bytes:
 
 
 def setup(claims: object = None, mime: bytes = b"text/plain", *, keepalive_ms: int = 10_000) -> bytes:
-    """A SETUP as Flipper's mobile SDK sends it; `claims` is written as JSON, bytes as they are, None as nothing."""
+    """A SETUP as Flipper's mobile SDK sends it; `claims` is written as JSON, bytes as they are, None as nothing.
+
+    `mime` is that of the metadata: COMPOSITE for a client that routes its requests.
+    """
     data = b"" if claims is None else claims if isinstance(claims, bytes) else json.dumps(claims).encode()
-    named = bytes([len(mime)]) + mime
-    return frame(0, SETUP, 0, struct.pack(">HHII", 1, 0, keepalive_ms, NEVER_MS) + named + named + data)
+    mimes = bytes([len(mime)]) + mime + b"\x0atext/plain"
+    return frame(0, SETUP, 0, struct.pack(">HHII", 1, 0, keepalive_ms, NEVER_MS) + mimes + data)
 
 
 def routed(route: str) -> bytes:
@@ -81,7 +85,11 @@ class Line:
     def open(cls, port: int, context: ssl.SSLContext | None = None, timeout: float = 10.0) -> "Line":
         raw: socket.socket = socket.create_connection(("127.0.0.1", port), timeout)
         if context is not None:
-            raw = context.wrap_socket(raw, server_hostname="localhost")
+            try:
+                raw = context.wrap_socket(raw, server_hostname="localhost")
+            except BaseException:
+                raw.close()
+                raise
         return cls(raw, timeout)
 
     def __enter__(self) -> "Line":

@@ -14,7 +14,7 @@ class Recorder(Plugin):
         self.events.append({"app_id": app.identity.app_id, "params": params})
 
     @method("events")
-    def told(self) -> list[dict[str, object]]:
+    def told(self, app: App) -> list[dict[str, object]]:
         return self.events
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
+from rsocket_broker import client
 from tests.end_to_end.processes import BrokerProcess
 from tests.foreign.conftest import RunJsApp
 from tests.foreign.sdk_folder import make_folder
@@ -25,6 +27,23 @@ async def call(broker: BrokerProcess, plugin: str, method: str, params: object) 
     return (done.returncode, json.loads(done.stdout) if done.returncode == 0 else done.stderr)
 
 
+async def heard_by_the_plugin(broker: BrokerProcess, folder: Path, events: list[object]) -> None:
+    """Another client asks the recorder plugin until it has told these events."""
+    async with (
+        client.connect(
+            app_id="org.example.reader",
+            app="Reader",
+            directory=folder / "reader",
+            insecure_port=broker.insecure_port,
+            secure_port=broker.secure_port,
+            timeout=10,
+        ) as session,
+        asyncio.timeout(10),
+    ):
+        while await session.request("Recorder.events") != events:
+            await asyncio.sleep(0.02)
+
+
 @pytest.mark.row("F-8", "F-9", "F-16", "F-17", "F-27", "F-30")
 async def test_a_desktop_app_enrols(js_app: RunJsApp, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "sonar", APP_ID)
@@ -33,8 +52,8 @@ async def test_a_desktop_app_enrols(js_app: RunJsApp, tmp_path: Path) -> None:
         assert isinstance(told["answer"]["deviceId"], str)
         assert {"sonarCA.crt", "device.crt"} <= set(told["files"])
     leaf = x509.load_pem_x509_certificate((folder / "device.crt").read_bytes())
-    request_key = (folder / "app.csr").read_bytes()  # its version says 1: read by OpenSSL, not by cryptography
-    assert b"BEGIN CERTIFICATE REQUEST" in request_key
+    key = serialization.load_pem_private_key((folder / "privateKey.pem").read_bytes(), None)
+    assert leaf.public_key() == key.public_key()  # the request's own version is 1: cryptography does not read it
     leaf.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / "sonarCA.crt").read_bytes()))
 
 
@@ -43,13 +62,13 @@ async def test_it_holds_its_session_and_both_sides_call(
     js_app: RunJsApp, broker: BrokerProcess, tmp_path: Path
 ) -> None:
     async with js_app(make_folder(tmp_path / "sonar", APP_ID), APP_ID) as app:
-        await app.heard("asked", message={"method": "getPlugins"})
-        await app.heard("asked", message={"method": "getBackgroundPlugins"})
+        await app.heard("asked", method="getPlugins")
+        await app.heard("asked", method="getBackgroundPlugins")
         await app.heard("told", message={"method": "init", "params": {"plugin": "Recorder"}})
 
-        (client,) = await clients(broker)
-        assert (client["app_id"], client["proof"], client["os"]) == (APP_ID, "filesystem", "MacOS")
-        assert sorted(client["plugins"]) == ["Recorder", "Screen"]
+        (shown,) = await clients(broker)
+        assert (shown["app_id"], shown["proof"], shown["os"]) == (APP_ID, "filesystem", "MacOS")
+        assert sorted(shown["plugins"]) == ["Recorder", "Screen"]
 
         assert await call(broker, "Screen", "reverse", {"text": "abc"}) == (0, {"text": "cba"})
         code, text = await call(broker, "Screen", "explode", {})
@@ -57,8 +76,11 @@ async def test_it_holds_its_session_and_both_sides_call(
         assert "Receiver explode not found." in text
 
         app.command(event={"method": "execute", "params": {"api": "Recorder", "method": "noted", "params": {"n": 1}}})
+        await heard_by_the_plugin(broker, tmp_path, [{"app_id": APP_ID, "params": {"n": 1}}])
+
+        app.told.clear()
         app.command(event={"method": "refreshPlugins"})
-        await app.heard("asked", message={"method": "getPlugins"})
+        await app.heard("asked", method="getPlugins")
         assert not [one for one in app.told if one["happened"] == "protocol error"]
 
 
@@ -67,19 +89,19 @@ async def test_its_keepalives_hold_the_line(js_app: RunJsApp, broker: BrokerProc
     """Many keepalives, nothing else: the broker answers them as this library wants, and sends none of its own."""
     async with js_app(make_folder(tmp_path / "sonar", APP_ID), APP_ID, keepAlive=50) as app:
         await app.heard("connected")
-        await app.heard("asked", message={"method": "getPlugins"})
+        await app.heard("asked", method="getPlugins")
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             await asyncio.sleep(0.1)
             assert app.told[-1]["happened"] != "end"
-        assert [client["app_id"] for client in await clients(broker)] == [APP_ID]
+        assert [one["app_id"] for one in await clients(broker)] == [APP_ID]
         assert "ERROR" not in [one.get("status") for one in app.told]
 
 
 @pytest.mark.row("M-11")
 async def test_flippers_own_protocol_name_gets_tls_1_2(js_app: RunJsApp, broker: BrokerProcess, tmp_path: Path) -> None:
     async with js_app(make_folder(tmp_path / "sonar", APP_ID), APP_ID, alpn="rs") as app:
-        await app.heard("asked", message={"method": "getPlugins"})
+        await app.heard("asked", method="getPlugins")
         done = await asyncio.to_thread(broker.command, "clients", "show", APP_ID, "--json")
         assert "TLSv1.2" in done.stdout
 

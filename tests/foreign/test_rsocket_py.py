@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from rsocket.awaitable.awaitable_rsocket import AwaitableRSocket
-from rsocket.exceptions import RSocketError
 from rsocket.extensions.helpers import composite, route
 from rsocket.extensions.mimetypes import WellKnownMimeTypes
 from rsocket.helpers import single_transport_provider
@@ -59,7 +58,7 @@ async def test_request_response(broker: BrokerProcess, folder: Path) -> None:
 @pytest.mark.row("A-37")
 async def test_an_application_error(broker: BrokerProcess, folder: Path) -> None:
     async with connected(broker, folder) as client:
-        with pytest.raises(RSocketError):
+        with pytest.raises(RuntimeError, match="always fails"):
             await client.request_response(to("echo.error", b""))
         assert (await client.request_response(to("echo.request", b"alive"))).data == b"alive"
 

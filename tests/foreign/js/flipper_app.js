@@ -92,12 +92,12 @@ function answerTo({method, params}) {
 const responder = {
   requestResponse(payload) {
     const message = json(payload);
-    tell('asked', {message});
+    tell('asked', {method: message.method, message});
     return Single.of(asPayload(answerTo(message)));
   },
   fireAndForget(payload) {
     const message = json(payload);
-    tell('told', {message});
+    tell('told', {method: message.method, message});
     if (message.method === 'init') {
       started.add(message.params.plugin);
     } else if (message.method === 'deinit') {
