@@ -15,12 +15,12 @@ import attrs
 
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.authority import Authority
+from rsocket_broker.broker import load_mediums
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.exchange import CLOCK_TOLERANCE
 from rsocket_broker.enrollment.forwards import READY
 from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import AdbAbsent, AdbProblem, AdbServer, server_address
-from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.settings import Settings
 from rsocket_broker.state import STATE_FILE, State
@@ -119,7 +119,7 @@ def check_journal(journal: Journal) -> Iterator[Symptom]:
 def check_mediums(settings: Settings) -> Iterator[Symptom]:
     """Whether each driver can be made; nothing that they would note is kept."""
     with tempfile.TemporaryDirectory() as folder, State.open(Path(folder) / STATE_FILE) as state:
-        mediums = Mediums.load(DeviceRegistry(state), settings.medium_tables)
+        mediums = load_mediums(settings, DeviceRegistry(state))
     for name, reason in mediums.broken.items():
         yield problem(f"medium driver {name}", reason)
     if not mediums.broken:

@@ -46,19 +46,21 @@ def doctor(obj: Context, as_json: bool) -> None:
 def examine(obj: Context) -> list[Symptom]:
     """All findings. A check that cannot be made since another one failed is left out."""
     symptoms = guarded("home", lambda: diagnosis.check_home(obj.home, datetime.now(UTC)))
-    symptoms += guarded("config.toml", lambda: check_config(obj))
-    settings = None if symptoms[-1].level is Level.PROBLEM else serve_settings(obj)
+    configured = guarded("config.toml", lambda: check_config(obj))
     folder = RunFolder(obj.home)
-    symptoms += guarded("broker", lambda: diagnosis.check_run_folder(folder))
+    symptoms += configured + guarded("broker", lambda: diagnosis.check_run_folder(folder))
     running = folder.holder() is not None
-    if settings is not None:
-        symptoms += guarded("plugins", lambda: check_plugins(settings))
-        symptoms += guarded("medium drivers", lambda: diagnosis.check_mediums(settings))
     if running:
         symptoms += guarded("broker", lambda: diagnosis.check_running(ask(obj.home, "status")))
-    if settings is not None:
-        symptoms += asyncio.run(gathered(outside(settings, running)))
-    return symptoms
+    if configured[-1].level is Level.PROBLEM:
+        return symptoms
+    try:
+        settings = serve_settings(obj)
+    except (BrokerError, click.UsageError) as error:
+        return [*symptoms, problem("settings", str(error))]
+    symptoms += guarded("plugins", lambda: check_plugins(settings))
+    symptoms += guarded("medium drivers", lambda: diagnosis.check_mediums(settings))
+    return symptoms + asyncio.run(gathered(outside(settings, running)))
 
 
 async def outside(settings: Settings, running: bool) -> AsyncIterator[Symptom]:

@@ -1,0 +1,126 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Start
+from tests.emulated_device.server import free_port
+from tests.end_to_end.processes import clean_environment, program
+
+Symptoms = dict[str, dict[str, Any]]
+
+
+def examined(home: Path, **environment: str) -> tuple[int, Symptoms, str]:
+    """Exit code, findings by what was looked at, stderr. adb is looked for where there is none, ports are any."""
+    own = {
+        "ANDROID_ADB_SERVER_PORT": str(free_port()),
+        "RSOCKET_BROKER_SERVE_INSECURE_PORT": "0",
+        "RSOCKET_BROKER_SERVE_SECURE_PORT": "0",
+    }
+    done = subprocess.run(
+        program(home, "doctor", "--json"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=clean_environment() | own | environment,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, {each["what"]: each for each in json.loads(done.stdout)}, done.stderr
+
+
+def config(home: Path, text: str) -> None:
+    home.mkdir(mode=0o700, exist_ok=True)
+    (home / "config.toml").write_text(text)
+    (home / "config.toml").chmod(0o600)
+
+
+@pytest.mark.row("A-55")
+def test_a_new_home_is_fine_and_stays_untouched(tmp_path: Path) -> None:
+    code, found, _ = examined(tmp_path / "home")
+    assert code == 0
+    assert found["adb"]["level"] == "warning"
+    assert {each["level"] for what, each in found.items() if what != "adb"} == {"ok"}
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_used_home_and_a_running_broker_are_fine(start: Start) -> None:
+    broker = start()
+    code, found, _ = examined(broker.home)
+    assert code == 0
+    assert found["broker"]["detail"] == f"runs here (pid {broker.process.pid})"
+    assert str(broker.secure_port) in found["ports"]["detail"]
+    broker.stop()
+    assert examined(broker.home)[0] == 0
+
+
+@pytest.mark.row("A-55")
+def test_each_fault_is_named_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "plugins").mkdir(parents=True)
+    home.chmod(0o700)
+    (home / "plugins" / "bad.py").write_text("import nothing_of_this_name\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, found, err = examined(home, RSOCKET_BROKER_SERVE_SECURE_PORT=str(port))
+    assert code == 1
+    assert "bad.py, line 1" in found["plugins"]["detail"]
+    assert f"process {os.getpid()}" in found["secure port"]["detail"]
+    assert found["insecure port"]["level"] == "ok"
+    assert "2 of " in err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[serve\n", "not TOML"),
+        ("[serve]\nsecure_port = 1\n", 'Did you mean "secure-port"?'),
+        ("[clients.list]\njsn = true\n", 'Did you mean "json"?'),
+        ("[server]\n", 'Did you mean "serve"?'),
+        ("[plugins]\nEcho = 1\n", "must be a table"),
+    ],
+)
+def test_a_wrong_config_is_one_finding_among_others(tmp_path: Path, text: str, words: str) -> None:
+    """Also in tables of commands that nobody has run yet."""
+    config(tmp_path / "home", text)
+    code, found, _ = examined(tmp_path / "home")
+    assert code == 1
+    assert words in found["config.toml"]["detail"]
+    assert found["broker"]["level"] == "ok"
+
+
+def test_values_that_make_no_sense_are_findings_too(tmp_path: Path) -> None:
+    config(tmp_path / "home", '[serve]\nadb = "sometimes"\n[plugins.nobody]\nx = 1\n')
+    code, found, _ = examined(tmp_path / "home")
+    assert code == 1
+    assert "auto, off or HOST:PORT" in found["adb"]["detail"]
+    assert "nobody" in found["plugins"]["detail"]
+    config(tmp_path / "home", '[serve]\ndevice-ports = "1"\n')
+    code, found, _ = examined(tmp_path / "home")
+    assert code == 1
+    assert "--device-ports" in found["settings"]["detail"]
+
+
+@pytest.mark.row("A-55")
+def test_what_a_killed_broker_left_is_told(start: Start) -> None:
+    broker = start()
+    broker.stop(signal.SIGKILL)
+    code, found, _ = examined(broker.home)
+    assert code == 0
+    assert found["broker"]["level"] == "warning"
+    assert "ports.json" in found["broker"]["detail"]
+    assert start().stop() == 0
+    assert examined(broker.home)[1]["broker"]["level"] == "ok"
+
+
+def test_the_table_is_for_people(tmp_path: Path) -> None:
+    environment = clean_environment() | {"ANDROID_ADB_SERVER_PORT": str(free_port())}
+    done = subprocess.run(
+        program(tmp_path / "home", "doctor"), capture_output=True, text=True, timeout=30, env=environment
+    )
+    assert "WHAT" in done.stdout.splitlines()[0]
+    assert "medium drivers" in done.stdout
