@@ -6,6 +6,7 @@ the forwards, reads them back, and looks again from time to time.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -16,8 +17,9 @@ from rsocket_broker.enrollment.mediums.adb_shell import AdbAbsent, AdbProblem, A
 
 FIRST_RETRY, LAST_RETRY = 0.5, 5.0
 """Seconds before the adb server is looked for again: quickly after it restarts, calmly where there is none."""
-LOOK_AGAIN = 30.0
-"""Seconds between two looks at forwards that are in order: somebody may have removed them."""
+LOOK_AGAIN = 10.0
+"""Seconds between two looks at forwards that are in order. Somebody may have removed them, and an adb server does not
+report a device on Wi-Fi that drops and comes back by itself."""
 TRY_AGAIN = 3.0
 """Seconds before another try on a device that refused: it may still be starting."""
 READY = "device"
@@ -68,6 +70,8 @@ class AdbMonitor:
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._told: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self._news = asyncio.Event()
+        """Set at the server's next report, which may be all that it says about a device that went and came back."""
         self.problem = "The adb server has not been looked at yet."
         """Why no device can be seen, as one sentence with what to do; "" while the adb server answers."""
 
@@ -97,11 +101,12 @@ class AdbMonitor:
             met = True
             self._set_problem("")
             self._compare(attached, group)
+            self._news.set()
+            self._news = asyncio.Event()
 
         try:
             await self._server.track(changed)
         except AdbProblem as problem:
-            await asyncio.sleep(0)  # what the thread reported before it ended comes first
             absent = isinstance(problem, AdbAbsent)
             self._set_problem(problem.public if absent else f"The adb server went away: {problem.public}.")
         self._compare([], group)
@@ -115,48 +120,74 @@ class AdbMonitor:
                 del self._devices[serial]
                 if watch := self._watches.pop(serial, None):
                     watch.cancel()
+        self._told = {serial: text for serial, text in self._told.items() if serial in now}
         for serial, state in now.items():
             if serial in self._devices:
                 continue
-            self._note(DeviceStatus(serial=serial, state=state, problem=_NOT_READY.get(state, "")))
-            if state == READY:
-                self._watches[serial] = group.create_task(self._watch(serial), name=f"adb {serial}")
+            problem = _NOT_READY.get(state, f"its state is {state}: check `adb devices`")
+            self._devices[serial] = DeviceStatus(serial=serial, state=state, problem="" if state == READY else problem)
+            work = self._watch(serial, group) if state == READY else self._wait_for(serial, group)
+            self._watches[serial] = group.create_task(work, name=f"adb {serial}")
         self._notify()
 
-    async def _watch(self, serial: str) -> None:
+    async def _wait_for(self, serial: str, group: asyncio.TaskGroup) -> None:
+        """Watches a device that cannot be used yet. Ended by `_compare` when its state changes.
+
+        Told of only when it stays so, since every device passes through such states when it comes. The server is asked
+        again because it does not report each of these states by itself.
+        """
+        while True:
+            await asyncio.sleep(self._try_again)
+            await self._refresh(group)
+            self._note(self._devices[serial])
+
+    async def _refresh(self, group: asyncio.TaskGroup) -> None:
+        """Asks the server for all devices; a change ends the watch that asked."""
+        try:
+            attached = await self._server.devices()
+        except AdbProblem:
+            return  # the one who follows the server sees it too
+        self._compare(attached, group)
+        await asyncio.sleep(0)
+
+    async def _watch(self, serial: str, group: asyncio.TaskGroup) -> None:
         """Keeps the forwards of one device as long as it is attached."""
-        in_order = await self._set(serial)
+        in_order = await self._apply(serial, self._forwards, group)  # whoever had them before
+        await self._arrived(serial)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._look_again if in_order else self._try_again):
+                    await self._news.wait()
+            in_order = await self._restore(serial, group)
+
+    async def _arrived(self, serial: str) -> None:
         if self._on_device is not None:
             try:
                 await self._on_device(serial)
             except Exception:  # the hook is the composition's; its failure must not end the watch
                 log.exception("what follows the arrival of %s failed", shown(serial, 80))
-        while True:
-            await asyncio.sleep(self._look_again if in_order else self._try_again)
-            in_order = await self._restore(serial)
 
-    async def _set(self, serial: str) -> bool:
-        """Sets every forward, whoever had it before, and reads them back."""
-        return await self._apply(serial, self._forwards)
-
-    async def _restore(self, serial: str) -> bool:
+    async def _restore(self, serial: str, group: asyncio.TaskGroup) -> bool:
         """Sets again what is missing. A port that leads elsewhere by now is left alone: two brokers would take it from
         each other for ever."""
         try:
             there = await self._server.reverses(serial)
         except AdbProblem as problem:
-            return self._failed(serial, problem)
-        return await self._apply(
-            serial, {port: to for port, to in self._forwards.items() if f"tcp:{port}" not in there}
-        )
+            return await self._failed(serial, problem, group)
+        missing = {port: to for port, to in self._forwards.items() if f"tcp:{port}" not in there}
+        in_order = await self._apply(serial, missing, group)
+        if len(missing) == len(self._forwards):  # all gone: it has been away
+            await self._arrived(serial)
+        return in_order
 
-    async def _apply(self, serial: str, wanted: Mapping[int, int]) -> bool:
+    async def _apply(self, serial: str, wanted: Mapping[int, int], group: asyncio.TaskGroup) -> bool:
+        """Sets the forwards `wanted`, and reads all of them back; whether they are in order."""
         try:
             for device_port, port in wanted.items():
                 await self._server.reverse(serial, device_port, port)
             there = await self._server.reverses(serial)
         except AdbProblem as problem:
-            return self._failed(serial, problem)
+            return await self._failed(serial, problem, group)
         right = {port: to for port, to in self._forwards.items() if there.get(f"tcp:{port}") == f"tcp:{to}"}
         problem_text = self._missing(there) if len(right) < len(self._forwards) else ""
         self._note(DeviceStatus(serial=serial, state=READY, forwards=right, problem=problem_text))
@@ -172,7 +203,9 @@ class AdbMonitor:
             return f"{' and '.join(elsewhere)}: another program has taken it; stop that, then plug the device in again"
         return "the forwards that were set are not there: its Android may be too old for `adb reverse` (it needs 5.0)"
 
-    def _failed(self, serial: str, problem: AdbProblem) -> bool:
+    async def _failed(self, serial: str, problem: AdbProblem, group: asyncio.TaskGroup) -> bool:
+        """Tells of a device that is still there and refuses; for one that has left, this watch ends here."""
+        await self._refresh(group)
         text = (
             f"its ports {', '.join(map(str, self._forwards))} cannot be forwarded to this computer "
             f"({shown(problem.public)}): close what uses them on the device; `adb reverse` needs Android 5.0"
