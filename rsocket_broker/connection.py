@@ -279,6 +279,9 @@ class Connection:
 
     def transport_lost(self, error: Exception | None) -> None:
         self._finish(ConnectionEnded(None, "the connection was lost", by_peer=True), error)
+        # Half a message can be 64 MiB, and this object lives in cycles: let go now, not when the collector comes.
+        self._protocol.receive_eof(self._clock())
+        self._protocol.data_to_send()
         if not self._lost.done():
             self._lost.set_result(self._closed_error())
 
