@@ -24,6 +24,7 @@ from rsocket_broker.protocol.codes import (
     FrameType,
 )
 from rsocket_broker.protocol.events import SetupReceived
+from rsocket_broker.protocol.limits import MAX_FRAME
 
 PREFIX: Final = 3
 """Bytes of the length field in front of each frame."""
@@ -89,10 +90,12 @@ class Setup:
 
 
 def setup(value: Setup) -> bytes:
-    """SETUP without resumption and without leases."""
+    """SETUP without resumption and without leases. Raises ValueError when it does not fit into one frame."""
     fixed = _SETUP.pack(MAJOR_VERSION, MINOR_VERSION, value.keepalive_ms, value.lifetime_ms)
     body = fixed + _mime(value.metadata_mime) + _mime(value.data_mime) + joined(value.metadata, value.data)
     flags = 0 if value.metadata is None else METADATA
+    if HEADER + len(body) > MAX_FRAME:
+        raise ValueError("the setup payload does not fit into one frame, and a SETUP cannot be fragmented")
     return frame(0, FrameType.SETUP << TYPE_SHIFT | flags, body)
 
 

@@ -25,7 +25,7 @@ from rsocket_broker.protocol.frames import (
     setup,
 )
 from rsocket_broker.protocol.keepalive import Heartbeat
-from rsocket_broker.protocol.limits import MAX_FRAME, Limits
+from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.states import CONNECTION, ROWS, ConnectionState, Effect, Input, StreamState, action
 from rsocket_broker.protocol.streams import WITH_CREDIT, Streams
 
@@ -71,14 +71,11 @@ class Protocol(Streams):
     def client(cls, value: Setup, limits: Limits, now: float) -> Self:
         """The side that sends `value` as its SETUP, which is in `data_to_send` at once.
 
-        Raises ValueError when the SETUP does not fit into one frame: it cannot be fragmented.
+        Raises ValueError when that does not fit into one frame.
         """
         self = cls(limits, ConnectionState.JOINING, now)
         self._heartbeat = Heartbeat(value.keepalive_ms, value.lifetime_ms, now)
-        first = setup(value)
-        if len(first) > PREFIX + MAX_FRAME:
-            raise ValueError("the setup payload does not fit into one frame")
-        self._send(first)
+        self._send(setup(value))
         return self
 
     @property

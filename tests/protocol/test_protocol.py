@@ -1,0 +1,190 @@
+"""What we may send, and two engines that talk to each other without a loop."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rsocket_broker.errors import ConnectionClosed, ProtocolViolation, Rejected
+from rsocket_broker.protocol.codes import MAX_31, ErrorCode, FrameType, Interaction
+from rsocket_broker.protocol.events import Event, PayloadReceived, RequestReceived, SetupReceived
+from rsocket_broker.protocol.frames import Setup
+from rsocket_broker.protocol.limits import SECURE, Limits
+from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.protocol.states import ROWS, STREAM, Input, StreamState
+from tests.playbook import C, M, Playbook, u32, wire, with_metadata
+
+SMALL = Limits(fragment=64)
+
+
+@pytest.mark.row("A-37")
+@pytest.mark.parametrize("play", [Playbook.server, Playbook.client], ids=["server", "client"])
+def test_requests_on_the_wire(play: Callable[[], Playbook]) -> None:
+    side = play()
+    one = 2 if side.protocol.is_server else 1
+    assert side.protocol.request(Interaction.REQUEST_RESPONSE, b"q") == one
+    assert side.protocol.request(Interaction.FIRE_AND_FORGET, b"f", b"") == one + 2
+    assert side.protocol.request(Interaction.REQUEST_STREAM, b"s", b"m", 7) == one + 4
+    assert side.protocol.request(Interaction.REQUEST_CHANNEL, b"c", None, 8, complete=True) == one + 6
+    side.protocol.metadata_push(b"note")
+    side << wire(FrameType.REQUEST_RESPONSE, one, b"q")
+    side << wire(FrameType.REQUEST_FNF, one + 2, with_metadata(b"", b"f"), M)
+    side << wire(FrameType.REQUEST_STREAM, one + 4, u32(7) + with_metadata(b"m", b"s"), M)
+    side << wire(FrameType.REQUEST_CHANNEL, one + 6, u32(8) + b"c", C)
+    side << wire(FrameType.METADATA_PUSH, 0, b"note", M)
+    assert side.protocol.streams == 3
+    side.quiet()
+
+
+def test_a_server_asks_nothing_before_it_has_accepted() -> None:
+    play = Playbook.new_server()
+    assert not play.protocol.is_open
+    with pytest.raises(ConnectionClosed):
+        play.protocol.request(Interaction.REQUEST_RESPONSE, b"")
+    with pytest.raises(ConnectionClosed):
+        play.protocol.metadata_push(b"")
+    play.quiet()
+
+
+def test_a_client_may_ask_at_once() -> None:
+    play = Playbook.client(joined=False)
+    assert play.protocol.is_open
+    assert play.protocol.request(Interaction.REQUEST_RESPONSE, b"") == 1
+
+
+def test_nothing_is_asked_after_the_end() -> None:
+    play = Playbook.client()
+    play.protocol.close()
+    with pytest.raises(ConnectionClosed):
+        play.protocol.request(Interaction.REQUEST_RESPONSE, b"")
+
+
+def test_stream_ids_run_out_and_are_never_used_twice() -> None:
+    play = Playbook.client()
+    play.protocol._next_id = MAX_31
+    assert play.protocol.request(Interaction.FIRE_AND_FORGET, b"") == MAX_31
+    with pytest.raises(ConnectionClosed, match="stream ids"):
+        play.protocol.request(Interaction.FIRE_AND_FORGET, b"")
+
+
+@pytest.mark.parametrize("n", [0, -1, MAX_31 + 1])
+def test_a_request_for_nothing_is_not_sent(n: int) -> None:
+    play = Playbook.client()
+    with pytest.raises(ValueError, match="payloads"):
+        play.protocol.request(Interaction.REQUEST_STREAM, b"", None, n)
+    play.quiet()
+    stream_id = play.protocol.request(Interaction.REQUEST_STREAM, b"", None, 1)
+    if n <= 0:
+        with pytest.raises(ValueError, match="at least 1"):
+            play.protocol.send_request_n(stream_id, n)
+
+
+def test_what_cannot_be_fragmented_must_fit() -> None:
+    play = Playbook.client(SMALL)
+    with pytest.raises(Rejected, match="58"):
+        play.protocol.metadata_push(bytes(59))
+    with pytest.raises(ValueError, match="setup"):
+        Protocol.client(Setup(data=bytes(2**24)), SECURE, 0.0)
+
+
+def test_an_error_text_is_cut_to_the_limit() -> None:
+    play = Playbook.server(Limits(error_text=10)) >> wire(FrameType.REQUEST_RESPONSE, 1)
+    play.events()
+    play.protocol.send_error(1, ErrorCode.APPLICATION_ERROR, "0123456789 and more")
+    play << wire(FrameType.ERROR, 1, u32(0x201) + b"0123456789")
+
+
+SENT = [given for given in Input if given >= Input.SENT_NEXT]
+
+
+@pytest.mark.parametrize("state", STREAM, ids=lambda state: state.name)
+@pytest.mark.parametrize("given_input", SENT, ids=lambda given: given.name)
+def test_what_the_table_does_not_allow_us_to_send_raises(state: StreamState, given_input: Input) -> None:
+    play = Playbook.server()
+    protocol = play.protocol
+    protocol._states[1] = state
+    protocol._credit[1] = protocol._granted[1] = 5
+    send: dict[Input, Callable[[], None]] = {
+        Input.SENT_NEXT: lambda: protocol.send_payload(1, b""),
+        Input.SENT_COMPLETE: lambda: protocol.send_payload(1, b"", next=False, complete=True),
+        Input.SENT_LAST: lambda: protocol.send_payload(1, b"", complete=True),
+        Input.SENT_REQUEST_N: lambda: protocol.send_request_n(1, 1),
+        Input.SENT_CANCEL: lambda: protocol.send_cancel(1),
+        Input.SENT_ERROR: lambda: protocol.send_error(1, 0x201, ""),
+    }
+    row = ROWS[state][given_input]
+    if row is None:
+        with pytest.raises(ProtocolViolation, match=state.name):
+            send[given_input]()
+        play.quiet()
+        return
+    send[given_input]()
+    effect, after = row
+    assert protocol._states.get(1, StreamState.CLOSED) is after
+    assert len(play.sent()) == bool(effect)
+
+
+def test_a_payload_says_something() -> None:
+    play = Playbook.server() >> wire(FrameType.REQUEST_STREAM, 1, u32(1))
+    with pytest.raises(ProtocolViolation):
+        play.protocol.send_payload(1, b"", next=False)
+
+
+class Pair:
+    """A client and a server joined back to back, the bytes between them cut as the test says."""
+
+    def __init__(self, limits: Limits, step: int) -> None:
+        self.client = Protocol.client(Setup(), limits, 0.0)
+        self.server = Protocol.server(limits, 0.0)
+        self.step = step
+        (setup,) = self.move(self.client, self.server)
+        assert isinstance(setup, SetupReceived)
+        self.server.accept_setup(0.0)
+
+    def move(self, sender: Protocol, receiver: Protocol) -> list[Event]:
+        data = b"".join(sender.data_to_send())
+        events: list[Event] = []
+        for at in range(0, len(data), self.step):
+            events += receiver.receive_data(data[at : at + self.step], 0.0)
+        return events
+
+
+payloads = st.tuples(st.binary(max_size=300), st.none() | st.binary(max_size=200))
+
+
+@pytest.mark.row("A-37")
+@settings(max_examples=60)
+@given(
+    questions=st.lists(st.tuples(st.sampled_from(Interaction), payloads), min_size=1, max_size=5),
+    fragment=st.integers(64, 150),
+    step=st.integers(1, 200),
+    by_server=st.booleans(),
+)
+def test_every_request_arrives_as_it_was_sent(
+    questions: list[tuple[Interaction, tuple[bytes, bytes | None]]], fragment: int, step: int, by_server: bool
+) -> None:
+    pair = Pair(Limits(fragment=fragment), step)
+    asks, answers = (pair.server, pair.client) if by_server else (pair.client, pair.server)
+    for interaction, (data, metadata) in questions:
+        asks.request(interaction, data, metadata, 3)
+    arrived = [event for event in pair.move(asks, answers) if isinstance(event, RequestReceived)]
+    assert [(event.interaction, (event.data, event.metadata)) for event in arrived] == questions
+
+
+@pytest.mark.row("A-37")
+@settings(max_examples=60)
+@given(answers=st.lists(payloads, max_size=6), fragment=st.integers(64, 150), step=st.integers(1, 200))
+def test_every_answer_arrives_as_it_was_sent(
+    answers: list[tuple[bytes, bytes | None]], fragment: int, step: int
+) -> None:
+    pair = Pair(Limits(fragment=fragment), step)
+    stream_id = pair.client.request(Interaction.REQUEST_STREAM, b"", None, 10)
+    pair.move(pair.client, pair.server)
+    for data, metadata in answers:
+        pair.server.send_payload(stream_id, data, metadata)
+    pair.server.send_payload(stream_id, b"", next=False, complete=True)
+    arrived = [event for event in pair.move(pair.server, pair.client) if isinstance(event, PayloadReceived)]
+    assert [(event.data, event.metadata) for event in arrived[:-1]] == answers
+    assert arrived[-1] == PayloadReceived(stream_id, b"", None, False, True)
+    assert pair.client.streams == pair.server.streams == 0
