@@ -105,10 +105,12 @@ class AdbMonitor:
             self._news = asyncio.Event()
 
         try:
+            await self._server.probe()
+            await self._server.version()  # following has no time limit; this has, should the server hang
             await self._server.track(changed)
         except AdbProblem as problem:
             absent = isinstance(problem, AdbAbsent)
-            self._set_problem(problem.public if absent else f"The adb server went away: {problem.public}.")
+            self._set_problem(problem.public if absent else f"The adb server cannot be followed: {problem.public}.")
         self._compare([], group)
         return met
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rsocket_broker.enrollment.forwards import AdbMonitor, DeviceStatus
+from rsocket_broker.enrollment.mediums import adb_shell
 from rsocket_broker.enrollment.mediums.adb_shell import AdbServer as Adb
 from tests.emulated_device import AdbServer, EmulatedDevice
 from tests.emulated_device.server import free_port
@@ -116,8 +117,9 @@ async def test_every_device_has_them_and_again_when_it_returns(tmp_path: Path, a
 
 
 async def test_a_restarted_adb_server_is_found_again_and_the_forwards_set_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, adb_server: AdbServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """With a server of its own: the shared one, asked for above, serves other tests (and shows that adb is there)."""
     caplog.set_level(logging.INFO, "rsocket_broker.enrollment.forwards")
     async with AdbServer(tmp_path / "adb") as server, EmulatedDevice(tmp_path / "phone") as device:
         await server.connect(device)
@@ -142,6 +144,20 @@ async def test_without_a_server_it_waits_quietly_and_says_what_is_missing() -> N
     async with running(monitor):
         await until(monitor, lambda: "adb start-server" in monitor.problem)
         assert monitor.status() == []
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adb_shell, "LIST_LIMIT", 0.1)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(silent, "127.0.0.1", 0) as hung,
+        running(AdbMonitor(hung.sockets[0].getsockname()[:2], {INSECURE: 1})) as monitor,
+    ):
+        await until(monitor, lambda: "cannot be followed: no answer within 0.1 seconds" in monitor.problem)
 
 
 async def test_a_forward_that_somebody_removed_is_set_again(tmp_path: Path, adb_server: AdbServer) -> None:

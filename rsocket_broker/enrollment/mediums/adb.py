@@ -17,7 +17,14 @@ from rsocket_broker.claims import shown
 from rsocket_broker.credentials import CA_FILE, CSR_FILE
 from rsocket_broker.enrollment.exchange import SignRequest, check_clock, same_request
 from rsocket_broker.enrollment.mediums.adb_container import INNER_PATH, PACKAGE, AppContainer, ContainerProblem
-from rsocket_broker.enrollment.mediums.adb_shell import AdbProblem, AdbServer, Attached, server_address
+from rsocket_broker.enrollment.mediums.adb_shell import (
+    AdbAbsent,
+    AdbProblem,
+    AdbServer,
+    Attached,
+    Output,
+    server_address,
+)
 from rsocket_broker.enrollment.mediums.base import (
     TEMPORARY_SUFFIX,
     Bundle,
@@ -100,10 +107,7 @@ class AdbMedium(Medium):
         package = claimed_app_id(request, checked.common_name)
         place = _place(request.destination, package)
         server = self._adb()
-        try:
-            devices = await server.devices()
-        except AdbProblem as problem:
-            raise unproven(problem.public, "") from problem
+        devices = await _listed(server)
         serial = await self._find(server, devices, place, checked.csr_pem)
         try:
             hardware = await self._hardware(server, serial)
@@ -224,14 +228,14 @@ class AdbMedium(Medium):
             server.run(serial, ["settings", "get", "secure", "android_id"]),
             server.run(serial, ["date", "+%s"]),
         )
-        known = [number.text, android_id.text if android_id.code == 0 and android_id.text != "null" else ""]
+        known = [text if text != "null" else "" for text in map(_answer, (number, android_id))]
         if not any(known):
             raise unproven(
                 f"{serial}: the device has neither a serial number nor an android_id, and could not be told apart.",
                 "Set its android_id: adb shell settings put secure android_id <16 hex digits>.",
             )
         device_id = await asyncio.to_thread(self.context.devices.device_id, DEVICE_KIND, "\n".join(known))
-        seconds = clock.text
+        seconds = _answer(clock)
         in_range = seconds.isascii() and seconds.isdigit() and len(seconds) <= 10
         return _Hardware(device_id, datetime.fromtimestamp(int(seconds), UTC) if in_range else None)
 
@@ -239,6 +243,19 @@ class AdbMedium(Medium):
         if self._server is None:
             raise unproven("adb is switched off on this broker.", "Start it with --adb auto.")
         return self._server
+
+
+async def _listed(server: AdbServer) -> list[Attached]:
+    """What is attached. Raises EnrollmentRefused when the adb server cannot say."""
+    try:
+        return await server.devices()
+    except AdbAbsent as problem:
+        raise unproven(problem.public, "") from problem  # it says what to do itself
+    except AdbProblem as problem:
+        raise unproven(
+            f"the adb server at {server.address[0]}:{server.address[1]} cannot be used: {problem.public}.",
+            "Restart it: `adb kill-server`, then `adb start-server`.",
+        ) from problem
 
 
 async def _check_holds(server: AdbServer, device: Attached, place: AndroidPath, csr: str) -> None:
@@ -256,6 +273,13 @@ async def _check_holds(server: AdbServer, device: Attached, place: AndroidPath, 
         raise _NotHere(f"the folder holds no {CSR_FILE}.", again=True)
     if not _holds(files, csr):
         raise _NotHere(f"the {CSR_FILE} there is another request.", again=True)
+
+
+def _answer(output: Output) -> str:
+    """The last line of a command that succeeded, else "". Before it, some devices warn of this or that."""
+    lines = output.output.decode("utf-8", "replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1] if output.code == 0 and said else ""
 
 
 def _holds(files: Mapping[str, bytes], csr: str) -> bool:

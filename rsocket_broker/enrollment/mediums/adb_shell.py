@@ -150,6 +150,16 @@ class AdbServer:
 
         return await self.call(work, LIST_LIMIT)
 
+    async def probe(self) -> None:
+        """Returns when something listens at the address, and raises AdbAbsent otherwise. Does not load adbutils, for
+        which a broker on a machine without adb has no use."""
+        try:
+            async with asyncio.timeout(LIST_LIMIT):
+                _reader, writer = await asyncio.open_connection(*self.address)
+        except OSError as error:  # TimeoutError is one
+            raise absent(self.address) from error
+        writer.close()
+
     async def version(self) -> int:
         """The server's protocol version, 41 for `adb` 1.0.41."""
 

@@ -13,7 +13,7 @@ from cryptography import x509
 
 from rsocket_broker.claims import Claims
 from rsocket_broker.credentials import make_signing_request
-from rsocket_broker.enrollment.mediums import adb
+from rsocket_broker.enrollment.mediums import adb, adb_shell
 from rsocket_broker.errors import ConfigurationError, EnrollmentRefused
 from rsocket_broker.identity import Proof
 from rsocket_broker.state import State
@@ -325,6 +325,23 @@ async def test_without_an_adb_server_the_next_step_is_told_and_none_is_started(t
             assert "No adb server answers at 127.0.0.1:" in refusal.reason
             assert "adb start-server" in refusal.reason
             assert workshop.issued(PACKAGE) == 0
+
+
+@pytest.mark.row("A-13")
+async def test_an_adb_server_that_hangs_is_named_with_the_way_to_restart_it(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adb_shell, "LIST_LIMIT", 0.1)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with EmulatedDevice(tmp_path / "phone") as device, await asyncio.start_server(silent, "127.0.0.1", 0) as hung:
+        with android_workshop(home, hung.sockets[0].getsockname()[:2]) as workshop:
+            refusal = await refused(Asker(workshop, app_on(device)))
+    assert "cannot be used: no answer within 0.1 seconds" in refusal.reason
+    assert "adb kill-server" in refusal.remedy
 
 
 @pytest.mark.row("A-13")

@@ -143,6 +143,7 @@ async def test_devices_are_listed_in_whatever_state(
         with pytest.raises(AdbRefused, match="unauthorized"):
             await server.run(locked.serial, ["true"])
         await adb_server.disconnect(locked)
+    await server.probe()
     assert await server.version() >= 39
     with pytest.raises(AdbRefused, match="not found"):
         await server.run("no-such-device", ["true"])
@@ -166,10 +167,18 @@ async def test_changes_of_the_devices_are_followed(
 @pytest.mark.row("A-55")
 async def test_an_absent_server_is_told_with_the_next_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     nobody = AdbServer(("127.0.0.1", free_port()))
-    for ask in (nobody.devices, nobody.version, lambda: nobody.run("x", ["true"]), lambda: nobody.track(print)):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "adb").touch(mode=0o755)
+    for ask in (
+        nobody.probe,
+        nobody.devices,
+        nobody.version,
+        lambda: nobody.run("x", ["true"]),
+        lambda: nobody.track(print),
+    ):
         with pytest.raises(AdbAbsent, match=r"No adb server answers at 127\.0\.0\.1:\d+: run `adb start-server`"):
             await ask()
-    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "adb").unlink()
     with pytest.raises(AdbAbsent, match="adb is not installed: install Android's platform-tools"):
         await nobody.devices()
 
@@ -213,4 +222,8 @@ def test_the_setting_and_the_environment_say_where_the_server_is() -> None:
 def test_adbutils_is_loaded_only_when_it_is_used() -> None:
     program = "import sys; import rsocket_broker.enrollment.mediums.adb, rsocket_broker.enrollment.forwards"
     check = "assert not any(name.startswith('adbutils') for name in sys.modules)"
-    subprocess.run([sys.executable, "-c", f"{program}; {check}"], check=True)
+    probe = (
+        "import asyncio, contextlib; from rsocket_broker.enrollment.mediums.adb_shell import AdbAbsent, AdbServer\n"
+        f"with contextlib.suppress(AdbAbsent): asyncio.run(AdbServer(('127.0.0.1', {free_port()})).probe())"
+    )
+    subprocess.run([sys.executable, "-c", f"{program}\n{probe}\n{check}"], check=True)
