@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from tests.conftest import SEED
@@ -25,7 +26,13 @@ allocator keeps freed memory, and pages that were touched once stay in the count
 ONE_MESSAGE = 64 * MIB
 """The largest message that a client with a certificate may send."""
 
-Open = Callable[[], Line]
+
+@attrs.define
+class Attack:
+    """Opens connections to one of the ports. `may_keep`: bytes that the broker may have more in use afterwards."""
+
+    open: Callable[[], Line]
+    may_keep: int = GROWTH
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +41,8 @@ def folder(broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(params=["plain", "secure"])
-def attack(request: pytest.FixtureRequest, broker: BrokerProcess, folder: Path) -> Iterator[Open]:
-    """Opens a connection to one of the ports. After the attack, the broker must be as it was, and serve."""
+def attack(request: pytest.FixtureRequest, broker: BrokerProcess, folder: Path) -> Iterator[Attack]:
+    """After the attack, the broker must be as it was, and serve."""
 
     def open_line() -> Line:
         if request.param == "plain":
@@ -44,9 +51,10 @@ def attack(request: pytest.FixtureRequest, broker: BrokerProcess, folder: Path) 
 
     is_served(broker, folder)
     before = broker.rss()
-    yield open_line
+    one = Attack(open_line)
+    yield one
     is_served(broker, folder)
-    assert broker.rss() - before < GROWTH
+    assert broker.rss() - before < one.may_keep
     assert "Traceback" not in broker.log.read_text()
 
 
@@ -81,27 +89,27 @@ def ends(line: Line) -> list[wire.Frame]:
 
 
 @pytest.mark.row("A-31", "A-35")
-def test_random_bytes(attack: Open) -> None:
+def test_random_bytes(attack: Attack) -> None:
     chance = random.Random(SEED)
     for _ in range(20):
-        with attack() as line:
+        with attack.open() as line:
             everything_sent(line, chance.randbytes(chance.randrange(1, 20_000)))
             with contextlib.suppress(OSError):
                 line.socket.shutdown(socket.SHUT_WR)
             ends(line)
 
 
-def test_random_bytes_behind_a_good_setup(attack: Open) -> None:
+def test_random_bytes_behind_a_good_setup(attack: Attack) -> None:
     chance = random.Random(SEED + 1)
     for _ in range(20):
-        with attack() as line:
+        with attack.open() as line:
             everything_sent(line, wire.setup(claims(APP_ID)) + chance.randbytes(chance.randrange(1, 20_000)))
             with contextlib.suppress(OSError):
                 line.socket.shutdown(socket.SHUT_WR)
             ends(line)
 
 
-def test_random_frames_behind_a_good_setup(attack: Open) -> None:
+def test_random_frames_behind_a_good_setup(attack: Attack) -> None:
     """Frames whose lengths are right and nothing else: every type, any flags, any stream."""
     chance = random.Random(SEED + 2)
     for _ in range(20):
@@ -114,7 +122,7 @@ def test_random_frames_behind_a_good_setup(attack: Open) -> None:
             )
             for _ in range(200)
         ]
-        with attack() as line:
+        with attack.open() as line:
             everything_sent(line, wire.setup(claims(APP_ID)) + b"".join(frames))
             with contextlib.suppress(OSError):
                 line.socket.shutdown(socket.SHUT_WR)
@@ -122,29 +130,29 @@ def test_random_frames_behind_a_good_setup(attack: Open) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 8, 20, 60])
-def test_a_frame_that_is_cut_short(attack: Open, cut: int) -> None:
-    with attack() as line:
+def test_a_frame_that_is_cut_short(attack: Attack, cut: int) -> None:
+    with attack.open() as line:
         line.send(wire.setup(claims(APP_ID))[:cut])
         line.socket.shutdown(socket.SHUT_WR)
         ends(line)
 
 
 @pytest.mark.row("A-31")
-def test_an_oversized_first_frame(attack: Open) -> None:
+def test_an_oversized_first_frame(attack: Attack) -> None:
     """16 MiB are announced as a SETUP: a stranger is cut off at the length, and a client does not get far either."""
-    with attack() as line:
+    with attack.open() as line:
         everything_sent(line, b"\xff\xff\xff" + wire.setup(claims(APP_ID))[3:] + bytes(16 * MIB))
         frames = ends(line)
     assert all(one.kind == wire.ERROR and one.stream == 0 for one in frames)
 
 
 @pytest.mark.row("A-31")
-def test_endless_fragments(attack: Open, broker: BrokerProcess) -> None:
+def test_endless_fragments(attack: Attack, broker: BrokerProcess) -> None:
     """One request that never ends. It is given up, and nothing of it is kept."""
     before = broker.rss()
     piece = wire.frame(1, wire.PAYLOAD, wire.FOLLOWS | wire.NEXT, bytes(512 * 1024))
     highest = 0
-    with attack() as line:
+    with attack.open() as line:
         line.send(wire.setup(claims(APP_ID)))
         line.send(wire.frame(1, wire.REQUEST_RESPONSE, wire.FOLLOWS, b"begin"))
         with contextlib.suppress(ConnectionError, OSError):
@@ -156,22 +164,26 @@ def test_endless_fragments(attack: Open, broker: BrokerProcess) -> None:
 
 
 @pytest.mark.row("A-31")
-def test_endless_fragments_on_many_streams(attack: Open, broker: BrokerProcess) -> None:
-    """A hundred requests that never end share one budget."""
+def test_endless_fragments_on_many_streams(attack: Attack, broker: BrokerProcess) -> None:
+    """A hundred requests that never end share one budget, and when their connection has gone they are forgotten.
+
+    Round after round: what is forgotten late, or not at all, adds up.
+    """
     before = broker.rss()
     piece = bytes(256 * 1024)
     highest = 0
-    with attack() as line:
-        line.send(wire.setup(claims(APP_ID)))
-        with contextlib.suppress(ConnectionError, OSError):
-            for turn in range(8):
+    for _ in range(5):
+        with attack.open() as line, contextlib.suppress(ConnectionError, OSError):
+            line.send(wire.setup(claims(APP_ID)))
+            for turn in range(7):
                 for stream in range(1, 201, 2):
                     if turn == 0:
                         line.send(wire.frame(stream, wire.REQUEST_RESPONSE, wire.FOLLOWS, piece))
                     else:
                         line.send(wire.frame(stream, wire.PAYLOAD, wire.FOLLOWS | wire.NEXT, piece))
                 highest = max(highest, broker.rss() - before)
-    assert highest < 2 * ONE_MESSAGE + GROWTH
+    attack.may_keep = 2 * ONE_MESSAGE + GROWTH  # the C library keeps what was freed in small pieces
+    assert highest < attack.may_keep
 
 
 @pytest.mark.row("A-32")
@@ -345,10 +357,10 @@ def test_hostile_destinations(broker: BrokerProcess, tmp_path: Path, destination
     assert sorted(one.name for one in path.iterdir()) == ["app.csr", "privateKey.pem"]
 
 
-def test_a_setup_with_every_length_wrong(attack: Open) -> None:
+def test_a_setup_with_every_length_wrong(attack: Attack) -> None:
     for length in (0, 1, 127, 128, 255):
         body = struct.pack(">HHII", 1, 0, 10_000, 30_000) + bytes([length]) + b"text/plain" + b"\x0atext/plain{}"
-        with attack() as line:
+        with attack.open() as line:
             everything_sent(line, wire.frame(0, wire.SETUP, 0, body))
             line.socket.shutdown(socket.SHUT_WR)
             ends(line)
