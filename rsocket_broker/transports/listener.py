@@ -1,18 +1,24 @@
 """Accepting: a listener owns its sockets and knows how many of the connections it accepted are still there."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 
 import attrs
 
 from rsocket_broker.transports.base import Channel, Receiver
+from rsocket_broker.transports.quiet_log import QuietLog
 from rsocket_broker.transports.sockets import SocketTransport
 
 MAX_CONNECTIONS = 2048
 """Open connections of one listener. Far above what one host's apps open, far below what a process can afford."""
 ACCEPT_BATCH = 64
 """Connections accepted in one turn of the loop; more would let a flood of connects hold up everyone else."""
+ACCEPT_PAUSE = 1.0
+"""Seconds without accepting when the system has no descriptor left: trying at once again would only burn its time."""
+
+_logger = logging.getLogger(__name__)
 
 
 @attrs.define(slots=True)
@@ -35,6 +41,9 @@ class Listener:
 
     `port` is the number on every host in `hosts` (0 and the path for a Unix socket). `open` counts the connections
     accepted here that have not ended yet.
+
+    It accepts by itself, not through asyncio's Server: that one loses a connection that it has accepted when it is
+    closed in the same moment, and has a transport built even for those who are turned away.
     """
 
     def __init__(
@@ -43,7 +52,6 @@ class Listener:
         channel: Channel,
         receiver_factory: Callable[[], Receiver],
         *,
-        backlog: int,
         cap: int,
         counters: Counters | None = None,
     ) -> None:
@@ -51,28 +59,27 @@ class Listener:
         self.port: int = 0 if channel is Channel.UNIX else names[0][1]
         self.hosts: tuple[str, ...] = tuple(name if channel is Channel.UNIX else name[0] for name in names)
         self.counters = counters or Counters()
+        self._loop = asyncio.get_running_loop()
         self._sockets = sockets
         self._channel = channel
         self._receiver_factory = receiver_factory
-        self._backlog = backlog
         self._cap = cap
-        self._servers: list[asyncio.Server] = []
         self._connections: set[SocketTransport] = set()
+        self._starting: set[asyncio.Task[object]] = set()
         self._closed = False
         self._all_gone = asyncio.Event()
         self._closing_callbacks: list[Callable[[], None]] = []
+        self._log = QuietLog(_logger)
 
     @property
     def open(self) -> int:
         return len(self._connections)
 
-    async def start(self) -> None:
-        """Begins to accept; called once."""
-        loop = asyncio.get_running_loop()
-        create = loop.create_unix_server if self._channel is Channel.UNIX else loop.create_server
-        for listening in self._sockets:
-            self._servers.append(await create(self._accept, sock=listening, backlog=ACCEPT_BATCH))
-            listening.listen(self._backlog)  # asyncio has one number for the batch and the queue, and just set both
+    def start(self) -> None:
+        """Begins to accept, or begins again after a pause."""
+        if not self._closed:
+            for listening in self._sockets:
+                self._loop.add_reader(listening, self._accept, listening)
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Runs `callback` when the listener closes."""
@@ -83,8 +90,9 @@ class Listener:
         if self._closed:
             return
         self._closed = True
-        for server in self._servers:
-            server.close()
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+            listening.close()
         for callback in self._closing_callbacks:
             callback()
         self._check_all_gone()
@@ -99,14 +107,44 @@ class Listener:
         """Waits until the listener is closed and every connection accepted here has ended."""
         await self._all_gone.wait()
 
-    def _accept(self) -> asyncio.BaseProtocol:
-        if self._closed or len(self._connections) >= self._cap:
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPT_BATCH):
+            try:
+                accepted, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._welcome(accepted)
+
+    def _welcome(self, accepted: socket.socket) -> None:
+        if len(self._connections) >= self._cap:
             self.counters.turned_away += 1
-            return _TurnedAway()
+            accepted.close()
+            return
         self.counters.accepted += 1
+        accepted.setblocking(False)
         connection = SocketTransport(self._receiver_factory(), self._channel, self._forget)
         self._connections.add(connection)
-        return connection
+        task: asyncio.Task[object] = self._loop.create_task(
+            self._loop.connect_accepted_socket(lambda: connection, accepted)
+        )
+        self._starting.add(task)  # or it might be collected as garbage
+        task.add_done_callback(lambda task: self._started(task, connection, accepted))
+
+    def _started(self, task: asyncio.Task[object], connection: SocketTransport, accepted: socket.socket) -> None:
+        self._starting.discard(task)
+        if task.cancelled() or task.exception() is not None:  # it never began, so it will not end by itself
+            accepted.close()
+            self._forget(connection)
+
+    def _pause(self, error: OSError) -> None:
+        """The system has no descriptor or memory for one more; those who wait stay in the kernel's queue."""
+        self._log.write(logging.ERROR, "full system", "cannot accept connections on port %d: %s", self.port, error)
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+        self._loop.call_later(ACCEPT_PAUSE, self.start)
 
     def _forget(self, connection: SocketTransport) -> None:
         self._connections.discard(connection)
@@ -115,11 +153,3 @@ class Listener:
     def _check_all_gone(self) -> None:
         if self._closed and not self._connections:
             self._all_gone.set()
-
-
-class _TurnedAway(asyncio.Protocol):
-    """Serves a connection for which there is no room: it ends at once, before it costs anything."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.abort()

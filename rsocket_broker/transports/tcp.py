@@ -28,8 +28,8 @@ async def listen_tcp(
     `receiver_factory` is called once for each connection accepted; over `max_connections` they are closed at once.
     """
     sockets = await bind_tcp(host, port, backlog, options)
-    listener = Listener(sockets, Channel.TCP, receiver_factory, backlog=backlog, cap=max_connections)
-    await listener.start()
+    listener = Listener(sockets, Channel.TCP, receiver_factory, cap=max_connections)
+    listener.start()
     return listener
 
 
@@ -45,9 +45,9 @@ async def listen_unix(
     Raises ConfigurationError when the path is in use, is something else, or is too long for a socket.
     """
     bound = bind_unix(path, backlog)
-    listener = Listener([bound], Channel.UNIX, receiver_factory, backlog=backlog, cap=max_connections)
+    listener = Listener([bound], Channel.UNIX, receiver_factory, cap=max_connections)
     listener.on_close(_remover(path))
-    await listener.start()
+    listener.start()
     return listener
 
 

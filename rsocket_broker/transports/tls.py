@@ -43,9 +43,9 @@ async def listen_tls(
         plain_port=plain_port,
     )
     cap = max_connections + max_handshakes
-    listener = Listener(sockets, Channel.TLS, reception.greet, backlog=backlog, cap=cap, counters=reception.counters)
+    listener = Listener(sockets, Channel.TLS, reception.greet, cap=cap, counters=reception.counters)
     listener.on_close(reception.close)
-    await listener.start()
+    listener.start()
     return listener
 
 

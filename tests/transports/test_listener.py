@@ -1,9 +1,12 @@
 import asyncio
 import contextlib
+import os
+import resource
 import socket
 
 import pytest
 
+from rsocket_broker.transports import listener as module
 from rsocket_broker.transports.binding import BACKLOG
 from rsocket_broker.transports.tcp import connect_tcp, listen_tcp
 from tests.transports.recording import PATIENCE, Echo, Guests, Recorder
@@ -74,6 +77,48 @@ async def test_an_aborted_listener_drops_its_guests() -> None:
     assert guests.all[0].losses == [None]
     client.transport.abort()
     await client.lost()
+
+
+async def test_without_descriptors_it_waits_and_then_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "ACCEPT_PAUSE", 0.05)
+    listener = await listen_tcp("127.0.0.1", 0, Guests(Echo))
+    hoard: list[int] = []
+    with socket.socket() as client:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, hard))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    hoard.append(os.dup(client.fileno()))
+            client.connect(("127.0.0.1", listener.port))
+            await asyncio.sleep(0.12)
+            assert listener.counters.accepted == 0
+            assert "cannot accept connections" in caplog.text and len(caplog.records) < 5
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in hoard:
+                os.close(descriptor)
+        client.setblocking(False)
+        client.send(b"at last")
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 100), PATIENCE) == b"at last"
+    listener.abort()
+    await listener.wait_closed()
+
+
+async def test_a_connection_that_cannot_be_set_up_is_not_counted_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise OSError("the socket has gone")
+
+    listener = await listen_tcp("127.0.0.1", 0, Guests())
+    monkeypatch.setattr(asyncio.get_running_loop(), "connect_accepted_socket", fail)
+    with socket.create_connection(("127.0.0.1", listener.port)):
+        async with asyncio.timeout(PATIENCE):
+            while not listener.counters.accepted or listener.open:
+                await asyncio.sleep(0.005)
+    listener.close()
+    await listener.wait_closed()
 
 
 @pytest.mark.parametrize("turns", range(6))
