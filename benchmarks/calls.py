@@ -34,7 +34,7 @@ def broker_command(*arguments: str) -> list[str]:
 @contextlib.contextmanager
 def running(*command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server process and the first line that it prints; ended when the block ends."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
             yield process, process.stdout.readline()

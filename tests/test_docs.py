@@ -1,0 +1,120 @@
+"""The documentation, held to the product: commands exist, Python compiles, plugins load, links lead somewhere."""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from rsocket_broker.cli.main import root
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(language: str) -> Iterator[tuple[Path, str]]:
+    for page in PAGES:
+        for indent, name, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+            if name == language:
+                yield page, "\n".join(line.removeprefix(indent) for line in text.splitlines()) + "\n"
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every `$ rsocket-broker ...` line, without its comment."""
+    for page, text in blocks("console"):
+        for line in text.replace("\\\n", " ").splitlines():
+            if line.startswith("$ rsocket-broker"):
+                yield shown(page), shlex.split(line.removeprefix("$ "), comments=True)
+
+
+def check(words: list[str]) -> None:
+    """The command exists and takes these options; nothing is run."""
+    command, parent = root, click.Context(root, info_name="rsocket-broker", resilient_parsing=True)
+    words = words[1:]
+    while isinstance(command, click.Group):
+        while words and words[0].startswith("-"):
+            if words[0] == "--version":
+                return
+            words = words[2:] if words[0] == "--home" else words[1:]
+        child = command.get_command(parent, words[0])
+        assert child is not None, f"no command {words[0]}"
+        parent = click.Context(child, info_name=words[0], parent=parent, resilient_parsing=True)
+        command, words = child, words[1:]
+    for operator in ("|", "&", ">", ";"):
+        words = words[: words.index(operator)] if operator in words else words
+    parser = command.make_parser(parent)
+    parser.parse_args(args=list(words))
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), list(commands()), ids=lambda value: " ".join(value) if isinstance(value, list) else value
+)
+def test_a_command_in_the_docs_exists(page: str, words: list[str]) -> None:
+    check(words)
+
+
+@pytest.mark.parametrize(("page", "text"), [(shown(page), text) for page, text in blocks("python")])
+def test_python_in_the_docs_compiles_and_its_imports_exist(page: str, text: str) -> None:
+    tree = ast.parse(text)
+    lines = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile("\n".join(lines), page, "exec"), {})
+
+
+@pytest.mark.parametrize(("page", "text"), [(shown(p), t) for p, t in blocks("python") if "(Plugin)" in t])
+def test_a_plugin_in_the_docs_loads(page: str, text: str, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    path = tmp_path / "documented.py"
+    path.write_text(text, encoding="utf-8")
+    home = tmp_path / "home"
+    done = CliRunner().invoke(root, ["--home", str(home), "plugins", "check", str(path)], standalone_mode=False)
+    assert done.exit_code == 0, done.output or done.exception
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{shown(page)} links to {target}"
+
+
+def test_the_command_line_reference_is_what_the_help_says() -> None:
+    reference = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert reference == command_line_reference(), "run: python tests/test_docs.py > docs/reference/cli.md"
+
+
+def command_line_reference() -> str:
+    """docs/reference/cli.md, made from the help texts."""
+    pages = ["# The command line\n\nMade from the help texts; `tests/test_docs.py` holds it to them.\n"]
+    pages += [f"## `{path}`\n\n```text\n{text}\n```\n" for path, text in help_texts(root, "rsocket-broker", None)]
+    return "\n".join(pages)
+
+
+def help_texts(command: click.Command, path: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
+    context = click.Context(
+        command,
+        info_name=path.rpartition(" ")[2],
+        parent=parent,
+        help_option_names=["-h", "--help"],
+        terminal_width=100,
+        max_content_width=100,
+    )
+    text = command.get_help(context)
+    yield path, "\n".join(line.rstrip() for line in text.splitlines())
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from help_texts(child, f"{path} {name}", context)
+
+
+if __name__ == "__main__":
+    print(command_line_reference(), end="")
