@@ -231,7 +231,7 @@ class Link:
 
     async def _wait(self) -> None:
         seconds = self._reconnector.delay(self._settings.draw())
-        self._tell(Stage.WAITING, f"{seconds:.1f} s")
+        self._tell(Stage.WAITING, f"{seconds:.2f} s")
         await asyncio.sleep(seconds)
 
     def _failed(self, failure: Failure, text: str) -> None:

@@ -155,9 +155,10 @@ class Session:
         self._accepted.set()
 
     def lost(self) -> None:
-        """The line has gone; another will follow."""
-        self._accepted.clear()
+        """The line has gone; another will follow, unless the session has ended."""
         self._connection = None
+        if self._ended is None:
+            self._accepted.clear()
 
     def end(self, reason: BrokerError) -> None:
         """No line will follow: everything that waits, or comes later, raises `reason`."""

@@ -1,11 +1,12 @@
 """A broker in a few lines, in the test's own loop: signs whatever it is asked to, and does as it is told."""
 
+import asyncio
 import datetime
 import ipaddress
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Self
 
@@ -90,6 +91,7 @@ class StubBroker:
     told: list[dict[str, object]] = attrs.field(factory=list)
     live: list[Connection] = attrs.field(factory=list)
     all: list[Connection] = attrs.field(factory=list)
+    under_way: asyncio.Event = attrs.field(factory=asyncio.Event)
     _listeners: list[Listener] = attrs.field(factory=list)
     insecure_port: int = 0
     secure_port: int = 0
@@ -100,6 +102,15 @@ class StubBroker:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    async def never(self) -> Payload:
+        """A request that is under way until it is cancelled."""
+        self.under_way.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.under_way.clear()
+        raise AssertionError("unreachable")
 
     async def start(self, insecure_port: int = 0, secure_port: int = 0) -> None:
         contexts = ServerContexts(self.authority.server_credentials())
@@ -137,7 +148,7 @@ class _Plain:
     def setup(self, connection: Connection, setup: SetupReceived) -> None:
         self.stub.plain_setups.append(parse_object(setup.data))
 
-    def request_response(self, payload: Payload) -> Payload:
+    def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]:
         message = json.loads(payload.data or b"")
         self.stub.asked.append(message)
         answer = {"deviceId": "stub-1"} if self.stub.answer is None else self.stub.answer(message)
@@ -171,7 +182,7 @@ class _Secure(_Plain):
         self.stub.setups.append(parse_object(setup.data))
         self.stub.live.append(connection)
 
-    def request_response(self, payload: Payload) -> Payload:
+    def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]:
         route = first_tag(bytes(payload.metadata or b""))
         if route == "stub.error":
             raise ApplicationError("the stub says no")
@@ -179,6 +190,8 @@ class _Secure(_Plain):
             return Payload(b"\x00\xff", payload.metadata)
         if route == "stub.nothing":
             return Payload(b"")
+        if route == "stub.never":
+            return self.stub.never()
         return Payload(dump([route, json.loads(payload.data or b"null")]))
 
     def fire_and_forget(self, payload: Payload) -> None:

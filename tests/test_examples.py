@@ -1,0 +1,85 @@
+"""The examples are run as their headers say, or they are not examples."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.processes import BrokerProcess, start_broker
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+HEADERS = {path.name: path.read_text(encoding="utf-8").split('"""')[1] for path in EXAMPLES}
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
+    """A broker with the plugin of the first example."""
+    running = start_broker(tmp_path / "home", "--plugin", str(ROOT / "examples" / "01_plugin.py"))
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+def test_there_are_three() -> None:
+    assert [path.name for path in EXAMPLES] == ["01_plugin.py", "02_app.py", "03_test_app.py"]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_each_says_how_to_run_it(path: Path) -> None:
+    assert "Run it" in HEADERS[path.name]
+    assert f"examples/{path.name}" in HEADERS[path.name]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_each_uses_what_everybody_may_use(path: Path) -> None:
+    ours = [line for line in path.read_text().splitlines() if "rsocket_broker" in line and "import" in line.split()[:3]]
+    allowed = ("from rsocket_broker.plugin_api import", "from rsocket_broker import client")
+    assert all(line.startswith(allowed) for line in ours), ours
+
+
+@pytest.mark.row("F-36", "M-7")
+def test_the_app_works_with_the_plugin(broker: BrokerProcess, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "02_app.py"), "--once", "--directory", str(tmp_path / "app")]
+    command += ["--insecure-port", str(broker.insecure_port), "--secure-port", str(broker.secure_port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    connected, average, changed, history, refused = done.stdout.splitlines()
+    assert connected.startswith("connected as host-")
+    assert average in ("average: {'celsius': 18.5}", "average: {'celsius': 19}", "average: {'celsius': 19.0}")
+    assert changed == "set: {'before': 19.0, 'now': 21}" or changed == "set: {'before': 19.0, 'now': 21.0}"
+    assert history == "history: [18.5, 19.5]"
+    assert refused.startswith("refused: 99")
+
+
+def test_the_plugin_can_be_checked_without_a_broker(tmp_path: Path) -> None:
+    plugin = ROOT / "examples" / "01_plugin.py"
+    command = [
+        sys.executable,
+        "-m",
+        "rsocket_broker",
+        "--home",
+        str(tmp_path / "home"),
+        "plugins",
+        "check",
+        str(plugin),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Thermostat" in done.stdout
+
+
+def test_an_app_is_driven_from_pytest() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(ROOT / "examples" / "03_test_app.py"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
