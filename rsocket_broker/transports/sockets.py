@@ -11,6 +11,7 @@ direction, and read on (throwing all of it away) until the peer closes too or th
 import asyncio
 import weakref
 from collections.abc import Callable
+from typing import cast
 
 from rsocket_broker.transports.base import Channel, Peer, Receiver
 
@@ -96,14 +97,13 @@ class SocketTransport(asyncio.BufferedProtocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's have its methods, not its class
         if self._aborting:
-            transport.abort()
+            self._transport.abort()
             return
-        self._transport = transport
         self._connected = True
-        self.peer = Peer(_address(transport), self.peer.channel)
-        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        self.peer = Peer(_address(self._transport), self.peer.channel)
+        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         self.receiver.transport_ready(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
