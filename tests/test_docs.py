@@ -14,6 +14,7 @@ from rsocket_broker.cli.main import root
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+HELP = ["-h", "--help"]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
@@ -38,7 +39,10 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 def check(words: list[str]) -> None:
     """The command exists and takes these options; nothing is run."""
-    command, parent = root, click.Context(root, info_name="rsocket-broker", resilient_parsing=True)
+    command, parent = (
+        root,
+        click.Context(root, info_name="rsocket-broker", resilient_parsing=True, help_option_names=HELP),
+    )
     words = words[1:]
     while isinstance(command, click.Group):
         while words and words[0].startswith("-"):
@@ -103,7 +107,7 @@ def help_texts(command: click.Command, path: str, parent: click.Context | None) 
         command,
         info_name=path.rpartition(" ")[2],
         parent=parent,
-        help_option_names=["-h", "--help"],
+        help_option_names=HELP,
         terminal_width=100,
         max_content_width=100,
     )
