@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from calls import broker
+
 from rsocket_broker.credentials import make_signing_request
 
 COUNT = 60

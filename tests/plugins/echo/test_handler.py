@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from rsocket_broker.plugins.echo import Echo, plugin
 
 from rsocket_broker.plugin_api import ApplicationError, Invalid, Payload
 from rsocket_broker.plugin_api.testing import running
+from rsocket_broker.plugins.echo import Echo, plugin
 
 
 async def test_request_gives_back_the_very_payload() -> None:
