@@ -37,7 +37,8 @@ class Session:
     @property
     def connected(self) -> bool:
         """True while the broker has accepted us and the line holds, as far as we know."""
-        return self._accepted.is_set() and self._ended is None
+        line = self._connection
+        return self._accepted.is_set() and line is not None and line.closing is None
 
     @property
     def connections(self) -> int:
@@ -170,9 +171,11 @@ class Session:
         while True:
             await self._accepted.wait()
             if self._ended is not None:
-                raise self._ended
-            if self._connection is not None:
+                raise self._ended.with_traceback(None)  # it is raised to everyone who asks
+            if self.connected:
+                assert self._connection is not None
                 return self._connection
+            self._accepted.clear()  # it has just been lost, and nobody has told us yet
 
 
 def _payload(value: object) -> Payload:

@@ -364,3 +364,81 @@ def test_a_setup_with_every_length_wrong(attack: Attack) -> None:
             everything_sent(line, wire.frame(0, wire.SETUP, 0, body))
             line.socket.shutdown(socket.SHUT_WR)
             ends(line)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"\xff\xff",
+        b"[" * 100_000,
+        b'{"success": 7}',
+        b'{"success": {"plugins": 7}}',
+        b'{"success": {"plugins": [1, null, {}, ["a"]]}}',
+        b'{"success": {"plugins": {"a": 1}}}',
+        b'{"success": {"plugins": ["a"]}, "error": {"message": "both"}}',
+        b'{"error": 7}',
+        b'{"error": {"message": {"a": 1}, "name": [], "stacktrace": 0}}',
+        json.dumps({"success": {"plugins": [f"plugin {number}" for number in range(200_000)]}}).encode(),
+        json.dumps({"success": {"plugins": ["Recorder", "x" * 1_000_000, "\x1b[2J", ""]}}).encode(),
+    ],
+    ids=lambda answer: answer[:40].decode("latin-1"),
+)
+def test_an_app_that_answers_nonsense(broker: BrokerProcess, folder: Path, answer: bytes) -> None:
+    """It says that it speaks Flipper's protocol, and then answers every request of the broker with this."""
+    before = broker.rss()
+    with Line.open(broker.secure_port, client_context(folder)) as line:
+        line.send(wire.setup(claims(APP_ID), wire.COMPOSITE))
+        asked = line.next()
+        assert asked is not None
+        assert asked.kind == wire.REQUEST_RESPONSE
+        assert json.loads(asked.body)["method"] == "getPlugins"
+        line.send(wire.frame(asked.stream, wire.PAYLOAD, wire.NEXT | wire.COMPLETE, answer))
+        line.send(wire.request(wire.REQUEST_RESPONSE, 1, b"alive", wire.routed("echo.request")))
+        while (one := line.next()) is not None and one.stream != 1:
+            if one.kind == wire.REQUEST_RESPONSE:
+                line.send(wire.frame(one.stream, wire.PAYLOAD, wire.NEXT | wire.COMPLETE, answer))
+        assert one is not None
+        assert wire.payload_data(one) == b"alive"
+        shown = broker.command("clients", "list")
+        assert shown.returncode == 0, shown.stderr
+        assert "\x1b" not in shown.stdout
+    is_served(broker, folder)
+    assert broker.rss() - before < GROWTH
+    assert "Traceback" not in broker.log.read_text()
+
+
+def test_a_flood_of_events(broker: BrokerProcess, folder: Path) -> None:
+    """Faster than anyone handles them: nothing piles up, and others are served meanwhile."""
+    before = broker.rss()
+    event = wire.setup(claims(APP_ID), wire.COMPOSITE)
+    data = b"x" * 1000
+    with Line.open(broker.secure_port, client_context(folder), timeout=30) as line:
+        line.send(event)
+        for start in range(1, 100_000, 2000):
+            streams = range(start, start + 2000, 2)
+            line.send(*(wire.request(wire.REQUEST_FNF, stream, data, wire.routed("echo.fire")) for stream in streams))
+            if start == 40_001:
+                is_served(broker, folder)
+        line.send(wire.request(wire.REQUEST_RESPONSE, 200_001, b"alive", wire.routed("echo.request")))
+        assert wire.payload_data(line.answer(200_001)) == b"alive"
+    assert broker.rss() - before < GROWTH
+
+
+def test_a_client_that_asks_and_leaves_a_hundred_times(broker: BrokerProcess, folder: Path) -> None:
+    before, files = broker.rss(), broker.open_files()
+    for _ in range(100):
+        with Line.open(broker.secure_port, client_context(folder)) as line:
+            line.send(wire.setup(mime=wire.COMPOSITE))
+            for stream in range(1, 21, 2):
+                line.send(wire.request(wire.REQUEST_RESPONSE, stream, b"", wire.routed("echo.never")))
+            line.send(wire.request(wire.REQUEST_STREAM, 21, b"1000:1000", wire.routed("echo.stream"), n=5))
+    is_served(broker, folder)
+    deadline = time.monotonic() + 5
+    while broker.open_files() > files + 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert broker.open_files() <= files + 5
+    assert broker.rss() - before < GROWTH
+    assert "Traceback" not in broker.log.read_text()
