@@ -35,6 +35,7 @@ from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.registry import load_plugins
 from rsocket_broker.routing.session import Session
@@ -44,7 +45,6 @@ from rsocket_broker.state import STATE_FILE, State
 from rsocket_broker.transports.binding import Options
 from rsocket_broker.transports.client_hello import ClientHello
 from rsocket_broker.transports.listener import Listener
-from rsocket_broker.transports.quiet_log import QuietLog
 from rsocket_broker.transports.tcp import listen_tcp, listen_unix
 from rsocket_broker.transports.tls import listen_tls
 from rsocket_broker.transports.tls_contexts import ServerContexts

@@ -5,9 +5,9 @@ Both would end as a malformed frame anyway; the look is there so that the log ca
 
 import logging
 
+from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.transports.base import Receiver, Transport
 from rsocket_broker.transports.client_hello import looks_like_http, looks_like_tls
-from rsocket_broker.transports.quiet_log import QuietLog
 
 ENOUGH = 8
 """Bytes that tell all three protocols apart."""

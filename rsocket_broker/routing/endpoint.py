@@ -212,11 +212,11 @@ class SecureResponder:
             session.refresh()
         elif isinstance(message, flipper.ErrorReport):
             session.note("in", "error report", "", "", size)
-            session.budget.log("report", logging.WARNING, "%s reports an error: %r", session.id, message.text)
+            session.log.write(logging.WARNING, "reports", "%s reports an error: %r", session.id, message.text)
 
     def _drop(self, session: Session, error: RequestFailed) -> None:
         """A bad message costs its sender that message, and us a line in the log."""
-        session.budget.log("bad message", logging.INFO, "a message of %s was dropped: %s", session.id, error.public)
+        session.log.write(logging.INFO, "bad messages", "a message of %s was dropped: %s", session.id, error.public)
 
     # --- streams -----------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Runs a plugin's handlers so that whatever they do stays theirs: errors, time, and how many there are at once.
 
-    PluginHost    one plugin in this broker: its routes, its places, its log budget
+    PluginHost    one plugin in this broker: its routes, its places, its log
     Seat          that plugin as one session uses it: its App, whether it is connected, its queue of events
 
 A seat goes through these states; nothing but `on_connect` runs before CONNECTED:
@@ -23,10 +23,10 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape
 from rsocket_broker.plugin_api.plugin import Plugin
+from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.deadline import DeadlinePassed, limited
 from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.gate import Gate
-from rsocket_broker.routing.log_budget import LogBudget
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.routing.tasks import Tasks
 
@@ -53,7 +53,7 @@ class PluginHost:
         self.routes = loaded.routes
         self.gate = Gate(loaded.id, loaded.plugin.concurrency)
         self.tasks = tasks
-        self.budget = LogBudget(logger)
+        self.log = QuietLog(logger)
 
     def greets(self) -> bool:
         """Whether the author wrote an on_connect."""
@@ -64,7 +64,7 @@ class PluginHost:
         if isinstance(error, RequestFailed):
             return error
         place = (type(error), error, own_frames(error.__traceback__))
-        self.budget.log(what, logging.ERROR, "%s failed", what, exc_info=place)
+        self.log.write(logging.ERROR, what, "%s failed", what, error=place)
         return ApplicationError(f"internal error in {what}")
 
 
@@ -247,7 +247,7 @@ class Seat:
 
     def _late(self, handler: Handler) -> Canceled:
         text = f"{handler.route} was stopped: it took longer than its deadline of {handler.deadline:g} s."
-        self._host.budget.log(f"{handler.route} deadline", logging.WARNING, text)
+        self._host.log.write(logging.WARNING, f"{handler.route} deadline", text)
         return Canceled(text)
 
     # --- streams -----------------------------------------------------------------------------------------------------
@@ -353,8 +353,8 @@ class Seat:
 
     def _dropped(self, handler: Handler, error: RequestFailed) -> None:
         """Nobody waits for an answer to an event, so what its sender did wrong is said here."""
-        self._host.budget.log(
-            f"{handler.route} event", logging.INFO, "an event of %s was not handled: %s", self.app.id, error.public
+        self._host.log.write(
+            logging.INFO, f"{handler.route} event", "an event of %s was not handled: %s", self.app.id, error.public
         )
 
 

@@ -13,8 +13,8 @@ from rsocket_broker.errors import ApplicationError, BrokerError, ConnectionClose
 from rsocket_broker.identity import Identity
 from rsocket_broker.jsontext import dump
 from rsocket_broker.plugin_api.app import CALL_TIMEOUT, App
+from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.app_side import AppSide, FlipperSide, RoutedSide, too_late
-from rsocket_broker.routing.log_budget import LogBudget
 from rsocket_broker.routing.plugin_host import PluginHost, Seat
 from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.tasks import Tasks
@@ -102,7 +102,7 @@ class Session:
         self.changed: Callable[[], object] = lambda: None
         """Called when what was found out about the session's seats is no longer true, or somebody begins to look on."""
         self.tasks = Tasks()
-        self.budget = LogBudget(logger)
+        self.log = QuietLog(logger)
         self._router = router
         self._routed = RoutedSide(connection)
         self._flipper = FlipperSide(connection, claims.sdk_version) if claims.is_flipper else None
@@ -158,7 +158,7 @@ class Session:
                 await self._fetch(side)
                 self._kind = Kind.FLIPPER
         except (RequestFailed, ConnectionClosed) as error:
-            self.budget.log("refresh", logging.INFO, "%s asked for a refresh that failed: %s", self.id, error.public)
+            self.log.write(logging.INFO, "refreshes", "%s asked for a refresh that failed: %s", self.id, error.public)
         finally:
             self._refreshing = False
 

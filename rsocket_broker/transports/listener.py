@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import attrs
 
+from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.transports.base import Channel, Receiver
-from rsocket_broker.transports.quiet_log import QuietLog
 from rsocket_broker.transports.sockets import SocketTransport
 
 MAX_CONNECTIONS = 2048

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import cast
 
 from rsocket_broker.errors import BrokerError
+from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.transports.base import Receiver, Transport
 from rsocket_broker.transports.client_hello import (
     ClientHello,
@@ -18,7 +19,6 @@ from rsocket_broker.transports.client_hello import (
     looks_like_rsocket,
 )
 from rsocket_broker.transports.listener import Counters
-from rsocket_broker.transports.quiet_log import QuietLog
 from rsocket_broker.transports.tls_line import Lower, TlsLine, TlsTransport
 from rsocket_broker.transports.tls_refusals import tls_refused
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from rsocket_broker.enrollment.first_bytes import FirstBytes
+from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.transports.base import Channel, Peer, Transport
-from rsocket_broker.transports.quiet_log import QuietLog
 
 SETUP = bytes.fromhex("00002a00000000040000010000")
 

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from rsocket_broker.transports.quiet_log import BURST, WINDOW, QuietLog
+from rsocket_broker.quiet_log import BURST, MAX_KINDS, WINDOW, QuietLog
 
 
 def test_what_strangers_cause_is_written_a_few_times_and_then_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -39,3 +39,11 @@ def test_a_quiet_window_leaves_no_note(caplog: pytest.LogCaptureFixture) -> None
     now = WINDOW
     log.write(logging.INFO, "knocks", "second")
     assert [record.getMessage() for record in caplog.records] == ["first", "second"]
+
+
+def test_kinds_made_up_by_a_peer_share_one_burst_in_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log = QuietLog(logging.getLogger("quiet"), lambda: 0.0)
+    for number in range(MAX_KINDS * 4):
+        log.write(logging.INFO, str(number), "x")
+    assert len(caplog.messages) == MAX_KINDS + BURST
