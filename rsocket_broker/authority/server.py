@@ -21,7 +21,7 @@ def problem(
     `hosts` are the names that it must have, in this order; None accepts any.
     """
     if key is None or not chain:
-        return "there was none that could be read"
+        return "the home held none"
     leaf = chain[0]
     if leaf.public_key() != key.public_key():
         return "the old one belongs to another key"
