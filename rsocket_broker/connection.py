@@ -10,6 +10,7 @@ from typing import Protocol as Interface
 from rsocket_broker.errors import (
     ApplicationError,
     BrokerError,
+    Canceled,
     ConnectionClosed,
     ProtocolViolation,
     Rejected,
@@ -17,7 +18,7 @@ from rsocket_broker.errors import (
     SetupRefused,
     request_error,
 )
-from rsocket_broker.flow import RequestedStream, as_async, close_source
+from rsocket_broker.flow import RequestedStream, as_async, close_source, parts
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.events import (
@@ -32,7 +33,6 @@ from rsocket_broker.protocol.events import (
     SetupAccepted,
     SetupReceived,
 )
-from rsocket_broker.protocol.frames import Octets
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.transports.base import Peer, Transport
 from rsocket_broker.work import Work, abandon
@@ -48,6 +48,7 @@ TURN: Final = 64
 CLOSE_GRACE: Final = 2.0
 """Seconds that a goodbye may take to reach a peer before the line is cut."""
 NO_MORE: Final = "no new requests are taken here"
+STOPPED: Final = "the work was stopped before it was done"
 INTERNAL: Final = "internal error"
 """All that a peer learns of an exception that nobody foresaw."""
 
@@ -146,7 +147,7 @@ class Connection:
         """
         if self.closing is not None or not self._may_write.is_set():
             await self.drain()
-        stream_id = self._protocol.request(Interaction.REQUEST_RESPONSE, *_parts(payload))
+        stream_id = self._protocol.request(Interaction.REQUEST_RESPONSE, *parts(payload))
         answer: asyncio.Future[Payload] = self._loop.create_future()
         self._answers[stream_id] = answer
         self._flush_soon()
@@ -162,13 +163,13 @@ class Connection:
     def fire_and_forget(self, payload: Payload) -> None:
         """Sends without an answer. Raises Rejected when too much waits for a peer that does not read."""
         self._need_room()
-        self._protocol.request(Interaction.FIRE_AND_FORGET, *_parts(payload))
+        self._protocol.request(Interaction.FIRE_AND_FORGET, *parts(payload))
         self._flush_soon()
 
     def request_stream(self, payload: Payload, initial_n: int = WINDOW) -> RequestedStream:
         """The peer's answers; at most `initial_n` are on their way or waiting here at any time."""
         self._need_room()
-        stream_id = self._protocol.request(Interaction.REQUEST_STREAM, *_parts(payload), initial_n)
+        stream_id = self._protocol.request(Interaction.REQUEST_STREAM, *parts(payload), initial_n)
         return self._listen(stream_id, initial_n)
 
     def request_channel(
@@ -179,7 +180,7 @@ class Connection:
         An exception in `outgoing` fails the channel on both sides.
         """
         self._need_room()
-        stream_id = self._protocol.request(Interaction.REQUEST_CHANNEL, *_parts(payload), initial_n)
+        stream_id = self._protocol.request(Interaction.REQUEST_CHANNEL, *parts(payload), initial_n)
         incoming = self._listen(stream_id, initial_n)
         self._start(stream_id, outgoing, self._pump(stream_id, outgoing))
         return incoming
@@ -436,6 +437,8 @@ class Connection:
         try:
             answer = self._responder.request_response(payload)
             if isinstance(answer, Payload):
+                if type(answer.data) is not bytes or answer.metadata is not None:
+                    parts(answer)
                 return answer
             if self._protocol.owe(stream_id):
                 self._start(stream_id, answer, self._answer(stream_id, answer))
@@ -449,7 +452,7 @@ class Connection:
     def _serve_response(self, event: RequestReceived) -> None:
         answer = self._responder.request_response(Payload(event.data, event.metadata))
         if isinstance(answer, Payload):
-            self._protocol.send_payload(event.stream_id, *_parts(answer), complete=True)
+            self._protocol.send_payload(event.stream_id, *parts(answer), complete=True)
         else:
             self._start(event.stream_id, answer, self._answer(event.stream_id, answer))
 
@@ -458,9 +461,12 @@ class Connection:
             answer = await awaitable
             if not self._may_write.is_set():
                 await self.drain()
-            self._protocol.send_payload(stream_id, *_parts(answer), complete=True)
+            self._protocol.send_payload(stream_id, *parts(answer), complete=True)
         except Exception as error:  # noqa: BLE001  # as in _on_request
             self._fail(stream_id, error)
+        except asyncio.CancelledError:
+            self._fail(stream_id, Canceled(STOPPED))
+            raise
         finally:
             self._work.done(stream_id)
         self._flush_soon()
@@ -563,7 +569,7 @@ class Connection:
                 while not self._protocol.credit(stream_id) or not self._may_write.is_set():
                     gate.clear()
                     await gate.wait()
-                self._protocol.send_payload(stream_id, *_parts(payload))
+                self._protocol.send_payload(stream_id, *parts(payload))
                 self._flush_soon()
                 sent += 1
                 if not sent % TURN:
@@ -571,6 +577,9 @@ class Connection:
             self._protocol.send_payload(stream_id, b"", next=False, complete=True)
         except Exception as error:  # noqa: BLE001  # as in _on_request
             self._fail(stream_id, error)
+        except asyncio.CancelledError:
+            self._fail(stream_id, Canceled(STOPPED))
+            raise
         finally:
             self._gates.pop(stream_id, None)
             if self._is_theirs(stream_id) and (incoming := self._incoming.pop(stream_id, None)) is not None:
@@ -659,10 +668,6 @@ class Connection:
             self._responder.closed(self._closed_error())
         except Exception as error:  # noqa: BLE001  # as in _on_request
             self._explain(error)
-
-
-def _parts(payload: Payload) -> tuple[Octets, Octets | None]:
-    return payload.data or b"", payload.metadata
 
 
 def _expire(answer: "asyncio.Future[Payload]", timeout: float) -> None:

@@ -103,6 +103,16 @@ class RequestedStream:
             self._waiter.set_result(None)
 
 
+def parts(payload: Payload) -> tuple[bytes | bytearray, bytes | bytearray | None]:
+    """Data and metadata to send. Raises TypeError for what is not bytes, before a frame is begun."""
+    data, metadata = payload.data, payload.metadata
+    if data is None:
+        data = b""
+    if not isinstance(data, bytes | bytearray) or not isinstance(metadata, bytes | bytearray | None):
+        raise TypeError(f"a payload holds bytes, not {type(data).__name__} with {type(metadata).__name__}")
+    return data, metadata
+
+
 def payload_size(payload: Payload) -> int:
     """Bytes of data and metadata."""
     return len(payload.data or b"") + len(payload.metadata or b"")

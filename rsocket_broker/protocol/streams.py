@@ -391,7 +391,8 @@ class Streams(Line):
         if size < WORTH_A_COPY:
             self._send(head + joined(metadata, data))
             return
+        body = bytes(data)
         self._send(head + joined(metadata, b""))
-        self._out.append(bytes(data))
+        self._out.append(body)
         self.queued += len(data)
         self.frames_out -= 1  # what is taken out is counted in pieces, and this frame has two

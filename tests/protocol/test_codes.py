@@ -13,7 +13,7 @@ def test_frame_types_have_the_numbers_of_rsocket_py(theirs: TheirTypes) -> None:
 
 
 def test_ext_is_the_last_type_that_fits_six_bits() -> None:
-    assert FrameType.EXT == 0x3F
+    assert int(FrameType.EXT) == 0x3F
 
 
 def test_an_interaction_is_the_type_of_the_frame_that_starts_it() -> None:
@@ -31,4 +31,4 @@ def test_flags_stand_where_the_specification_draws_them() -> None:
 def test_error_codes_keep_the_specifications_names() -> None:
     assert CONNECTION_CLOSE == 0x102
     assert {1, 2, 3, 4} == SETUP_ERRORS
-    assert ErrorCode.APPLICATION_ERROR == 0x201
+    assert int(ErrorCode.APPLICATION_ERROR) == 0x201

@@ -379,8 +379,7 @@ def test_an_error_on_stream_0_is_the_end(code: int) -> None:
 def test_a_peer_that_closes_politely_gets_the_answers_it_waits_for_and_no_new_ones() -> None:
     play = Playbook.server() >> ASK + error(0, CONNECTION_CLOSE) + wire(FrameType.REQUEST_RESPONSE, 3, b"late")
     play << ASKED
-    assert not play.protocol.is_open
-    assert not play.protocol.has_left
+    assert (play.protocol.is_open, play.protocol.has_left) == (False, False)
     (refusal,) = play.sent()
     assert (refusal.stream_id, refusal.error_code) == (3, ErrorCode.REJECTED)
     play.protocol.send_payload(1, b"answer", complete=True)

@@ -155,7 +155,7 @@ def test_an_answer_given_at_once_leaves_no_event_and_no_stream() -> None:
 def test_what_comes_in_order_is_handled_in_order() -> None:
     play = Playbook.server()
     seen = []
-    play.protocol.answer_at_once = lambda stream_id, data, metadata: seen.append(stream_id) or Payload(data)
+    play.protocol.answer_at_once = lambda stream_id, data, metadata: (seen.append(stream_id), Payload(data))[1]  # type: ignore[func-returns-value]
     play >> ask(RESPONSE, 1) + ask(FIRE, 3) + ask(RESPONSE, 5) + ask(RESPONSE, 7)
     assert seen == [1]
     assert [event.stream_id for event in play.events()] == [3, 5, 7]  # type: ignore[union-attr]

@@ -1,0 +1,95 @@
+"""Tasks of a peer: bounded, found by stream, and cleaned up even when they never ran."""
+
+import asyncio
+import inspect
+import warnings
+
+from rsocket_broker.work import Work, abandon
+
+
+class Diary:
+    """Work that notes what happens to it."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.seen: list[str] = []
+
+    async def run(self, stream_id: int, source: object) -> None:
+        try:
+            self.seen.append(f"start {stream_id}")
+            await asyncio.sleep(60)
+        finally:
+            self.seen.append(f"end {stream_id}")
+            self.work.done(stream_id)
+
+
+async def handler() -> None:
+    raise AssertionError("nobody awaits this")
+
+
+async def test_work_is_found_by_its_stream_and_stopped() -> None:
+    work = Work(asyncio.get_running_loop(), 10)
+    diary = Diary(work)
+    assert work.start(1, None, diary.run(1, None))
+    assert work.start(3, None, diary.run(3, None))
+    await asyncio.sleep(0)
+    work.stop(1)
+    work.stop(99)
+    await asyncio.sleep(0)
+    assert diary.seen == ["start 1", "start 3", "end 1"]
+    assert len(work) == 1
+    work.stop_all()
+    await work.wait(1)
+    assert len(work) == 0
+
+
+async def test_work_stopped_before_its_first_step_leaves_nothing_behind() -> None:
+    work = Work(asyncio.get_running_loop(), 10)
+    diary = Diary(work)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        source = handler()
+        assert work.start(1, source, diary.run(1, source))
+        work.stop(1)
+        await work.wait(1)
+    assert len(work) == 0
+    assert inspect.getcoroutinestate(source) == inspect.CORO_CLOSED, "so Python does not warn that nobody awaited it"
+
+
+async def test_too_much_work_is_refused_and_closed() -> None:
+    work = Work(asyncio.get_running_loop(), 2)
+    diary = Diary(work)
+    assert work.start(1, None, diary.run(1, None))
+    assert work.start(3, None, diary.run(3, None))
+    source, refused = handler(), diary.run(5, None)
+    assert not work.start(5, source, refused)
+    assert inspect.getcoroutinestate(source) == inspect.getcoroutinestate(refused) == inspect.CORO_CLOSED
+    work.stop_all()
+    await work.wait(1)
+
+
+async def test_a_stream_that_is_still_being_cleaned_up_is_not_used_again() -> None:
+    work = Work(asyncio.get_running_loop(), 10)
+    diary = Diary(work)
+    assert work.start(1, None, diary.run(1, None))
+    await asyncio.sleep(0)
+    work.stop(1)
+    assert not work.start(1, None, diary.run(1, None))
+    await work.wait(1)
+    assert work.start(1, None, diary.run(1, None))
+    work.stop_all()
+    await work.wait(1)
+
+
+async def test_waiting_has_an_end() -> None:
+    work = Work(asyncio.get_running_loop(), 10)
+    work.start(1, None, Diary(work).run(1, None))
+    await work.wait(0.01)
+    assert len(work) == 1
+    work.stop_all()
+    await work.wait(1)
+
+
+def test_only_coroutines_need_to_be_closed() -> None:
+    abandon(None)
+    abandon(iter(()))
