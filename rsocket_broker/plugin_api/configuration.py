@@ -19,16 +19,15 @@ def apply_settings(plugin: Plugin, table: Mapping[str, object] | None) -> None:
     of a plugin that takes none, and for a declaration that is no attrs class.
     """
     cls = type(plugin)
-    where = location(None, cls)
-    declared = _declared(cls, where)
+    declared = _declared(cls)
     if declared is None:
         if table:
-            raise ConfigurationError(f"[plugins.{plugin.id}]: the plugin at {where} takes no settings.")
+            raise ConfigurationError(f"[plugins.{plugin.id}]: the plugin at {location(None, cls)} takes no settings.")
         return
     try:
         settings = checker(declared, strict=True)(dict(table or {}))
     except UnknownAnnotation as error:
-        raise ConfigurationError(f"{where}: {cls.__name__}.settings: {error}.") from error
+        raise ConfigurationError(f"{location(None, cls)}: {cls.__name__}.settings: {error}.") from error
     except Mismatch as mismatch:
         path = mismatch.path or "the table"
         text = f"[plugins.{plugin.id}] {path}: wanted {mismatch.wanted}, got {mismatch.got}"
@@ -38,13 +37,17 @@ def apply_settings(plugin: Plugin, table: Mapping[str, object] | None) -> None:
     target.settings = settings
 
 
-def _declared(cls: type[Plugin], where: str) -> type | None:
+def _declared(cls: type[Plugin]) -> type | None:
     try:
         declared = typing.get_type_hints(cls).get("settings")
     except (NameError, AttributeError, TypeError) as error:
-        raise ConfigurationError(f"{where}: {cls.__name__}: an annotation is unknown: {error}.") from error
+        raise ConfigurationError(
+            f"{location(None, cls)}: {cls.__name__}: an annotation is unknown: {error}."
+        ) from error
     if declared is None:
         return None
     if not isinstance(declared, type) or not attrs.has(declared):
-        raise ConfigurationError(f"{where}: {cls.__name__}.settings must be annotated with an attrs class.")
+        raise ConfigurationError(
+            f"{location(None, cls)}: {cls.__name__}.settings must be annotated with an attrs class."
+        )
     return declared
