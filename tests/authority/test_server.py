@@ -35,8 +35,8 @@ def test_every_other_pair_has_its_reason() -> None:
     early = LEAF.not_valid_before_utc - timedelta(seconds=1)
     ca, other = ROOT.certificate, OTHER.certificate
     for reason, found in {
-        "could be read": server.problem(None, CHAIN, ca, HOSTS, START),
-        "that could be read": server.problem(KEY, [], ca, HOSTS, START),
+        "held none": server.problem(None, CHAIN, ca, HOSTS, START),
+        "the home held": server.problem(KEY, [], ca, HOSTS, START),
         "another key": server.problem(some_key(), CHAIN, ca, HOSTS, START),
         "not signed by this CA": server.problem(KEY, CHAIN, other, HOSTS, START),
         "signed by this CA": server.problem(KEY, [LEAF, other], other, HOSTS, START),
