@@ -613,7 +613,9 @@ class Wires:
             self.transport.pause_reading()
             asyncio.get_running_loop().call_later(self._pause, self.transport.resume_reading)
 
-    def eof_received(self) -> None: ...
+    def eof_received(self) -> None:
+        self.transport.close()
+
     def writing_paused(self) -> None: ...
     def writing_resumed(self) -> None: ...
 

@@ -225,7 +225,9 @@ class Streams(Line):
     ) -> None:
         """A request is whole."""
         state = _OWED[interaction]
-        initial_n = self._credit[stream_id]
+        initial_n = self._credit[stream_id] if interaction in WITH_CREDIT else 0
+        if not initial_n:
+            del self._credit[stream_id]
         if interaction is Interaction.REQUEST_CHANNEL:
             self._granted[stream_id] = 0
             if complete:
@@ -362,7 +364,7 @@ class Streams(Line):
         if stream_id & 1 != self._peer_parity:
             self._own_streams -= 1
         if self._states.pop(stream_id) is _OWES_RESPONSE:
-            return
+            return  # it has no credit and takes no payloads: nothing else is kept
         self._credit.pop(stream_id, None)
         self._granted.pop(stream_id, None)
         self._requests.pop(stream_id, None)

@@ -1,6 +1,8 @@
 """What we may send, and two engines that talk to each other without a loop."""
 
+import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from rsocket_broker.protocol.frames import Setup
 from rsocket_broker.protocol.limits import SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.protocol.states import ROWS, STREAM, Input, StreamState
-from tests.playbook import C, M, Playbook, u32, wire, with_metadata
+from tests.playbook import C, F, M, N, Playbook, u32, wire, with_metadata
 
 SMALL = Limits(fragment=64)
 
@@ -188,3 +190,59 @@ def test_every_answer_arrives_as_it_was_sent(
     assert [(event.data, event.metadata) for event in arrived[:-1]] == answers
     assert arrived[-1] == PayloadReceived(stream_id, b"", None, False, True)
     assert pair.client.streams == pair.server.streams == 0
+
+
+KINDS = [kind for kind in FrameType if kind not in {FrameType.SETUP, FrameType.RESUME}]
+heard = st.builds(
+    lambda kind, stream_id, body, flags: ("heard", wire(kind, stream_id, body, flags)),
+    st.sampled_from(KINDS),
+    st.integers(0, 6),
+    st.sampled_from([u32(2) + b"x", u32(0), u32(3), b"", u32(0x101), bytes(8)]),
+    st.sampled_from([0, N, C, N | C, N | F, N | C | F, F, C | F]),
+)
+said = st.tuples(st.sampled_from(["payload", "last", "complete", "error", "request_n", "cancel"]), st.integers(1, 6))
+asked = st.tuples(st.just("ask"), st.sampled_from(Interaction))
+
+
+def act(protocol: Protocol, what: str, value: Any) -> None:
+    match what:
+        case "heard":
+            protocol.receive_data(value, 0.0)
+        case "ask":
+            protocol.request(value, b"q", None, 2)
+        case "payload":
+            protocol.send_payload(value, b"p")
+        case "last":
+            protocol.send_payload(value, b"p", complete=True)
+        case "complete":
+            protocol.send_payload(value, b"", next=False, complete=True)
+        case "error":
+            protocol.send_error(value, 0x201, "no")
+        case "request_n":
+            protocol.send_request_n(value, 1)
+        case "cancel":
+            protocol.send_cancel(value)
+
+
+@pytest.mark.parametrize("play", [Playbook.server, Playbook.client], ids=["server", "client"])
+@settings(max_examples=300)
+@given(steps=st.lists(heard | said | asked, max_size=30))
+def test_whatever_happens_the_books_agree(play: Callable[[], Playbook], steps: list[tuple[str, Any]]) -> None:
+    """No state, credit or fragment is kept for a stream that has ended, and the counts are those of the streams."""
+    protocol = play().protocol
+    for what, value in steps:
+        with contextlib.suppress(ProtocolViolation, ConnectionClosed):
+            act(protocol, what, value)
+        open_streams = set(protocol._states)
+        assert set(protocol._credit) <= open_streams
+        assert set(protocol._granted) <= open_streams
+        assert set(protocol._requests) <= open_streams
+        assert set(protocol._reassembler._unfinished) <= open_streams
+        assert protocol._own_streams == sum(1 for one in open_streams if one % 2 != protocol.is_server)
+        assert all(credit >= 0 for credit in (*protocol._credit.values(), *protocol._granted.values()))
+        with_credit = {one for one, state in protocol._states.items() if "RESPONSE" not in state.name}
+        assert set(protocol._credit) <= with_credit
+    for stream_id in tuple(protocol._states):
+        protocol._give_up(stream_id, ErrorCode.CANCELED, "end of test")
+    assert not (protocol._states or protocol._credit or protocol._granted or protocol._requests)
+    assert protocol._reassembler.held == protocol._own_streams == 0
