@@ -19,6 +19,7 @@ from rsocket_broker.files import read_owned
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
 
 LOCALHOST = "localhost"
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  compared with, never bound to unasked
 INSECURE_PORT = 8089
 SECURE_PORT = 8088
 """The numbers that are built into shipped SDKs."""
@@ -151,9 +152,14 @@ class ListenSettings:
         return self.host if is_loopback(self.host) else LOCALHOST
 
     @property
+    def on_loopback(self) -> bool:
+        """Whether sessions are served on loopback, be it among other addresses."""
+        return is_loopback(self.host) or self.host in EVERY_ADDRESS
+
+    @property
     def certificate_hosts(self) -> tuple[str, ...]:
         """The names that the server's certificate must carry besides those of loopback."""
-        own = [] if is_loopback(self.host) or self.host in ("0.0.0.0", "::") else [self.host]  # noqa: S104  compared
+        own = [] if self.on_loopback else [self.host]
         return tuple(dict.fromkeys([*own, *self.names]))
 
 

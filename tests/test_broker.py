@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,14 @@ from rsocket_broker.authority import Authority
 from rsocket_broker.broker import STOP_S, Broker, CurrentContexts, load_mediums
 from rsocket_broker.client.folder import AppFolder
 from rsocket_broker.enrollment.devices import DeviceRegistry
+from rsocket_broker.enrollment.journal import Journal
+from rsocket_broker.enrollment.mediums.base import Bundle, Container
 from rsocket_broker.errors import BrokerError, ConfigurationError, HomeError
+from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.settings import ListenSettings, Settings
 from rsocket_broker.state import STATE_FILE, State
 from rsocket_broker.transports.client_hello import ClientHello
+from tests.emulated_device import AdbServer, EmulatedDevice
 
 ANY_PORTS = ListenSettings(insecure_port=0, secure_port=0)
 
@@ -255,6 +260,49 @@ def test_the_adb_driver_is_told_where_the_server_is(tmp_path: Path) -> None:
     with State.open(tmp_path / "home" / STATE_FILE) as state:
         mediums = load_mediums(Settings(home=tmp_path / "home", adb="off"), DeviceRegistry(state))
     assert {"adb", "filesystem", "simulator"} <= set(mediums.offered)
+
+
+@pytest.mark.row("F-13")
+async def test_a_device_finds_the_broker_at_its_own_fixed_ports(tmp_path: Path, adb_server: AdbServer) -> None:
+    """Whatever ports the broker has; and what a crash left half-done on the device is settled when it appears."""
+    host, port = adb_server.address
+    home = tmp_path / "home"
+    with State.open(home / STATE_FILE) as state:
+        begin_deployment(state, DeviceRegistry(state).device_id("android", "EMULATED0001\nf00d0000cafe0001"))
+    ports = {"insecure_port": 18089, "secure_port": 18088}
+    async with (
+        running(home, adb=f"{host}:{port}", device_ports=tuple(ports.values())) as broker,
+        adb_server.attached(EmulatedDevice(tmp_path / "phone")) as device,
+    ):
+
+        def in_order() -> bool:
+            adb: Any = broker.status()["adb"]
+            return any(each["serial"] == device.serial and not each["problem"] for each in adb["devices"])
+
+        await eventually(in_order)
+        await eventually(lambda: Journal(broker._state).pending() == [])  # type: ignore[arg-type]
+        reader, writer = await asyncio.open_connection("127.0.0.1", device.reverse.port(18089))
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await asyncio.wait_for(reader.read(), 5) == b""  # carried to the plain port, which closes
+        writer.close()
+        context = ssl._create_unverified_context()
+        await asyncio.to_thread(ssl_hello, device.reverse.port(18088), context)
+        assert broker.status()["adb"]["problem"] is None  # type: ignore[index]
+
+
+def begin_deployment(state: State, device_id: str) -> None:
+    """As a broker leaves it that was killed in the middle of one."""
+    location = {"device": device_id, "package": "com.example.app", "user": "0", "inner": "files/sonar"}
+    principal = Principal("com.example.app", device_id, Proof.ADB)
+    container = Container(medium="adb", principal=principal, location=location)
+    bundle = Bundle(csr="a request", trust_pem=b"an anchor", certificate_pem=b"a certificate")
+    Journal(state).begin(container, bundle, datetime.now(UTC))
+
+
+def ssl_hello(port: int, context: ssl.SSLContext) -> None:
+    """Succeeds when the other end speaks TLS: under 1.3 the verdict on us comes later."""
+    with socket.create_connection(("127.0.0.1", port), 5) as plain, context.wrap_socket(plain):
+        pass
 
 
 # --- the admin line --------------------------------------------------------------------------------------------------

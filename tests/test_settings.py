@@ -3,7 +3,16 @@ from pathlib import Path
 import pytest
 
 from rsocket_broker.errors import BrokerError, ConfigurationError
-from rsocket_broker.settings import CONFIG_LIMIT, Config, Wanted, check_table, nearest, read_config
+from rsocket_broker.settings import (
+    CONFIG_LIMIT,
+    Config,
+    ListenSettings,
+    Wanted,
+    check_table,
+    is_loopback,
+    nearest,
+    read_config,
+)
 
 KNOWN = {
     "secure-port": Wanted(int, "a whole number"),
@@ -113,3 +122,25 @@ def test_a_config_that_others_can_write_is_refused_with_the_remedy(tmp_path: Pat
 def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.toml").mkdir()
     assert "not a regular file" in refusal(tmp_path / "config.toml")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "::1"])
+def test_loopback_is_what_only_this_machine_can_reach(host: str) -> None:
+    assert is_loopback(host)
+    listen = ListenSettings(host=host)
+    assert (listen.plain_host, listen.certificate_hosts, listen.on_loopback) == (host, (), True)
+
+
+@pytest.mark.row("A-12")
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "2001:db8::1", "broker.example", "localhost.example"])
+def test_enrolment_stays_on_this_machine_unless_a_host_is_named_for_it(host: str) -> None:
+    assert not is_loopback(host)
+    assert ListenSettings(host=host).plain_host == "localhost"
+    assert ListenSettings(host=host, insecure_host=host).plain_host == host
+
+
+def test_the_certificate_carries_the_names_that_clients_use() -> None:
+    listen = ListenSettings(host="192.0.2.1", names=("broker.example", "192.0.2.1"))
+    assert listen.certificate_hosts == ("192.0.2.1", "broker.example")
+    assert not listen.on_loopback
+    assert ListenSettings(host="0.0.0.0", names=("broker.example",)).certificate_hosts == ("broker.example",)

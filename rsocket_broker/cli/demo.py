@@ -78,7 +78,7 @@ class Narrator:
         click.echo(f"   ✓ {logs.visible(text)}")
 
 
-@click.command()
+@click.command(short_help="See the whole story in a few seconds, with no device.")
 @click.option("--verbose", is_flag=True, help="Show the broker's own log between the steps.")
 def demo(verbose: bool) -> None:
     """Tell the whole story in a few seconds, with no device: enrol, connect, call both ways, refuse impostors.

@@ -14,7 +14,7 @@ from rsocket_broker.errors import BrokerError, ConnectionClosed
 from rsocket_broker.settings import INSECURE_PORT, LOCALHOST
 
 
-@click.command()
+@click.command(short_help="Obtain a certificate for this machine, as an app does.")
 @click.argument("app_id", metavar="APP_ID")
 @click.option(
     "--into",

@@ -66,8 +66,8 @@ _log = logging.getLogger(__name__)
     "plugins",
     multiple=True,
     metavar="PATH-OR-NAME",
-    help="A plugin to load: a file, a folder, or the name of an installed one. Repeatable. Those in HOME/plugins are "
-    "always loaded; where there is none at all, the bundled echo is.",
+    help="A plugin to load: a file, a folder, or a module. Repeatable. Installed ones (the bundled echo is one) and "
+    "those in HOME/plugins are always loaded.",
 )
 @click.option(
     "--adb",
@@ -111,11 +111,13 @@ def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> N
       rsocket-broker serve
       rsocket-broker serve --plugin ./network_plugin.py --adb off
       rsocket-broker serve --insecure-port 0 --secure-port 0 --log-format json
-      rsocket-broker serve --host 192.168.1.5      sessions from the network, enrolment from this machine only
+      rsocket-broker serve --host 0.0.0.0 --name broker.example
+
+    The last one serves sessions to the network, and enrols only what asks on this machine.
     """
     settings = settings_of(obj, options)
     logs.configure(log_format, log_level)
-    warn_about_exposure(settings.listen)
+    warn_about_exposure(settings.listen, settings.adb)
     asyncio.run(run(settings))
 
 
@@ -151,11 +153,18 @@ def device_ports(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def warn_about_exposure(listen: ListenSettings) -> None:
+def warn_about_exposure(listen: ListenSettings, adb: str) -> None:
+    """Says what the hosts mean for strangers and for devices, where that is not what everybody would expect."""
     if not is_loopback(listen.plain_host):
         _log.warning("anyone who reaches port %d on %s may enrol", listen.insecure_port, listen.plain_host)
     elif not is_loopback(listen.host):
         _log.info("enrolment stays on %s; --insecure-host opens it to the network", listen.plain_host)
+    if adb != "off" and not listen.on_loopback:
+        _log.warning(
+            "Android devices come in from localhost, where --host %s serves no sessions: "
+            "use --host 0.0.0.0, or --adb off",
+            listen.host,
+        )
 
 
 async def run(settings: Settings) -> None:

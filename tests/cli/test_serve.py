@@ -14,9 +14,10 @@ import click
 import pytest
 
 from rsocket_broker import client
-from rsocket_broker.cli.serve import STOP_LIMIT_S, device_ports, serve
+from rsocket_broker.cli.serve import STOP_LIMIT_S, device_ports, serve, warn_about_exposure
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.sessions.live import DuplicateRule
+from rsocket_broker.settings import ListenSettings
 from tests.cli.conftest import Start
 from tests.end_to_end.processes import BrokerProcess, clean_environment, program, run_command, start_broker
 
@@ -239,6 +240,50 @@ def test_device_ports_that_make_no_sense_are_refused(text: str) -> None:
 
 def test_device_ports_are_insecure_then_secure() -> None:
     assert device_ports("8089,8088") == (8089, 8088)
+
+
+@pytest.mark.row("A-12")
+@pytest.mark.parametrize(
+    ("listen", "adb", "words"),
+    [
+        (ListenSettings(), "auto", []),
+        (ListenSettings(host="0.0.0.0"), "auto", ["enrolment stays on localhost"]),
+        (ListenSettings(host="0.0.0.0", insecure_host="0.0.0.0"), "auto", ["anyone who reaches port 8089"]),
+        (ListenSettings(host="192.0.2.1"), "auto", ["enrolment stays on localhost", "--host 0.0.0.0, or --adb off"]),
+        (ListenSettings(host="192.0.2.1"), "off", ["enrolment stays on localhost"]),
+    ],
+)
+def test_what_is_open_to_the_network_is_said(
+    caplog: pytest.LogCaptureFixture, listen: ListenSettings, adb: str, words: list[str]
+) -> None:
+    caplog.set_level("INFO")
+    warn_about_exposure(listen, adb)
+    assert len(caplog.messages) == len(words)
+    assert all(word in message for word, message in zip(words, caplog.messages, strict=True))
+
+
+def test_it_is_ready_in_no_time_on_a_warm_home(tmp_path: Path) -> None:
+    """Half a second, or, where the machine is busy or slow, three times what it takes to import what we stand on.
+
+    With compiled modules, as they are after the first run everywhere but where Python is told to write none.
+    """
+    environment = clean_environment() | {"PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    serving = program(tmp_path / "home", "serve", "--insecure-port", "0", "--secure-port", "0", "--adb", "off")
+    imports = [serving[0], "-c", "import asyncio, ssl, attrs, click, cryptography.x509; print(flush=True)"]
+
+    def seconds(arguments: list[str]) -> float:
+        began = time.monotonic()
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            taken = time.monotonic() - began
+            process.terminate()
+        return taken
+
+    seconds(serving)
+    best, yardstick = (min(seconds(arguments) for _ in range(4)) for arguments in (serving, imports))
+    assert best < max(0.5, 3 * yardstick), f"ready after {best:.2f} s; the imports alone take {yardstick:.2f} s"
 
 
 def test_help_shows_the_defaults() -> None:
