@@ -310,7 +310,9 @@ class Connection:
             self._finish(self._protocol.ended)
 
     def _flush_soon(self) -> None:
-        if not self._flushing:
+        if self._protocol.queued > FLUSH_AT:
+            self._flush()
+        elif not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
@@ -658,6 +660,7 @@ class Connection:
             stream.end(self._closed_error())
         self._answers.clear()
         self._incoming.clear()
+        self._protocol.receive_eof(self._clock())
         self._may_write.set()
         if not self._accepted.done():
             self._accepted.set_result(None)

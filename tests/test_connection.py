@@ -33,7 +33,7 @@ from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.transports.base import Channel, Peer
 from rsocket_broker.transports.memory import memory_pair
 from rsocket_broker.transports.tcp import listen_tcp
-from tests.playbook import SETUP_BODY, cut, u32, wire
+from tests.playbook import SETUP_BODY, C, N, cut, u32, wire
 
 SECOND = 5.0
 """Far longer than anything here takes."""
@@ -98,10 +98,12 @@ class Side:
         self.notes.append(payload.data)
         if payload.data == b"bug":
             raise ZeroDivisionError("secret internals")
-        return self.noting(payload) if payload.data == b"later" else None
+        return self.noting(payload) if (payload.data or b"").startswith(b"later") else None
 
     async def noting(self, payload: Payload) -> None:
         await asyncio.sleep(0)
+        if payload.data == b"later bug":
+            raise ZeroDivisionError("secret internals")
         self.notes.append("done")
 
     def request_stream(self, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload]:
@@ -129,6 +131,9 @@ class Side:
 
     async def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
         match payload.data:
+            case b"collect":
+                yield Payload(b",".join([one.data or b"" async for one in incoming]))
+                return
             case b"deaf":
                 yield Payload(b"not listening")
                 return
@@ -257,6 +262,18 @@ async def test_request_channel(line: Line, who: str, count: int) -> None:
 
 
 @pytest.mark.row("A-37")
+async def test_a_channel_that_is_complete_with_its_request(line: Line) -> None:
+    wires = Wires()
+    server = Connection(Protocol.server(SECURE, time.monotonic()), Side())
+    _, end = memory_pair(server, wires)
+    end.write([wire(FrameType.SETUP, 0, SETUP_BODY), wire(FrameType.REQUEST_CHANNEL, 1, u32(1) + b"collect", C)])
+    await until(lambda: len(wires.frames) == 2)
+    assert [(frame.kind, frame.flags) for frame in wires.frames] == [(FrameType.PAYLOAD, N), (FrameType.PAYLOAD, C)]
+    server.abort()
+    await server.wait_closed()
+
+
+@pytest.mark.row("A-37")
 @BOTH
 async def test_metadata_push(line: Line, who: str) -> None:
     asker, answerer = line.sides(who)
@@ -338,13 +355,13 @@ async def test_a_bug_is_logged_and_hidden_from_the_peer(
     assert await line.client.request_response(Payload(b"alive")) == Payload(b"alive")
 
 
+@pytest.mark.parametrize("how", [b"bug", b"later bug"])
 async def test_a_bug_where_nobody_waits_is_logged_and_hurts_nobody(
-    line: Line, caplog: pytest.LogCaptureFixture
+    line: Line, how: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    line.client.fire_and_forget(Payload(b"bug"))
-    await until(lambda: line.here.notes)
+    line.client.fire_and_forget(Payload(how))
+    await until(lambda: "ZeroDivisionError" in caplog.text)
     assert await line.client.request_response(Payload(b"alive")) == Payload(b"alive")
-    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_a_bug_in_a_stream_or_channel(line: Line) -> None:
@@ -725,6 +742,43 @@ async def test_a_stream_waits_while_its_peer_does_not_read() -> None:
     await server.wait_closed()
 
 
+@pytest.mark.row("A-38")
+async def test_coroutines_too_answer_only_when_the_peer_reads_and_events_keep_their_order() -> None:
+    side = Side()
+    server = Connection(Protocol.server(SECURE, time.monotonic()), side)
+    wires = Wires(reading=False)
+    here, end = memory_pair(server, wires)
+    side.request_response = lambda payload: side.slow(Payload(bytes(60_000)))  # type: ignore[method-assign]
+    end.write([wire(FrameType.SETUP, 0, SETUP_BODY)])
+    end.write([wire(FrameType.REQUEST_RESPONSE, n) for n in range(1, 101, 2)])
+    await until(lambda: side.most_running == 50)
+    await asyncio.sleep(0.05)
+    assert here.queued < 400_000
+    wires.transport.resume_reading()
+    await until(lambda: len(wires.frames) == 50)
+    server.abort()
+    await server.wait_closed()
+
+
+async def test_what_still_arrives_while_answers_wait_is_handled_after_them() -> None:
+    side = Side()
+    server = Connection(Protocol.server(SECURE, time.monotonic()), side)
+    wires = Wires(reading=False)
+    here, end = memory_pair(server, wires)
+    end.write([wire(FrameType.SETUP, 0, SETUP_BODY)])
+    server_reads = b"".join(wire(FrameType.REQUEST_RESPONSE, n, bytes(90_000)) for n in range(1, 21, 2))
+    await until(lambda: side.setups)
+    server.data_received(server_reads)
+    assert here.queued < 500_000
+    server.data_received(wire(FrameType.REQUEST_FNF, 21, b"after"))
+    assert b"after" not in side.notes
+    wires.transport.resume_reading()
+    await until(lambda: len(wires.frames) == 10)
+    assert side.notes[-1] == b"after"
+    server.abort()
+    await server.wait_closed()
+
+
 # ---- setup -----------------------------------------------------------------------------------------------------
 
 
@@ -948,13 +1002,33 @@ async def test_a_handler_may_close_its_own_connection() -> None:
     async with Line() as line:
         await line.client.wait_accepted()
 
+        served: list[Any] = []
+
         def abort(payload: Payload) -> Payload:
+            served.append(payload.data)
             line.server.abort()
             return payload
 
         line.here.request_response = abort  # type: ignore[method-assign]
-        with pytest.raises(ConnectionClosed):
-            await line.client.request_response(Payload(b"x"))
+        calls = [line.client.request_response(Payload(b"x")) for _ in range(5)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(result) for result in results} == {ConnectionClosed}
+        assert served == [b"x"], "nothing after the end reaches a handler"
+
+
+async def test_a_handler_may_send_much_before_it_answers() -> None:
+    async with Line() as line:
+        await line.client.wait_accepted()
+
+        def chatty(payload: Payload) -> Payload:
+            for _ in range(5):
+                line.server.fire_and_forget(Payload(bytes(100_000)))
+            return payload
+
+        line.here.request_response = chatty  # type: ignore[method-assign]
+        calls = [line.client.request_response(Payload(b"%d" % n)) for n in range(3)]
+        assert [answer.data for answer in await asyncio.gather(*calls)] == [b"0", b"1", b"2"]
+        await until(lambda: len(line.there.notes) == 15)
 
 
 # ---- another make of client, over TCP --------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def fragments(
         leading, first = b"", _PAYLOAD | NEXT | FOLLOWS
 
 
-class _Unfinished:
+class Unfinished:
     """One message whose fragments are still coming."""
 
     __slots__ = ("data", "metadata", "next")
@@ -67,15 +67,13 @@ class _Unfinished:
 class Reassembler:
     """The unfinished messages of one connection, at most one for each stream, within one budget."""
 
-    __slots__ = ("_held", "_limits", "_unfinished")
+    __slots__ = ("_held", "_limits", "unfinished")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._unfinished: dict[int, _Unfinished] = {}
+        self.unfinished: dict[int, Unfinished] = {}
+        """By stream id."""
         self._held = 0
-
-    def __contains__(self, stream_id: int) -> bool:
-        return stream_id in self._unfinished
 
     @property
     def held(self) -> int:
@@ -88,9 +86,9 @@ class Reassembler:
         Raises Invalid when the message grows past `Limits.message`, Rejected when all unfinished messages together
         grow past `Limits.reassembly`. The message is dropped then.
         """
-        message = self._unfinished.get(stream_id)
+        message = self.unfinished.get(stream_id)
         if message is None:
-            message = self._unfinished[stream_id] = _Unfinished()
+            message = self.unfinished[stream_id] = Unfinished()
             self._held += OVERHEAD
         growth = len(data) + (0 if metadata is None else len(metadata))
         if message.size() + growth > self._limits.message:
@@ -109,13 +107,13 @@ class Reassembler:
 
     def finish(self, stream_id: int) -> tuple[tuple[bytes | None, bytes], bool]:
         """Takes the message out: (metadata, data), and whether any fragment had the NEXT flag."""
-        message = self._unfinished[stream_id]
+        message = self.unfinished[stream_id]
         self.drop(stream_id)
         metadata = None if message.metadata is None else bytes(message.metadata)
         return (metadata, bytes(message.data)), message.next
 
     def drop(self, stream_id: int) -> None:
         """Forgets the message, if there is one."""
-        message = self._unfinished.pop(stream_id, None)
+        message = self.unfinished.pop(stream_id, None)
         if message is not None:
             self._held -= OVERHEAD + message.size()

@@ -47,8 +47,11 @@ WORTH_A_COPY: Final = 16 * 1024
 """Header and payload are joined up to this size; beyond, copying costs more than one more buffer to write."""
 ENOUGH_AT_ONCE: Final = 256 * 1024
 """Bytes queued, at which answers are no longer given at once: the owner must get the chance to write."""
+NEAR_THE_LAST_ID: Final = MAX_31 - (1 << 22)
+"""Below this the next id in sequence is new without a look; one read holds fewer frames than there are ids above."""
 LAST_PAYLOAD: Final = FrameType.PAYLOAD << TYPE_SHIFT | NEXT | COMPLETE
 """Type and flags of the answer to a request-response."""
+_FIRE: Final = Interaction.FIRE_AND_FORGET
 _REQUEST: Final = FrameType.REQUEST_RESPONSE << TYPE_SHIFT
 WITH_CREDIT: Final = frozenset({Interaction.REQUEST_STREAM, Interaction.REQUEST_CHANNEL})
 
@@ -95,7 +98,7 @@ class Streams(Line):
     def _on_request_response(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:
         if (
             self.answer_at_once is not None
-            and stream_id == self._peer_next
+            and stream_id == self._peer_next < NEAR_THE_LAST_ID
             and not flags & (FOLLOWS | IGNORE)
             and not self._events
             and self.queued <= ENOUGH_AT_ONCE
@@ -111,7 +114,7 @@ class Streams(Line):
         This is what a busy connection does nearly all the time, so it is one loop over local names that leaves no
         trace of a request behind it. It stops at the first frame that is anything else. Returns where that begins.
         """
-        answer_at_once, send, whole = self.answer_at_once, self._out.append, self._in_one_piece
+        answer_at_once, whole, closed = self.answer_at_once, self._in_one_piece, ConnectionState.CLOSED
         size, limit, expected, first = len(data), self.limits.frame, self._peer_next, self._peer_next
         assert answer_at_once is not None
         while size - at > PREFIX + HEADER - 1:
@@ -130,13 +133,13 @@ class Streams(Line):
             at = end
             expected += 2
             self._peer_next = expected
-            if self._events:
+            if self._state is closed:
                 break  # the handler ended the connection
             if answer is not None:
                 content = answer.data or b""
                 length = HEADER + len(content)
                 if answer.metadata is None and length <= whole:
-                    send(pack_start(length >> 16, length & 0xFFFF, stream_id, LAST_PAYLOAD) + content)
+                    self._out.append(pack_start(length >> 16, length & 0xFFFF, stream_id, LAST_PAYLOAD) + content)
                     self.queued += PREFIX + length
                 else:
                     self._send_message(stream_id, LAST_PAYLOAD, b"", content, answer.metadata)
@@ -156,8 +159,11 @@ class Streams(Line):
         return True
 
     def _on_fire_and_forget(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
-        if self._may_open(stream_id):
-            self._open(Interaction.FIRE_AND_FORGET, stream_id, flags, 0, data, begin, end)
+        if stream_id == self._peer_next < NEAR_THE_LAST_ID and not flags & (FOLLOWS | METADATA):
+            self._peer_next = stream_id + 2
+            self._events.append(_make(RequestReceived, (stream_id, _FIRE, data[begin:end], None, 0, False)))
+        elif self._may_open(stream_id):
+            self._open(_FIRE, stream_id, flags, 0, data, begin, end)
 
     def _on_request_stream(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
         initial_n = read_number(data, begin, end)
@@ -185,7 +191,7 @@ class Streams(Line):
             self._refuse(stream_id, ErrorCode.INVALID, "the stream id belongs to the other side")
             return False
         self._peer_next = max(self._peer_next, stream_id + 2)
-        return self._has_room(stream_id)
+        return True
 
     def _has_room(self, stream_id: int) -> bool:
         if len(self._states) - self._own_streams < self.limits.streams:
@@ -205,6 +211,8 @@ class Streams(Line):
             return
         if not initial_n and interaction in WITH_CREDIT:
             self._refuse(stream_id, ErrorCode.INVALID, "a request for no payloads at all")
+        elif (flags & FOLLOWS or interaction is not _FIRE) and not self._has_room(stream_id):
+            return  # the peer has been told; what is whole and wants no answer needs no room
         elif flags & FOLLOWS:
             self._assemble(interaction, stream_id, flags, initial_n, parts)
         else:
@@ -259,7 +267,7 @@ class Streams(Line):
         parts = self._parts(flags, data, begin, end)
         if parts is None:
             return
-        if flags & FOLLOWS or stream_id in self._reassembler:
+        if flags & FOLLOWS or stream_id in self._reassembler.unfinished:
             self._gather(stream_id, flags, *parts)
         else:
             self._take(stream_id, state, (flags & (NEXT | COMPLETE)) >> 5, *parts)

@@ -90,7 +90,7 @@ def test_a_message_that_grows_too_long_is_dropped() -> None:
     reassembler.add(1, b"x" * 900, b"m" * 100, has_next=True)
     with pytest.raises(Invalid, match="1000 bytes"):
         reassembler.add(1, b"x", None, has_next=True)
-    assert 1 not in reassembler
+    assert 1 not in reassembler.unfinished
     assert reassembler.held == 0
 
 

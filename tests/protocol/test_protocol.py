@@ -237,7 +237,7 @@ def test_whatever_happens_the_books_agree(play: Callable[[], Playbook], steps: l
         assert set(protocol._credit) <= open_streams
         assert set(protocol._granted) <= open_streams
         assert set(protocol._requests) <= open_streams
-        assert set(protocol._reassembler._unfinished) <= open_streams
+        assert set(protocol._reassembler.unfinished) <= open_streams
         assert protocol._own_streams == sum(1 for one in open_streams if one % 2 != protocol.is_server)
         assert all(credit >= 0 for credit in (*protocol._credit.values(), *protocol._granted.values()))
         with_credit = {one for one, state in protocol._states.items() if "RESPONSE" not in state.name}

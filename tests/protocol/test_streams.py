@@ -81,9 +81,17 @@ def test_a_free_id_below_an_earlier_one_is_taken() -> None:
     assert [event.stream_id for event in play.events()] == [9, 3, 11, 5]  # type: ignore[union-attr]
 
 
-def test_ids_may_wrap_round() -> None:
-    play = Playbook.server() >> ask(RESPONSE, MAX_31) + ask(RESPONSE, 1)
-    assert [event.stream_id for event in play.events()] == [MAX_31, 1]  # type: ignore[union-attr]
+@pytest.mark.parametrize("interaction", [RESPONSE, FIRE], ids=lambda one: one.name)
+def test_ids_may_wrap_round(interaction: Interaction) -> None:
+    play = Playbook.server()
+    play.protocol.answer_at_once = lambda stream_id, data, metadata: (play.protocol.owe(stream_id), None)[1]
+    play >> ask(STREAM, 5) + ask(interaction, MAX_31 - 2) + ask(interaction, MAX_31)
+    play.events()
+    play >> ask(interaction, (1 << 31) + 1)
+    play.quiet()
+    for stream_id in (1, 3, 5, 7):
+        play >> ask(interaction, stream_id)
+    assert [event.stream_id for event in play.events()] == [1, 3, 7], "5 is still in use"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("at_once", [False, True], ids=["events", "at once"])
@@ -94,9 +102,14 @@ def test_streams_beyond_the_limit_are_rejected_and_room_comes_back(at_once: bool
     play >> b"".join(ask(RESPONSE, stream_id) for stream_id in (1, 3, 5, 7))
     assert refusal(play) == (7, ErrorCode.REJECTED)
     play >> wire(FrameType.CANCEL, 3)
-    play >> ask(RESPONSE, 9) + ask(FIRE, 11)
+    play >> ask(RESPONSE, 9) + ask(STREAM, 11)
     assert refusal(play) == (11, ErrorCode.REJECTED)
     assert play.protocol.streams == 3
+    play.events()
+    play >> ask(FIRE, 13) + ask(FIRE, 15, with_metadata(b"m", b""), M)
+    assert len(play.events()) == 2, "what wants no answer opens no stream"
+    play >> ask(FIRE, 17, b"", F)
+    assert refusal(play) == (17, ErrorCode.REJECTED)
 
 
 def test_own_streams_do_not_use_up_the_peers_room() -> None:
