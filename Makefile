@@ -19,11 +19,11 @@ help:
 $(BIN)/rsocket-broker: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=68"
-	$(BIN)/python -m pip install --quiet --editable .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/test-tools: $(BIN)/rsocket-broker
-	$(BIN)/python -m pip install --quiet --editable ".[test]" build
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[test]" build
 	@touch $@
 
 serve: $(BIN)/rsocket-broker

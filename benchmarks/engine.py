@@ -97,7 +97,7 @@ def run_server(kind: str, pipe: Pipe) -> None:
 
 
 class Load(asyncio.Protocol):
-    """Keeps `window` bytes of the prepared frames on their way until all are answered, byte for byte as an echo does."""
+    """Keeps `window` bytes of the prepared frames under way until all are answered, byte for byte as an echo does."""
 
     transport: Any
 
