@@ -21,6 +21,7 @@ from tests.emulated_device import AdbServer, AppSandbox, EmulatedDevice, Fault
 from tests.end_to_end.conftest import StartBroker
 from tests.end_to_end.processes import BrokerProcess
 from tests.end_to_end.wire import (
+    APPLICATION_ERROR,
     ERROR,
     NEXT,
     PAYLOAD,
