@@ -100,7 +100,6 @@ class Connection:
         self.data_mime = ""
         self.bytes_in = 0
         self.bytes_out = 0
-        self.requests_served = 0
         self.closing: ConnectionClosed | None = None
         """Set as soon as the connection has ended: how."""
         self._protocol = protocol
@@ -120,6 +119,7 @@ class Connection:
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[ConnectionClosed] = self._loop.create_future()
         self._refusing = False
+        self._served = 0
         self._deciding = False
         self._flushing = False
         self._queued_before = 0
@@ -132,6 +132,10 @@ class Connection:
     @property
     def frames_out(self) -> int:
         return self._protocol.frames_out
+
+    @property
+    def requests_served(self) -> int:
+        return self._served + self._protocol.answered_at_once
 
     @property
     def streams_open(self) -> int:
@@ -305,7 +309,6 @@ class Connection:
                     self._settle()
 
     def _settle(self) -> None:
-        """Ends this side when the protocol has ended."""
         if self._protocol.ended is not None:
             self._finish(self._protocol.ended)
 
@@ -330,7 +333,7 @@ class Connection:
             self._handle(self._protocol.handle_timer(self._clock()))
 
     def _cut_if_unread(self, transport: Transport) -> None:
-        """A peer that asks much and reads nothing is dropped before its answers fill the memory."""
+        """Drops a peer that asks much and reads nothing before its answers fill the memory."""
         limits = self._protocol.limits
         if transport.queued > limits.outgoing + limits.message and self.closing is None:
             self._finish(ConnectionEnded(None, "the peer does not read what it is sent", by_peer=True))
@@ -411,8 +414,7 @@ class Connection:
         if isinstance(error, SetupRefused):
             self._protocol.refuse_setup(error.code, error.public)
         else:
-            code, text = self._explain(error)
-            _log.debug("setup failed with code %#x", code)
+            _, text = self._explain(error)
             self._protocol.refuse_setup(ErrorCode.REJECTED_SETUP, text)
         self._settle()
 
@@ -424,7 +426,7 @@ class Connection:
         if self._refusing:
             self._protocol.send_error(event.stream_id, ErrorCode.REJECTED, NO_MORE)
             return
-        self.requests_served += 1
+        self._served += 1
         try:
             _SERVE[event.interaction](self, event)
         except Exception as error:  # noqa: BLE001  # a handler's bug must not reach the connection
@@ -435,7 +437,6 @@ class Connection:
         payload = _bare(Payload)
         payload.data = data
         payload.metadata = metadata
-        self.requests_served += 1
         try:
             answer = self._responder.request_response(payload)
             if isinstance(answer, Payload):
@@ -551,9 +552,6 @@ class Connection:
             self._responder.metadata_push(event.metadata)
         except Exception as error:  # noqa: BLE001  # as in _on_request
             self._explain(error)
-
-    def _on_end(self, event: ConnectionEnded) -> None:
-        self._finish(event)
 
     # ---- work for the peer -----------------------------------------------------------------------------------
 
@@ -687,7 +685,7 @@ _HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {
     CancelReceived: Connection._on_cancel,
     ErrorReceived: Connection._on_error,
     MetadataPushReceived: Connection._on_metadata_push,
-    ConnectionEnded: Connection._on_end,
+    ConnectionEnded: Connection._finish,
 }
 _DEAF: Final[dict[type, Callable[[Connection, Any], None]]] = dict.fromkeys(_HANDLERS, lambda connection, event: None)
 """After the end nothing reaches a handler, not even what was read together with the end."""

@@ -86,6 +86,8 @@ class Streams(Line):
         self._granted: dict[int, int] = {}
         self._requests: dict[int, Interaction] = {}
         self._reassembler = Reassembler(limits)
+        self.answered_at_once = 0
+        """Requests that went through the fast lane, whether or not their answer came at once."""
         self.answer_at_once: Callable[[int, bytes, bytes | None], Payload | None] | None = None
         """Fast lane for request-response: called with stream id, data and metadata instead of making an event.
 
@@ -145,7 +147,9 @@ class Streams(Line):
                     self._send_message(stream_id, LAST_PAYLOAD, b"", content, answer.metadata)
             if self.queued > ENOUGH_AT_ONCE:
                 break
-        self.frames_in += (expected - first) // 2 - 1  # the reader counts one
+        answered = (expected - first) // 2
+        self.answered_at_once += answered
+        self.frames_in += answered - 1  # the reader counts one
         return at
 
     def owe(self, stream_id: int) -> bool:
