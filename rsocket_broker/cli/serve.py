@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,9 @@ from rsocket_broker.settings import (
 
 STOP_LIMIT_S = 4.5
 """From the first signal to the end of the process, whatever hangs: whoever stops us is promised 5 seconds."""
+
+SPARE_FILES = 1024
+"""Open files beside the sessions: listeners, the database, connections to the admin line, to adb, and on their way out."""
 
 PORT = click.IntRange(0, 65535)
 COUNT = click.IntRange(min=1)
@@ -118,6 +122,7 @@ def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> N
     settings = settings_of(obj, options)
     logs.configure(log_format, log_level)
     warn_about_exposure(settings.listen, settings.adb)
+    allow_open_files(settings.sessions.total + SPARE_FILES)
     asyncio.run(run(settings))
 
 
@@ -164,6 +169,21 @@ def warn_about_exposure(listen: ListenSettings, adb: str) -> None:
             "Android devices come in from localhost, where --host %s serves no sessions: "
             "use --host 0.0.0.0, or --adb off",
             listen.host,
+        )
+
+
+def allow_open_files(wanted: int) -> None:
+    """Raises this process's limit of open files to `wanted`, each session being one; says so when it may not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        _log.warning(
+            "this process may open %d files and wants %d: lower --max-sessions, or raise the limit (ulimit -Hn %d)",
+            allowed,
+            wanted,
+            wanted,
         )
 
 

@@ -294,3 +294,35 @@ def test_help_shows_the_defaults() -> None:
 
 def test_our_own_limit_is_within_the_promise() -> None:
     assert STOP_LIMIT_S < PROMISED_S
+
+
+def limits_of(process: int) -> tuple[str, str]:
+    """Soft and hard limit of open files, as the kernel shows them."""
+    for line in Path(f"/proc/{process}/limits").read_text().splitlines():
+        if line.startswith("Max open files"):
+            soft, hard = line.split()[3:5]
+            return soft, hard
+    raise AssertionError("no such line")
+
+
+def test_it_may_open_a_file_for_each_session(tmp_path: Path) -> None:
+    """Started under a soft limit of 256 files, which is what macOS gives; and under a hard one, which it cannot lift."""
+    home, log = tmp_path / "home", tmp_path / "log"
+    options = ["serve", "--insecure-port", "0", "--secure-port", "0", "--adb", "off", "--max-sessions", "500"]
+    for limit, soft, warned in (("-Sn 256", "1524", False), ("-n 1000", "1000", True)):
+        shell = f'ulimit {limit} && exec "$@"'
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                ["sh", "-c", shell, "sh", *program(home, *options)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=clean_environment(),
+            )
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ready"), log.read_text()
+        assert limits_of(process.pid)[0] == soft
+        assert ("lower --max-sessions" in log.read_text()) is warned
+        process.terminate()
+        assert process.wait(10) == 0
+        process.stdout.close()
