@@ -32,7 +32,7 @@ STOP_LIMIT_S = 4.5
 """From the first signal to the end of the process, whatever hangs: whoever stops us is promised 5 seconds."""
 
 SPARE_FILES = 1024
-"""Open files beside the sessions: listeners, the database, connections to the admin line, to adb, and on their way out."""
+"""Open files beside the sessions: listeners, the database, the admin line, adb, and connections on their way out."""
 
 PORT = click.IntRange(0, 65535)
 COUNT = click.IntRange(min=1)

@@ -306,7 +306,7 @@ def limits_of(process: int) -> tuple[str, str]:
 
 
 def test_it_may_open_a_file_for_each_session(tmp_path: Path) -> None:
-    """Started under a soft limit of 256 files, which is what macOS gives; and under a hard one, which it cannot lift."""
+    """Under a soft limit of 256 files, which is what macOS gives; and under a hard one, which it cannot lift."""
     home, log = tmp_path / "home", tmp_path / "log"
     options = ["serve", "--insecure-port", "0", "--secure-port", "0", "--adb", "off", "--max-sessions", "500"]
     for limit, soft, warned in (("-Sn 256", "1524", False), ("-n 1000", "1000", True)):
