@@ -101,7 +101,7 @@ class Broker:
             settings.home, state, hosts=settings.listen.certificate_hosts, passphrase=settings.passphrase
         )
         mediums = load_mediums(settings, DeviceRegistry(state))
-        self._enroller = enroller = Enroller(authority, mediums, Journal(state))
+        self._enroller = enroller = Enroller(authority, mediums, Journal(state), limits=settings.enrollment)
         plugins = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
         sessions = LiveSessions[Session](settings.sessions, settings.duplicate)
         self._endpoint = endpoint = SecureEndpoint(authority.identify, plugins, sessions)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 
+from rsocket_broker.enrollment.throttle import EnrollmentLimits
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.files import read_owned
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
@@ -176,6 +177,7 @@ class Settings:
     home: Path
     listen: ListenSettings = attrs.field(factory=ListenSettings)
     sessions: SessionLimits = attrs.field(factory=SessionLimits)
+    enrollment: EnrollmentLimits = attrs.field(factory=EnrollmentLimits)
     duplicate: DuplicateRule | None = None
     adb: str = "auto"
     plugins: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ import click
 from rsocket_broker.broker import Broker
 from rsocket_broker.cli.ca import passphrase_option, read_passphrase
 from rsocket_broker.cli.context import Context
+from rsocket_broker.enrollment.throttle import PER_MINUTE, EnrollmentLimits
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.observability import logs
 from rsocket_broker.sessions.live import MAX_PER_IDENTITY, MAX_SESSIONS, DuplicateRule, SessionLimits
@@ -100,6 +101,13 @@ _log = logging.getLogger(__name__)
     show_default=True,
     help="Sessions that one client may hold at once.",
 )
+@click.option(
+    "--enrollments-per-minute",
+    type=COUNT,
+    default=PER_MINUTE,
+    show_default=True,
+    help="Requests for certificates that are served; a tenth of them at once, and a quarter from one address.",
+)
 @passphrase_option
 @click.option("--log-format", type=click.Choice(logs.FORMATS), default="text", show_default=True)
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
@@ -138,6 +146,7 @@ def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
             names=tuple(options["names"]),
         ),
         sessions=SessionLimits(options["max_sessions"], options["max_sessions_per_identity"]),
+        enrollment=EnrollmentLimits.of(options["enrollments_per_minute"]),
         duplicate=DuplicateRule(options["duplicate"]) if options["duplicate"] else None,
         adb=options["adb"],
         plugins=tuple(options["plugins"]),

@@ -8,6 +8,7 @@ import contextlib
 import enum
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Hashable
+from typing import Self
 
 import attrs
 
@@ -28,6 +29,10 @@ class Rate:
     per_second: float
 
 
+PER_MINUTE = 1200
+"""Exchanges a minute in all: each costs some milliseconds of a processor, so that most of one is left to sessions."""
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class EnrollmentLimits:
     """How much enrolment is allowed. A peer is an address; an app is what one peer says that it is."""
@@ -37,7 +42,6 @@ class EnrollmentLimits:
     per_peer: Rate = Rate(60, 5)
     """All devices behind adb share the address of this machine, so that a lab of phones is one peer."""
     overall: Rate = Rate(120, 20)
-    """A request costs some milliseconds of a processor, so that this leaves most of one to the sessions."""
     running: int = 16
     """Exchanges at work at once: each may hold a thread and ask every device."""
     waiting: int = 64
@@ -48,6 +52,12 @@ class EnrollmentLimits:
     """For finding the container. Drivers limit each device; this is for a driver that does not."""
     deploy_s: float = 60.0
     """For putting two small files in place."""
+
+    @classmethod
+    def of(cls, per_minute: int) -> Self:
+        """The limits for so many exchanges a minute: a tenth of them may come at once, a quarter from one peer."""
+        burst = max(10.0, per_minute / 10)
+        return cls(overall=Rate(burst, per_minute / 60), per_peer=Rate(burst / 2, per_minute / 240))
 
 
 class RateLimiter:

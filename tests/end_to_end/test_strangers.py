@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end import wire
+from tests.end_to_end.conftest import StartBroker
 from tests.end_to_end.meddlers import ThrowawayAuthority
 from tests.end_to_end.processes import BrokerProcess
 from tests.end_to_end.wire import Line
-from tests.foreign.sdk_folder import claims, client_context, enrolled_folder
+from tests.foreign.sdk_folder import EnrollmentFailed, claims, client_context, enrolled_folder
 
 APP_ID = "org.example.stranger"
 CLAIMS = claims(APP_ID, device_id="unknown")
@@ -189,3 +190,13 @@ def test_wrong_claims_are_refused_by_name(broker: BrokerProcess, changes: dict[s
         frames = line.rest()
     assert frames[-1].stream == 0
     assert named in frames[-1].error[1]
+
+
+@pytest.mark.row("A-10", "A-13")
+def test_the_operator_says_how_many_may_enrol(start: StartBroker, tmp_path: Path) -> None:
+    broker = start("--enrollments-per-minute", "1")
+    for number in range(5):
+        enrolled_folder(tmp_path / str(number), f"org.example.crowd{number}", broker.insecure_port)
+    with pytest.raises(EnrollmentFailed, match="^limits: .* Try again in"):
+        enrolled_folder(tmp_path / "last", "org.example.last", broker.insecure_port)
+    assert not (tmp_path / "last" / "device.crt").exists()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rsocket_broker.enrollment.throttle import (
     LOOP_EXCHANGES,
     LOOP_S,
+    PER_MINUTE,
     EnrollmentLimits,
     Note,
     Rate,
@@ -174,3 +175,10 @@ def test_a_flood_of_apps_is_forgotten_oldest_first() -> None:
 def test_who_asks_too_often_is_told_when_to_come_again() -> None:
     assert too_often("org.example.demo", 0.2).public == "limits: org.example.demo asked too often. Try again in 1 s."
     assert too_often("this address", 7.4).remedy == "Try again in 7 s."
+
+
+@pytest.mark.row("A-10")
+def test_one_number_sets_the_rates_and_the_default_is_what_it_gives() -> None:
+    assert EnrollmentLimits.of(PER_MINUTE) == EnrollmentLimits()
+    few = EnrollmentLimits.of(6)
+    assert (few.overall, few.per_peer) == (Rate(10, 0.1), Rate(5, 0.025))
