@@ -197,6 +197,6 @@ def test_the_operator_says_how_many_may_enrol(start: StartBroker, tmp_path: Path
     broker = start("--enrollments-per-minute", "1")
     for number in range(5):
         enrolled_folder(tmp_path / str(number), f"org.example.crowd{number}", broker.insecure_port)
-    with pytest.raises(EnrollmentFailed, match="^limits: .* Try again in"):
+    with pytest.raises(EnrollmentFailed, match=r"^limits: .* Try again in"):
         enrolled_folder(tmp_path / "last", "org.example.last", broker.insecure_port)
     assert not (tmp_path / "last" / "device.crt").exists()
