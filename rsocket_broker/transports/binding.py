@@ -59,7 +59,9 @@ def bind_unix(path: Path, backlog: int = BACKLOG) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         # On Linux the file takes its mode from the socket, so that it is never open to others, not even for a moment.
-        os.fchmod(bound.fileno(), _PRIVATE)
+        # Elsewhere a socket has no mode of its own, and the folder around it has to do for that moment.
+        with contextlib.suppress(OSError):
+            os.fchmod(bound.fileno(), _PRIVATE)
         bound.bind(os.fspath(path))
         path.chmod(_PRIVATE)
         bound.listen(backlog)
