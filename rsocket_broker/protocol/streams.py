@@ -101,7 +101,7 @@ class Streams(Line):
         if (
             self.answer_at_once is not None
             and stream_id == self._peer_next < NEAR_THE_LAST_ID
-            and not flags & (FOLLOWS | IGNORE)
+            and not flags & ~METADATA
             and not self._events
             and self.queued <= ENOUGH_AT_ONCE
         ):
@@ -114,7 +114,8 @@ class Streams(Line):
         """Answers request-responses that stand one behind the other in `data`, the first of which is known to fit.
 
         This is what a busy connection does nearly all the time, so it is one loop over local names that leaves no
-        trace of a request behind it. It stops at the first frame that is anything else. Returns where that begins.
+        trace of a request behind it. It stops at the first frame that is anything else, one with any other flag too.
+        Returns where that begins.
         """
         answer_at_once, whole, closed = self.answer_at_once, self._in_one_piece, ConnectionState.CLOSED
         size, limit, expected, first = len(data), self.limits.frame, self._peer_next, self._peer_next

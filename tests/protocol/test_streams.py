@@ -165,6 +165,22 @@ def test_an_answer_given_at_once_leaves_no_event_and_no_stream() -> None:
     assert play.protocol.frames_out == 3
 
 
+@pytest.mark.row("A-36")
+@pytest.mark.parametrize("interaction", Interaction)
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("flags", [*(1 << bit for bit in range(10) if 1 << bit not in {M, F}), 0x3FF ^ M ^ F])
+def test_flags_that_mean_nothing_on_a_request_are_not_read(interaction: Interaction, at_once: bool, flags: int) -> None:
+    play = Playbook.server()
+    if at_once:
+        play.protocol.answer_at_once = lambda stream_id, data, metadata: Payload(data)
+    for stream_id in (1, 3, 5):
+        play >> ask(interaction, stream_id, b"data", flags if stream_id == 3 else 0)
+    asked = {event.stream_id: event.data for event in play.events()}  # type: ignore[union-attr]
+    asked |= {frame.stream_id: frame.body for frame in play.sent()}
+    assert asked == dict.fromkeys((1, 3, 5), b"data")
+    assert play.protocol.frames_in == 4
+
+
 def test_what_comes_in_order_is_handled_in_order() -> None:
     play = Playbook.server()
     seen = []
