@@ -1,6 +1,7 @@
 """JSON as peers send it: parsed strictly, failing with one error whatever is wrong with the bytes."""
 
 import json
+import math
 from typing import NoReturn
 
 
@@ -12,13 +13,23 @@ def _refuse_constant(name: str) -> NoReturn:
     raise JsonError(f"{name} is not a JSON number")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(text: str) -> float:
+    """1e999 is a number to JSON, but to us it would be the Infinity that JSON does not know."""
+    value = float(text)
+    if math.isinf(value):
+        raise JsonError("a number in it is too large")
+    return value
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_ascii_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 def parse(data: bytes | bytearray | memoryview) -> object:
-    """The value that `data` (UTF-8 JSON text) stands for.
+    r"""The value that `data` (UTF-8 JSON text) stands for.
 
+    Text may hold halves of characters (`"\ud83d"`), as apps send where they cut a text: `dump` can write them again.
     Raises JsonError for bad UTF-8, bad syntax, NaN or Infinity, and nesting too deep to follow (RFC 8259, 9).
     """
     try:
@@ -46,6 +57,10 @@ def parse_object(data: bytes | bytearray | memoryview) -> dict[str, object]:
 def dump(value: object) -> bytes:
     """`value` as compact UTF-8 JSON. Raises JsonError when it cannot be expressed (NaN, cycles, foreign types)."""
     try:
-        return _encoder.encode(value).encode()
+        text = _encoder.encode(value)
+        try:
+            return text.encode()
+        except UnicodeEncodeError:  # half a character has no UTF-8 form, but it can be written as it came: escaped
+            return _ascii_encoder.encode(value).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise JsonError(f"cannot be written as JSON: {error}") from error

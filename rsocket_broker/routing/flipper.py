@@ -108,8 +108,16 @@ def failure(error: object) -> AppFailure:
         name = found[:MAX_NAME] if isinstance(found, str) else ""
         text = next((error[key] for key in ("message", "reason", "error") if error.get(key)), error)
     if not isinstance(text, str):
-        text = dump(text).decode()
+        text = _as_text(text)
     return AppFailure(text[:MAX_TEXT] or name or "The app failed and did not say how.", name)
+
+
+def _as_text(error: object) -> str:
+    """An error of another shape, as JSON; "" when it is nested deeper than can be written."""
+    try:
+        return dump(error).decode()
+    except JsonError:
+        return ""
 
 
 def plugin_names(value: object) -> list[str]:

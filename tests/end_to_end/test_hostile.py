@@ -261,7 +261,11 @@ def test_json_of_the_wrong_types_on_the_plain_port(broker: BrokerProcess, folder
         b'{"method": "refreshPlugins", "params": [[[[]]]]}',
         b'{"id": {}, "success": 1}',
         b'{"error": 7}',
+        b'{"error": {"a": 1e999}}',
+        b'{"error": {"a": "\\ud800"}}',
+        b'{"method": "execute", "params": {"api": "\\ud800", "method": "m"}}',
         b"[" * 100_000,
+        *(b'{"error": ' + b"[" * depth + b"]" * depth + b"}" for depth in range(940, 1000, 4)),
     ],
     ids=lambda message: message[:40].decode("latin-1"),
 )
@@ -269,8 +273,18 @@ def test_json_of_the_wrong_types_on_the_secure_port(broker: BrokerProcess, folde
     with Line.open(broker.secure_port, client_context(folder)) as line:
         line.send(wire.setup(claims(APP_ID), wire.COMPOSITE), wire.request(wire.REQUEST_FNF, 1, message))
         line.send(wire.request(wire.REQUEST_FNF, 3, message, wire.routed("Recorder.events")))
+        line.send(wire.request(wire.REQUEST_RESPONSE, 7, message))
         line.send(wire.request(wire.REQUEST_RESPONSE, 5, b"alive", wire.routed("echo.request")))
         assert wire.payload_data(line.answer(5)) == b"alive"
+    assert "Traceback" not in broker.log.read_text()
+
+
+def test_half_a_character_in_a_name_is_listed(broker: BrokerProcess, folder: Path) -> None:
+    """JSON can carry it and UTF-8 cannot: one such client must not hide all the others from the operator."""
+    with Line.open(broker.secure_port, client_context(folder)) as line:
+        line.send(wire.setup(claims(APP_ID, app="Demo \ud800"), wire.COMPOSITE), wire.keepalive())
+        line.answer(0)
+        assert [client["app"] for client in broker.clients()] == ["Demo \ud800"]
     assert "Traceback" not in broker.log.read_text()
 
 

@@ -31,6 +31,7 @@ def test_an_answer_is_found_by_its_key_and_not_by_its_truth(value: object) -> No
         ({"reason": "why"}, "", "why"),
         ({"error": "what"}, "", "what"),
         ({"message": {"a": 1}}, "", '{"a":1}'),
+        ({"message": ["\ud83d"]}, "", r'["\ud83d"]'),
         ("plain", "", "plain"),
         (None, "", "null"),
         ({}, "", "{}"),
