@@ -59,6 +59,17 @@ def check_private_file(path: Path) -> None:
     _check_file(path, _status(path), _OTHERS_ANY)
 
 
+def check_owned(path: Path) -> None:
+    """Raises HomeError unless `path` is a file or folder of ours that nobody else may change; others may read it."""
+    status = _status(path)
+    if stat.S_ISDIR(status.st_mode):
+        _check_owner_and_mode(path, status, _OTHERS_WRITE, 0o755)
+    elif stat.S_ISLNK(status.st_mode):
+        raise HomeError(f"{path} is a symbolic link, which is never followed here. Put what it names there.")
+    else:
+        _check_file(path, status, _OTHERS_WRITE)
+
+
 def write_private(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
     """Put `data` at `path` so that a reader, or a start after a crash, finds the old content or the new, never a part.
 

@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from types import ModuleType
 import attrs
 
 from rsocket_broker.errors import BrokerError, ConfigurationError
+from rsocket_broker.files import check_owned
 from rsocket_broker.plugin_api.configuration import apply_settings
 from rsocket_broker.plugin_api.handlers import Routes
 from rsocket_broker.plugin_api.inspection import read_plugin
@@ -58,9 +60,14 @@ class Registry:
             self._add_entry_point(entry)
 
     def add_directory(self, directory: Path) -> None:
-        """Load every module and package in HOME/plugins/. Names with a leading dot or underscore are passed over."""
-        if not directory.is_dir():
+        """Load every module and package in HOME/plugins/. Names with a leading dot or underscore are passed over.
+
+        Raises HomeError, and loads nothing, when another user could change what is there: it would run as us.
+        """
+        if not os.path.lexists(directory):
             return
+        check_owned(directory.parent)
+        _check_tree(directory)
         for path in sorted(directory.iterdir()):
             if path.name.startswith((".", "_")):
                 continue
@@ -165,6 +172,17 @@ def load_plugins(
         registry.add(name)
     registry.check_settings()
     return list(registry.plugins.values())
+
+
+def _check_tree(path: Path) -> None:
+    """What nobody can import by its name is let be. So are Python's own caches, whose modes are those of the umask:
+    they lie in a home that is closed to others."""
+    if path.name.startswith(".") or path.name == "__pycache__":
+        return
+    check_owned(path)
+    if path.is_dir():
+        for inner in sorted(path.iterdir()):
+            _check_tree(inner)
 
 
 def _load_file(source: Path, *, package: bool) -> ModuleType:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rsocket_broker.errors import ConfigurationError
+from rsocket_broker.errors import ConfigurationError, HomeError
 from rsocket_broker.routing.registry import Registry, load_plugins
 
 GOOD = """\
@@ -48,6 +48,31 @@ def test_a_folder_of_modules_and_packages(tmp_path: Path) -> None:
     registry.add_directory(tmp_path / "absent")
     assert list(registry.plugins) == ["one", "two"]
     assert registry.plugins["two"].origin == str(tmp_path / "two" / "inner.py")
+
+
+@pytest.mark.row("F-11", "A-55")
+@pytest.mark.parametrize("open_to_all", ["", "plugins", "plugins/one.py", "plugins/two", "plugins/two/inner.py"])
+def test_nothing_is_loaded_that_another_user_could_change(tmp_path: Path, open_to_all: str) -> None:
+    tmp_path.chmod(0o700)
+    one = write(tmp_path / "plugins" / "one.py", f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
+    write(tmp_path / "plugins" / "two" / "__init__.py", "")
+    write(tmp_path / "plugins" / "two" / "inner.py", "")
+    (tmp_path / open_to_all).chmod(0o777)
+    with pytest.raises(HomeError, match="Run: chmod"):
+        load_plugins(one.parent)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["plugins", "plugins/one.py"])
+def test_no_link_is_followed_to_a_plugin(tmp_path: Path, name: str) -> None:
+    away = write(tmp_path / "away" / "one.py", GOOD.format(id="one"))
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    link = home / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(away if name.endswith(".py") else away.parent)
+    with pytest.raises(HomeError, match="symbolic link"):
+        load_plugins(home / "plugins")
 
 
 def test_the_same_file_found_twice_is_one_plugin(tmp_path: Path) -> None:
