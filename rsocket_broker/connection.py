@@ -1,24 +1,19 @@
-"""The one place where the engine meets asyncio: drives a Protocol over a transport and calls a Responder."""
+"""Where the engine meets asyncio: drives a Protocol over a transport, asks the peer, and ends it all once."""
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Final
 from typing import Protocol as Interface
 
 from rsocket_broker.errors import (
-    ApplicationError,
-    BrokerError,
-    Canceled,
     ConnectionClosed,
-    ProtocolViolation,
     Rejected,
     RequestFailed,
     SetupRefused,
     request_error,
 )
-from rsocket_broker.flow import RequestedStream, as_async, close_source, parts
+from rsocket_broker.flow import RequestedStream, parts
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.events import (
@@ -34,57 +29,28 @@ from rsocket_broker.protocol.events import (
     SetupReceived,
 )
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.serving import Handlers, Serving
 from rsocket_broker.transports.base import Peer, Transport
-from rsocket_broker.work import Work, abandon
 
 FLUSH_AT: Final = 256 * 1024
 """Bytes that one turn of the loop may queue before they are written: about what one read can bring."""
 WINDOW: Final = 128
 """Payloads in flight towards a consumer that says nothing else; it is topped up when half is used."""
-CHANNEL_WINDOW: Final = 32
-"""The same for the requester's side of a channel, whose payloads wait here for a handler."""
-TURN: Final = 64
-"""Payloads that one stream may send before others get their turn, when its source never waits."""
 CLOSE_GRACE: Final = 2.0
 """Seconds that a goodbye may take to reach a peer before the line is cut."""
-NO_MORE: Final = "no new requests are taken here"
-STOPPED: Final = "the work was stopped before it was done"
-INTERNAL: Final = "internal error"
-"""All that a peer learns of an exception that nobody foresaw."""
-
-_bare: Final = object.__new__
-"""Makes a Payload without its __init__, which costs more than the rest of a small request."""
-
-_log = logging.getLogger(__name__)
 
 
-class Responder(Interface):
-    """What serves a peer's requests. Every method may raise a BrokerError, whose public text the peer gets.
-
-    A method that returns its result at once costs no task; a coroutine runs as a task and delays nobody. Work for a
-    peer that cancels or goes away is cancelled.
-    """
+class Responder(Handlers, Interface):
+    """What judges a connection, serves the peer's requests, and hears of the end."""
 
     def setup(self, connection: "Connection", setup: SetupReceived) -> Awaitable[None] | None:
         """Judges a SETUP (server side only). Raise SetupRefused to refuse it; nothing later is read until this ends."""
-
-    def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]: ...
-
-    def fire_and_forget(self, payload: Payload) -> Awaitable[None] | None: ...
-
-    def request_stream(self, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload]:
-        """Driven by request-n: the iterator is asked for at most one payload more than the peer has asked for."""
-
-    def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
-        """`payload` came with the request and is not repeated in `incoming`."""
-
-    def metadata_push(self, metadata: bytes) -> None: ...
 
     def closed(self, error: ConnectionClosed) -> None:
         """The connection has ended. Called exactly once, whether or not `setup` was."""
 
 
-class Connection:
+class Connection(Serving):
     """A live RSocket connection, and the Receiver of its transport.
 
     Requests may be sent as soon as it is open: on a server when the responder accepted the SETUP, on a client when
@@ -94,6 +60,7 @@ class Connection:
     def __init__(
         self, protocol: Protocol, responder: Responder, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        super().__init__(protocol, responder)
         self.peer: Peer
         self.opened = clock()
         self.metadata_mime = ""
@@ -102,24 +69,14 @@ class Connection:
         self.bytes_out = 0
         self.closing: ConnectionClosed | None = None
         """Set as soon as the connection has ended: how."""
-        self._protocol = protocol
         self._responder = responder
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
-        self._handlers = _HANDLERS
+        self._actions = _ACTIONS
         self._answers: dict[int, asyncio.Future[Payload]] = {}
-        self._incoming: dict[int, RequestedStream] = {}
-        self._gates: dict[int, asyncio.Event] = {}
-        self._work = Work(self._loop, protocol.limits.streams)
         self._stalled: list[Event] = []
-        protocol.answer_at_once = self._answer_at_once
-        self._may_write = asyncio.Event()
-        self._may_write.set()
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[ConnectionClosed] = self._loop.create_future()
-        self._refusing = False
-        self._served = 0
         self._deciding = False
         self._flushing = False
         self._queued_before = 0
@@ -301,7 +258,7 @@ class Connection:
             return
         remaining = iter(events)
         for event in remaining:
-            self._handlers[type(event)](self, event)
+            self._actions[type(event)](self, event)
             if protocol.queued > FLUSH_AT:
                 self._flush()
                 if protocol.is_server and not self._may_write.is_set():
@@ -422,84 +379,6 @@ class Connection:
         if not self._accepted.done():
             self._accepted.set_result(None)
 
-    def _on_request(self, event: RequestReceived) -> None:
-        if self._refusing:
-            self._protocol.send_error(event.stream_id, ErrorCode.REJECTED, NO_MORE)
-            return
-        self._served += 1
-        try:
-            _SERVE[event.interaction](self, event)
-        except Exception as error:  # noqa: BLE001  # a handler's bug must not reach the connection
-            self._fail(event.stream_id, error)
-
-    def _answer_at_once(self, stream_id: int, data: bytes, metadata: bytes | None) -> Payload | None:
-        """The fast lane of Protocol: an answer that is there costs no event, no stream state, no task."""
-        payload = _bare(Payload)
-        payload.data = data
-        payload.metadata = metadata
-        try:
-            answer = self._responder.request_response(payload)
-            if isinstance(answer, Payload):
-                if type(answer.data) is not bytes or answer.metadata is not None:
-                    parts(answer)
-                return answer
-            if self._protocol.owe(stream_id):
-                self._start(stream_id, answer, self._answer(stream_id, answer))
-            else:
-                abandon(answer)
-        except Exception as error:  # noqa: BLE001  # as in _on_request
-            if self._protocol.owe(stream_id):
-                self._fail(stream_id, error)
-        return None
-
-    def _serve_response(self, event: RequestReceived) -> None:
-        answer = self._responder.request_response(Payload(event.data, event.metadata))
-        if isinstance(answer, Payload):
-            self._protocol.send_payload(event.stream_id, *parts(answer), complete=True)
-        else:
-            self._start(event.stream_id, answer, self._answer(event.stream_id, answer))
-
-    async def _answer(self, stream_id: int, awaitable: Awaitable[Payload]) -> None:
-        try:
-            answer = await awaitable
-            if not self._may_write.is_set():
-                await self.drain()
-            self._protocol.send_payload(stream_id, *parts(answer), complete=True)
-        except Exception as error:  # noqa: BLE001  # as in _on_request
-            self._fail(stream_id, error)
-        except asyncio.CancelledError:
-            self._fail(stream_id, Canceled(STOPPED))
-            raise
-        finally:
-            self._work.done(stream_id)
-        self._flush_soon()
-
-    def _serve_fire_and_forget(self, event: RequestReceived) -> None:
-        answer = self._responder.fire_and_forget(Payload(event.data, event.metadata))
-        if answer is not None:
-            self._start(event.stream_id, answer, self._forgotten(event.stream_id, answer))
-
-    async def _forgotten(self, stream_id: int, awaitable: Awaitable[None]) -> None:
-        try:
-            await awaitable
-        except Exception as error:  # noqa: BLE001  # as in _on_request
-            self._fail(stream_id, error)
-        finally:
-            self._work.done(stream_id)
-
-    def _serve_stream(self, event: RequestReceived) -> None:
-        source = self._responder.request_stream(Payload(event.data, event.metadata))
-        self._start(event.stream_id, source, self._pump(event.stream_id, source))
-
-    def _serve_channel(self, event: RequestReceived) -> None:
-        incoming = self._listen(event.stream_id, CHANNEL_WINDOW)
-        if event.complete:
-            incoming.end(None)
-        else:
-            self._protocol.send_request_n(event.stream_id, CHANNEL_WINDOW)
-        source = self._responder.request_channel(Payload(event.data, event.metadata), incoming)
-        self._start(event.stream_id, source, self._pump(event.stream_id, source))
-
     def _on_payload(self, event: PayloadReceived) -> None:
         stream_id, data, metadata, has_next, complete = event
         answer = self._answers.pop(stream_id, None)
@@ -519,21 +398,6 @@ class Connection:
             incoming.end(None)
             del self._incoming[stream_id]
 
-    def _cut(self, stream_id: int, incoming: RequestedStream) -> None:
-        """A consumer that does not keep up loses its stream, and nobody else notices."""
-        error = Rejected(
-            f"more than {self._protocol.limits.incoming} bytes wait for a consumer that does not take them"
-        )
-        incoming.end(error)
-        del self._incoming[stream_id]
-        self._work.stop(stream_id)
-        self.leave(stream_id)
-
-    def _on_request_n(self, event: RequestNReceived) -> None:
-        gate = self._gates.get(event.stream_id)
-        if gate is not None:
-            gate.set()
-
     def _on_cancel(self, event: CancelReceived) -> None:
         self._work.stop(event.stream_id)
         if self._is_theirs(event.stream_id):
@@ -547,93 +411,8 @@ class Connection:
         self._end_incoming(event.stream_id, error)
         self._work.stop(event.stream_id)
 
-    def _on_metadata_push(self, event: MetadataPushReceived) -> None:
-        try:
-            self._responder.metadata_push(event.metadata)
-        except Exception as error:  # noqa: BLE001  # as in _on_request
-            self._explain(error)
-
-    # ---- work for the peer -----------------------------------------------------------------------------------
-
-    def _start(self, stream_id: int, source: object, work: Coroutine[Any, Any, None]) -> None:
-        if not self._work.start(stream_id, source, work):
-            self._fail(stream_id, Rejected("too much is running for this connection"))
-
-    async def _pump(self, stream_id: int, source: AsyncIterator[Payload] | Iterator[Payload]) -> None:
-        """Sends what `source` yields while the peer has asked for more and reads what it gets."""
-        gate = self._gates[stream_id] = asyncio.Event()
-        payloads = source if isinstance(source, AsyncIterator) else as_async(source)
-        try:
-            sent = 0
-            async for payload in payloads:
-                while not self._protocol.credit(stream_id) or not self._may_write.is_set():
-                    gate.clear()
-                    await gate.wait()
-                self._protocol.send_payload(stream_id, *parts(payload))
-                self._flush_soon()
-                sent += 1
-                if not sent % TURN:
-                    await asyncio.sleep(0)
-            self._protocol.send_payload(stream_id, b"", next=False, complete=True)
-        except Exception as error:  # noqa: BLE001  # as in _on_request
-            self._fail(stream_id, error)
-        except asyncio.CancelledError:
-            self._fail(stream_id, Canceled(STOPPED))
-            raise
-        finally:
-            self._gates.pop(stream_id, None)
-            if self._is_theirs(stream_id) and (incoming := self._incoming.pop(stream_id, None)) is not None:
-                incoming.close()
-            self._flush_soon()
-            try:
-                await close_source(payloads)
-            finally:
-                self._work.done(stream_id)
-
-    def _fail(self, stream_id: int, error: Exception) -> None:
-        """Ends a stream with what the peer may know of `error`, and with all of it on our side."""
-        code, text = self._explain(error)
-        self._protocol.send_error(stream_id, code, text)
-        self._end_incoming(stream_id, error)
-        self._flush_soon()
-
-    def _explain(self, error: Exception) -> tuple[int, str]:
-        """Code and text for the peer. What nobody foresaw goes into our log, whole."""
-        if isinstance(error, RequestFailed):
-            return error.code, error.public
-        if isinstance(error, BrokerError) and not isinstance(error, ProtocolViolation):
-            return ApplicationError.wire_code, error.public
-        where = self._transport.peer.address if self._transport is not None else "nobody"
-        _log.error("a handler failed while serving %s", where, exc_info=error)
-        return ApplicationError.wire_code, INTERNAL
-
-    # ---- streams ---------------------------------------------------------------------------------------------
-
-    def _listen(self, stream_id: int, window: int) -> RequestedStream:
-        stream = self._incoming[stream_id] = RequestedStream(self, stream_id, window)
-        self._flush_soon()
-        return stream
-
-    def grant(self, stream_id: int, n: int) -> None:
-        """For RequestedStream: the peer may send `n` payloads more."""
-        self._protocol.send_request_n(stream_id, n)
-        self._flush_soon()
-
-    def leave(self, stream_id: int) -> None:
-        """For RequestedStream: we want no more of what the peer sends on this stream."""
-        self._incoming.pop(stream_id, None)
-        if not self._is_theirs(stream_id):
-            self._work.stop(stream_id)
-        self._protocol.send_cancel(stream_id)
-        self._flush_soon()
-
-    def _is_theirs(self, stream_id: int) -> bool:
-        return stream_id % 2 == self._protocol.is_server
-
-    def _end_incoming(self, stream_id: int, error: BaseException) -> None:
-        incoming = self._incoming.pop(stream_id, None)
-        if incoming is not None:
-            incoming.end(error)
+    def _whom(self) -> str:
+        return self._transport.peer.address if self._transport is not None else "nobody"
 
     def _closed_error(self) -> ConnectionClosed:
         """A fresh one for each who waits: an exception that is raised twice grows a tangled traceback."""
@@ -646,7 +425,7 @@ class Connection:
             return
         self.closing = ConnectionClosed(end.text or "the connection is closed", end.code)
         self.closing.__cause__ = cause
-        self._handlers = _DEAF
+        self._actions = _DEAF
         self._stalled = []
         if self._timer is not None:
             self._timer.cancel()
@@ -676,7 +455,7 @@ def _expire(answer: "asyncio.Future[Payload]", timeout: float) -> None:
         answer.set_exception(TimeoutError(f"no answer within {timeout:g} s"))
 
 
-_HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {
+_ACTIONS: Final[dict[type, Callable[[Connection, Any], None]]] = {
     SetupReceived: Connection._on_setup,
     SetupAccepted: Connection._on_accepted,
     RequestReceived: Connection._on_request,
@@ -687,12 +466,5 @@ _HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {
     MetadataPushReceived: Connection._on_metadata_push,
     ConnectionEnded: Connection._finish,
 }
-_DEAF: Final[dict[type, Callable[[Connection, Any], None]]] = dict.fromkeys(_HANDLERS, lambda connection, event: None)
+_DEAF: Final[dict[type, Callable[[Connection, Any], None]]] = dict.fromkeys(_ACTIONS, lambda connection, event: None)
 """After the end nothing reaches a handler, not even what was read together with the end."""
-
-_SERVE: Final[dict[Interaction, Callable[[Connection, RequestReceived], None]]] = {
-    Interaction.REQUEST_RESPONSE: Connection._serve_response,
-    Interaction.FIRE_AND_FORGET: Connection._serve_fire_and_forget,
-    Interaction.REQUEST_STREAM: Connection._serve_stream,
-    Interaction.REQUEST_CHANNEL: Connection._serve_channel,
-}

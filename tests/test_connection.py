@@ -13,7 +13,7 @@ from rsocket.payload import Payload as TheirPayload
 from rsocket.rsocket_client import RSocketClient
 from rsocket.transports.tcp import TransportTCP
 
-from rsocket_broker.connection import CHANNEL_WINDOW, Connection
+from rsocket_broker.connection import Connection
 from rsocket_broker.errors import (
     ApplicationError,
     Canceled,
@@ -30,6 +30,7 @@ from rsocket_broker.protocol.events import SetupReceived
 from rsocket_broker.protocol.frames import Setup
 from rsocket_broker.protocol.limits import SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.serving import CHANNEL_WINDOW
 from rsocket_broker.transports.base import Channel, Peer
 from rsocket_broker.transports.memory import memory_pair
 from rsocket_broker.transports.tcp import listen_tcp

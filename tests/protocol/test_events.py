@@ -20,7 +20,7 @@ def test_an_event_is_a_value() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_connection_acts_on_every_kind(kind: type) -> None:
-    assert kind in connection._HANDLERS
+    assert kind in connection._ACTIONS
 
 
 def test_the_end_is_one_of_them() -> None:

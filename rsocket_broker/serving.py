@@ -1,0 +1,276 @@
+"""Serving a peer: what its requests set going, and how that ends. `Connection` is the class to use."""
+
+import abc
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any, Final
+from typing import Protocol as Interface
+
+from rsocket_broker.errors import (
+    ApplicationError,
+    BrokerError,
+    Canceled,
+    ProtocolViolation,
+    Rejected,
+    RequestFailed,
+)
+from rsocket_broker.flow import RequestedStream, as_async, close_source, parts
+from rsocket_broker.payload import ErrorCode, Payload
+from rsocket_broker.protocol.codes import Interaction
+from rsocket_broker.protocol.events import MetadataPushReceived, RequestNReceived, RequestReceived
+from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.work import Work, abandon
+
+CHANNEL_WINDOW: Final = 32
+"""Payloads in flight from the requester of a channel, which wait here for a handler."""
+TURN: Final = 64
+"""Payloads that one stream may send before others get their turn, when its source never waits."""
+NO_MORE: Final = "no new requests are taken here"
+STOPPED: Final = "the work was stopped before it was done"
+INTERNAL: Final = "internal error"
+"""All that a peer learns of an exception that nobody foresaw."""
+
+_bare: Final = object.__new__
+"""Makes a Payload without its __init__, which costs more than the rest of a small request."""
+
+_log = logging.getLogger(__name__)
+
+
+class Handlers(Interface):
+    """What answers requests. Every method may raise a BrokerError, whose public text the peer gets.
+
+    A method that returns its result at once costs no task; a coroutine runs as a task and delays nobody. Work for a
+    peer that cancels or goes away is cancelled.
+    """
+
+    def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]: ...
+
+    def fire_and_forget(self, payload: Payload) -> Awaitable[None] | None: ...
+
+    def request_stream(self, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload]:
+        """Driven by request-n: the iterator is asked for at most one payload more than the peer has asked for."""
+
+    def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
+        """`payload` came with the request and is not repeated in `incoming`."""
+
+    def metadata_push(self, metadata: bytes) -> None: ...
+
+
+class Serving(abc.ABC):
+    """The lower storey of a connection: requests of the peer, the work that they start, payloads on their way out."""
+
+    def __init__(self, protocol: Protocol, handlers: Handlers) -> None:
+        self._protocol = protocol
+        self._handlers = handlers
+        self._loop = asyncio.get_running_loop()
+        self._incoming: dict[int, RequestedStream] = {}
+        self._gates: dict[int, asyncio.Event] = {}
+        self._work = Work(self._loop, protocol.limits.streams)
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        self._refusing = False
+        self._served = 0
+        protocol.answer_at_once = self._answer_at_once
+
+    @abc.abstractmethod
+    async def drain(self) -> None:
+        """Waits while the peer is slow to read. Raises ConnectionClosed when it is gone."""
+
+    @abc.abstractmethod
+    def _flush_soon(self) -> None:
+        """What is queued is written before this turn of the loop ends."""
+
+    @abc.abstractmethod
+    def _whom(self) -> str:
+        """The peer, for the log."""
+
+    # ---- requests of the peer --------------------------------------------------------------------------------
+
+    def _on_request(self, event: RequestReceived) -> None:
+        if self._refusing:
+            self._protocol.send_error(event.stream_id, ErrorCode.REJECTED, NO_MORE)
+            return
+        self._served += 1
+        try:
+            _SERVE[event.interaction](self, event)
+        except Exception as error:  # noqa: BLE001  # a handler's bug must not reach the connection
+            self._fail(event.stream_id, error)
+
+    def _answer_at_once(self, stream_id: int, data: bytes, metadata: bytes | None) -> Payload | None:
+        """The fast lane of Protocol: an answer that is there costs no event, no stream state, no task."""
+        payload = _bare(Payload)
+        payload.data = data
+        payload.metadata = metadata
+        try:
+            answer = self._handlers.request_response(payload)
+            if isinstance(answer, Payload):
+                if type(answer.data) is not bytes or answer.metadata is not None:
+                    parts(answer)
+                return answer
+            if self._protocol.owe(stream_id):
+                self._start(stream_id, answer, self._answer(stream_id, answer))
+            else:
+                abandon(answer)
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            if self._protocol.owe(stream_id):
+                self._fail(stream_id, error)
+        return None
+
+    def _serve_response(self, event: RequestReceived) -> None:
+        answer = self._handlers.request_response(Payload(event.data, event.metadata))
+        if isinstance(answer, Payload):
+            self._protocol.send_payload(event.stream_id, *parts(answer), complete=True)
+        else:
+            self._start(event.stream_id, answer, self._answer(event.stream_id, answer))
+
+    async def _answer(self, stream_id: int, awaitable: Awaitable[Payload]) -> None:
+        try:
+            answer = await awaitable
+            if not self._may_write.is_set():
+                await self.drain()
+            self._protocol.send_payload(stream_id, *parts(answer), complete=True)
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            self._fail(stream_id, error)
+        except asyncio.CancelledError:
+            self._fail(stream_id, Canceled(STOPPED))
+            raise
+        finally:
+            self._work.done(stream_id)
+        self._flush_soon()
+
+    def _serve_fire_and_forget(self, event: RequestReceived) -> None:
+        answer = self._handlers.fire_and_forget(Payload(event.data, event.metadata))
+        if answer is not None:
+            self._start(event.stream_id, answer, self._forgotten(event.stream_id, answer))
+
+    async def _forgotten(self, stream_id: int, awaitable: Awaitable[None]) -> None:
+        try:
+            await awaitable
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            self._fail(stream_id, error)
+        finally:
+            self._work.done(stream_id)
+
+    def _serve_stream(self, event: RequestReceived) -> None:
+        source = self._handlers.request_stream(Payload(event.data, event.metadata))
+        self._start(event.stream_id, source, self._pump(event.stream_id, source))
+
+    def _serve_channel(self, event: RequestReceived) -> None:
+        incoming = self._listen(event.stream_id, CHANNEL_WINDOW)
+        if event.complete:
+            incoming.end(None)
+        else:
+            self._protocol.send_request_n(event.stream_id, CHANNEL_WINDOW)
+        source = self._handlers.request_channel(Payload(event.data, event.metadata), incoming)
+        self._start(event.stream_id, source, self._pump(event.stream_id, source))
+
+    def _on_metadata_push(self, event: MetadataPushReceived) -> None:
+        try:
+            self._handlers.metadata_push(event.metadata)
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            self._explain(error)
+
+    # ---- work for the peer -----------------------------------------------------------------------------------
+
+    def _start(self, stream_id: int, source: object, work: Coroutine[Any, Any, None]) -> None:
+        if not self._work.start(stream_id, source, work):
+            self._fail(stream_id, Rejected("too much is running for this connection"))
+
+    async def _pump(self, stream_id: int, source: AsyncIterator[Payload] | Iterator[Payload]) -> None:
+        """Sends what `source` yields while the peer has asked for more and reads what it gets."""
+        gate = self._gates[stream_id] = asyncio.Event()
+        payloads = source if isinstance(source, AsyncIterator) else as_async(source)
+        try:
+            sent = 0
+            async for payload in payloads:
+                while not self._protocol.credit(stream_id) or not self._may_write.is_set():
+                    gate.clear()
+                    await gate.wait()
+                self._protocol.send_payload(stream_id, *parts(payload))
+                self._flush_soon()
+                sent += 1
+                if not sent % TURN:
+                    await asyncio.sleep(0)
+            self._protocol.send_payload(stream_id, b"", next=False, complete=True)
+        except Exception as error:  # noqa: BLE001  # as in _on_request
+            self._fail(stream_id, error)
+        except asyncio.CancelledError:
+            self._fail(stream_id, Canceled(STOPPED))
+            raise
+        finally:
+            self._gates.pop(stream_id, None)
+            if self._is_theirs(stream_id) and (incoming := self._incoming.pop(stream_id, None)) is not None:
+                incoming.close()
+            self._flush_soon()
+            try:
+                await close_source(payloads)
+            finally:
+                self._work.done(stream_id)
+
+    def _on_request_n(self, event: RequestNReceived) -> None:
+        gate = self._gates.get(event.stream_id)
+        if gate is not None:
+            gate.set()
+
+    def _fail(self, stream_id: int, error: Exception) -> None:
+        """Ends a stream with what the peer may know of `error`, and with all of it on our side."""
+        code, text = self._explain(error)
+        self._protocol.send_error(stream_id, code, text)
+        self._end_incoming(stream_id, error)
+        self._flush_soon()
+
+    def _explain(self, error: Exception) -> tuple[int, str]:
+        """Code and text for the peer. What nobody foresaw goes into our log, whole."""
+        if isinstance(error, RequestFailed):
+            return error.code, error.public
+        if isinstance(error, BrokerError) and not isinstance(error, ProtocolViolation):
+            return ApplicationError.wire_code, error.public
+        _log.error("a handler failed while serving %s", self._whom(), exc_info=error)
+        return ApplicationError.wire_code, INTERNAL
+
+    # ---- streams ---------------------------------------------------------------------------------------------
+
+    def _listen(self, stream_id: int, window: int) -> RequestedStream:
+        stream = self._incoming[stream_id] = RequestedStream(self, stream_id, window)
+        self._flush_soon()
+        return stream
+
+    def grant(self, stream_id: int, n: int) -> None:
+        """For RequestedStream: the peer may send `n` payloads more."""
+        self._protocol.send_request_n(stream_id, n)
+        self._flush_soon()
+
+    def leave(self, stream_id: int) -> None:
+        """For RequestedStream: we want no more of what the peer sends on this stream."""
+        self._incoming.pop(stream_id, None)
+        if not self._is_theirs(stream_id):
+            self._work.stop(stream_id)
+        self._protocol.send_cancel(stream_id)
+        self._flush_soon()
+
+    def _cut(self, stream_id: int, incoming: RequestedStream) -> None:
+        """A consumer that does not keep up loses its stream, and nobody else notices."""
+        error = Rejected(
+            f"more than {self._protocol.limits.incoming} bytes wait for a consumer that does not take them"
+        )
+        incoming.end(error)
+        del self._incoming[stream_id]
+        self._work.stop(stream_id)
+        self.leave(stream_id)
+
+    def _is_theirs(self, stream_id: int) -> bool:
+        return stream_id % 2 == self._protocol.is_server
+
+    def _end_incoming(self, stream_id: int, error: BaseException) -> None:
+        incoming = self._incoming.pop(stream_id, None)
+        if incoming is not None:
+            incoming.end(error)
+
+
+_SERVE: Final[dict[Interaction, Callable[[Serving, RequestReceived], None]]] = {
+    Interaction.REQUEST_RESPONSE: Serving._serve_response,
+    Interaction.FIRE_AND_FORGET: Serving._serve_fire_and_forget,
+    Interaction.REQUEST_STREAM: Serving._serve_stream,
+    Interaction.REQUEST_CHANNEL: Serving._serve_channel,
+}
