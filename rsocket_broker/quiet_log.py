@@ -18,9 +18,12 @@ Cause = BaseException | tuple[type[BaseException], BaseException, TracebackType 
 class QuietLog:
     """Counts lines by kind; those beyond the burst are counted, and the count is told when the next window opens."""
 
-    def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic, burst: int = BURST
+    ) -> None:
         self._logger = logger
         self._clock = clock
+        self._burst = burst
         self._windows: dict[str, tuple[float, int]] = {}
 
     def write(self, level: int, kind: str, message: str, *arguments: object, error: Cause | None = None) -> None:
@@ -33,9 +36,9 @@ class QuietLog:
         now = self._clock()
         started, count = self._windows.get(kind, (now, 0))
         if now - started >= WINDOW:
-            if count > BURST:
-                self._logger.log(level, "%d more lines like the last about %s were left out", count - BURST, kind)
+            if count > self._burst:
+                self._logger.log(level, "%d more lines like the last about %s were left out", count - self._burst, kind)
             started, count = now, 0
         self._windows[kind] = started, count + 1
-        if count < BURST:
+        if count < self._burst:
             self._logger.log(level, message, *arguments, exc_info=error)

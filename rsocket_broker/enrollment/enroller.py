@@ -42,9 +42,14 @@ from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, Turns, too_often
 from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
+from rsocket_broker.quiet_log import QuietLog
 
+_REFUSALS = "enrolments that were refused"
 _SEE_LOG = "The log of the broker says why."
 _NUMBER = re.compile(r"\d+")
+_LINES = 100
+"""Refusals that are logged in a minute: each of a lab of devices gets its line, and a stranger who says something new
+every time does not fill the disk."""
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +83,7 @@ class Enroller:
         self._per_app = RateLimiter(self._limits.per_app)
         self._turns = Turns(self._limits)
         self._repeats = Repeats()
+        self._log = QuietLog(log, clock, _LINES)
         self._unfinished: set[asyncio.Task[dict[str, object]]] = set()
 
     @property
@@ -96,7 +102,7 @@ class Enroller:
             request = parse_message(message, claims)
             _log_device_lines(request, claims)
             if isinstance(request, Acknowledgement):
-                _log_acknowledgement(request, claims)
+                self._log_acknowledgement(request, claims)
                 return {}
             check_clock(request, self._now())
             checked = await asyncio.to_thread(self._authority.check_request, request.csr)
@@ -134,9 +140,14 @@ class Enroller:
         story = (key or (peer, claims.app, claims.device), _NUMBER.sub("#", refusal))
         note = self._repeats.note(*story, self._clock())
         if note is Note.LINE:
-            log.warning("refused to enrol %s: %s", whose, refusal)
+            self._log.write(logging.WARNING, _REFUSALS, "refused to enrol %s: %s", whose, refusal)
         elif note is Note.LOOPING:
-            log.warning("%s asks again and again and is refused for the same reason each time", whose)
+            self._log.write(
+                logging.WARNING,
+                _REFUSALS,
+                "%s asks again and again and is refused for the same reason each time",
+                whose,
+            )
 
     def _admit(self, peer: str) -> None:
         now = self._clock()
@@ -247,6 +258,18 @@ class Enroller:
                 shown(claims.device, 80),
             )
 
+    def _log_acknowledgement(self, message: Acknowledgement, claims: Claims) -> None:
+        whose = f"{shown(claims.app, 80)} on {shown(claims.device, 80)}"
+        if message.is_error or message.has_required_files is False:
+            self._log.write(
+                logging.WARNING,
+                "apps without certificates",
+                "%s does not find its certificates. Check that the files in its folder can be read by the app itself",
+                whose,
+            )
+        else:
+            log.debug("%s has its certificates", whose)
+
     @contextlib.asynccontextmanager
     async def _reported(self, claims: Claims, peer: str) -> AsyncIterator[None]:
         """Logs the refusals of the block, once; turns a failure of the authority into a refusal without its details."""
@@ -275,14 +298,3 @@ def _log_device_lines(message: SignRequest | Acknowledgement, claims: Claims) ->
     if log.isEnabledFor(logging.DEBUG):
         for level, text in log_lines(message.logs):
             log.debug("%s on %s says (%s): %s", shown(claims.app, 80), shown(claims.device, 80), level, text)
-
-
-def _log_acknowledgement(message: Acknowledgement, claims: Claims) -> None:
-    whose = f"{shown(claims.app, 80)} on {shown(claims.device, 80)}"
-    if message.is_error or message.has_required_files is False:
-        log.warning(
-            "%s does not find its certificates. Check that the files in its folder can be read by the app itself",
-            whose,
-        )
-    else:
-        log.debug("%s has its certificates", whose)

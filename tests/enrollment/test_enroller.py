@@ -575,6 +575,18 @@ async def test_refusals_for_asking_too_often_are_one_line_whatever_names_the_ask
     assert lines(caplog, "asked too often") == 1
 
 
+def test_a_stranger_with_a_new_story_each_time_does_not_fill_the_log(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(1000):
+        workshop.enroller.report(Claims(app="x" * number), f"127.0.{number}.1", "there is no such thing.")
+    assert 20 < len(caplog.records) <= 100
+    workshop.clock.seconds += 61
+    workshop.enroller.report(Claims(app="Demo"), LOCALHOST, "there is no such thing.")
+    assert lines(caplog, "900 more lines like the last about enrolments that were refused were left out") == 1
+    assert lines(caplog, "refused to enrol Demo") == 1
+
+
 async def test_an_app_that_enrols_again_and_again_with_success_is_noticed(
     workshop: Workshop, app: DesktopApp, caplog: pytest.LogCaptureFixture
 ) -> None:
