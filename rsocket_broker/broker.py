@@ -54,6 +54,9 @@ ADB = "adb"
 
 SPARE_CONNECTIONS = 256
 """Of the secure port, beyond the sessions: those that are being let in, refused, or on their way out."""
+PLAIN_CONNECTIONS = 256
+"""Of the plain port, where nobody has a reason to stay: more than may wait for an exchange. Each may make us hold two
+messages, and a stranger who keeps them all open shuts nobody out, since the oldest gives way."""
 ADMIN_CONNECTIONS = 64
 """Commands at work at once."""
 LOOPBACK = "127.0.0.1"
@@ -141,7 +144,16 @@ class Broker:
             return FirstBytes(self._line(PLAIN, PlainEndpoint(enroller)), log, secure_port)
 
         options = Options("--insecure-host", "--insecure-port")
-        return self._opened(await listen_tcp(listen.plain_host, listen.insecure_port, receiver, options=options))
+        return self._opened(
+            await listen_tcp(
+                listen.plain_host,
+                listen.insecure_port,
+                receiver,
+                max_connections=PLAIN_CONNECTIONS,
+                displace=True,
+                options=options,
+            )
+        )
 
     async def _listen_admin(self, table: Mapping[str, Verb | Stream]) -> str:
         """The admin line, and where it is as ports.json says it."""

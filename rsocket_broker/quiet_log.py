@@ -18,9 +18,7 @@ Cause = BaseException | tuple[type[BaseException], BaseException, TracebackType 
 class QuietLog:
     """Counts lines by kind; those beyond the burst are counted, and the count is told when the next window opens."""
 
-    def __init__(
-        self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic, burst: int = BURST
-    ) -> None:
+    def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic, burst: int = BURST) -> None:
         self._logger = logger
         self._clock = clock
         self._burst = burst

@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 @attrs.define(slots=True)
 class Counters:
-    """What has happened on a listener since it opened. The last four stay 0 where there is no TLS."""
+    """What has happened on a listener since it opened."""
 
     accepted: int = 0
     turned_away: int = 0
@@ -33,7 +33,7 @@ class Counters:
     """Handshakes that one side refused with an alert, or bytes that were no TLS."""
     timed_out: int = 0
     displaced: int = 0
-    """Unfinished handshakes dropped, the oldest first, to make room for newcomers."""
+    """Dropped to make room for newcomers, the oldest first: unfinished handshakes, or strangers on the plain port."""
 
 
 class Listener:
@@ -53,8 +53,10 @@ class Listener:
         receiver_factory: Callable[[], Receiver],
         *,
         cap: int,
+        displace: bool = False,
         counters: Counters | None = None,
     ) -> None:
+        """Over `cap` connections newcomers are closed at once, or with `displace` take the place of the oldest."""
         names = [listening.getsockname() for listening in sockets]
         self.port: int = 0 if channel is Channel.UNIX else names[0][1]
         self.hosts: tuple[str, ...] = tuple(name if channel is Channel.UNIX else name[0] for name in names)
@@ -64,7 +66,9 @@ class Listener:
         self._channel = channel
         self._receiver_factory = receiver_factory
         self._cap = cap
-        self._connections: set[SocketTransport] = set()
+        self._displace = displace
+        self._connections: dict[SocketTransport, None] = {}
+        """Oldest first."""
         self._starting: set[asyncio.Task[object]] = set()
         self._closed = False
         self._all_gone = asyncio.Event()
@@ -120,18 +124,34 @@ class Listener:
 
     def _welcome(self, accepted: socket.socket) -> None:
         if len(self._connections) >= self._cap:
-            self.counters.turned_away += 1
-            accepted.close()
-            return
+            if not self._displace:
+                self.counters.turned_away += 1
+                accepted.close()
+                return
+            self._drop_oldest()
         self.counters.accepted += 1
         accepted.setblocking(False)
         connection = SocketTransport(self._receiver_factory(), self._channel, self._forget)
-        self._connections.add(connection)
+        self._connections[connection] = None
         task: asyncio.Task[object] = self._loop.create_task(
             self._loop.connect_accepted_socket(lambda: connection, accepted)
         )
         self._starting.add(task)  # or it might be collected as garbage
         task.add_done_callback(lambda task: self._started(task, connection, accepted))
+
+    def _drop_oldest(self) -> None:
+        oldest = next(iter(self._connections))
+        del self._connections[oldest]
+        self.counters.displaced += 1
+        self._log.write(
+            logging.WARNING,
+            "crowds",
+            "port %d has %d connections, so %s gives way to a new one",
+            self.port,
+            self._cap,
+            oldest.peer.address,
+        )
+        oldest.abort()
 
     def _started(self, task: asyncio.Task[object], connection: SocketTransport, accepted: socket.socket) -> None:
         self._starting.discard(task)
@@ -147,7 +167,7 @@ class Listener:
         self._loop.call_later(ACCEPT_PAUSE, self.start)
 
     def _forget(self, connection: SocketTransport) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._check_all_gone()
 
     def _check_all_gone(self) -> None:

@@ -21,14 +21,16 @@ async def listen_tcp(
     *,
     backlog: int = BACKLOG,
     max_connections: int = MAX_CONNECTIONS,
+    displace: bool = False,
     options: Options | None = None,
 ) -> Listener:
     """Accepts TCP connections on one port number at every address of `host`; see `bind_tcp` for hosts and errors.
 
-    `receiver_factory` is called once for each connection accepted; over `max_connections` they are closed at once.
+    `receiver_factory` is called once for each connection accepted; over `max_connections` they are closed at once, or
+    with `displace` take the place of the oldest.
     """
     sockets = await bind_tcp(host, port, backlog, options)
-    listener = Listener(sockets, Channel.TCP, receiver_factory, cap=max_connections)
+    listener = Listener(sockets, Channel.TCP, receiver_factory, cap=max_connections, displace=displace)
     listener.start()
     return listener
 

@@ -208,6 +208,20 @@ def test_half_open_connections_by_the_hundred(broker: BrokerProcess, folder: Pat
     assert broker.open_files() <= files + 10
 
 
+@pytest.mark.row("A-32")
+def test_strangers_who_stay_shut_nobody_out(broker: BrokerProcess, folder: Path) -> None:
+    """They say that they will be heard of again in 24 days, which the specification allows them."""
+    is_served(broker, folder)
+    before, files = broker.rss(), broker.open_files()
+    with contextlib.ExitStack() as held:
+        for _ in range(600):
+            line = held.enter_context(Line.open(broker.insecure_port))
+            line.send(wire.setup(claims(APP_ID), keepalive_ms=wire.NEVER_MS))
+        is_served(broker, folder)
+        assert broker.open_files() - files < 300
+        assert broker.rss() - before < GROWTH
+
+
 @pytest.mark.row("F-26")
 @pytest.mark.parametrize(
     "message",

@@ -45,6 +45,27 @@ async def test_over_the_cap_a_connection_ends_at_once_and_room_is_used_again() -
     await listener.wait_closed()
 
 
+@pytest.mark.row("A-32")
+async def test_where_nobody_stays_the_oldest_gives_way(caplog: pytest.LogCaptureFixture) -> None:
+    guests = Guests(Echo)
+    listener = await listen_tcp("127.0.0.1", 0, guests, max_connections=2, displace=True)
+    clients = []
+    for number in range(1, 6):
+        clients.append(await asyncio.open_connection("127.0.0.1", listener.port))
+        await guests.number(number)
+    for reader, _ in clients[:3]:
+        assert await ended(reader)
+    for reader, writer in clients[3:]:
+        writer.write(b"room?")
+        assert await asyncio.wait_for(reader.readexactly(5), PATIENCE) == b"room?"
+    assert (listener.open, listener.counters.displaced, listener.counters.turned_away) == (2, 3, 0)
+    assert "has 2 connections, so 127.0.0.1:" in caplog.text
+    for _, writer in clients:
+        writer.close()
+    listener.abort()
+    await listener.wait_closed()
+
+
 async def test_a_closed_listener_refuses_newcomers_and_keeps_the_guests() -> None:
     guests = Guests(Echo)
     listener = await listen_tcp("localhost", 0, guests)
