@@ -214,10 +214,14 @@ class Serving(abc.ABC):
             gate.set()
 
     def _fail(self, stream_id: int, error: Exception) -> None:
-        """Ends a stream with what the peer may know of `error`, and with all of it on our side."""
+        """Ends a stream with what the peer may know of `error`, and with all of it on our side.
+
+        A peer that wants no more of what we send on a channel is told nothing, and goes on sending.
+        """
         code, text = self._explain(error)
         self._protocol.send_error(stream_id, code, text)
-        self._end_incoming(stream_id, error)
+        if not self._protocol.is_live(stream_id):
+            self._end_incoming(stream_id, error)
         self._flush_soon()
 
     def _explain(self, error: Exception) -> tuple[int, str]:

@@ -557,6 +557,28 @@ async def test_a_handler_that_stops_listening_stops_the_requester(line: Line) ->
     await until(lambda: line.server.streams_open + line.client.streams_open == 0)
 
 
+async def test_a_handler_that_stops_listening_may_go_on_answering(line: Line) -> None:
+    async def answers(payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
+        await incoming.aclose()  # type: ignore[attr-defined]
+        await until(stopped.is_set)
+        for n in range(5):
+            yield Payload(b"%d" % n)
+
+    async def outgoing() -> AsyncIterator[Payload]:
+        try:
+            while True:
+                yield Payload(b"x")
+        finally:
+            stopped.set()
+
+    stopped = asyncio.Event()
+    line.here.request_channel = answers  # type: ignore[method-assign]
+    async with within(SECOND):
+        answered = [payload.data async for payload in line.client.request_channel(Payload(b"hi"), outgoing())]
+    assert answered == [b"0", b"1", b"2", b"3", b"4"]
+    await until(lambda: line.server.streams_open + line.client.streams_open == 0)
+
+
 # ---- flow control ----------------------------------------------------------------------------------------------
 
 

@@ -88,6 +88,10 @@ class Protocol(Streams):
         """Open streams of both sides."""
         return len(self._states)
 
+    def is_live(self, stream_id: int) -> bool:
+        """Whether a stream is open, be it on one side only."""
+        return stream_id in self._states
+
     def credit(self, stream_id: int) -> int:
         """How many payloads the peer still takes on this stream; 0 when it has ended."""
         return self._credit.get(stream_id, 0)
