@@ -16,11 +16,12 @@ class Work:
     a callback for each task.
     """
 
-    __slots__ = ("_limit", "_loop", "_running")
+    __slots__ = ("_limit", "_loop", "_over", "_running")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
         self._loop = loop
         self._limit = limit
+        self._over = False
         self._running: dict[int, tuple[asyncio.Task[None], object]] = {}
 
     def __len__(self) -> int:
@@ -30,16 +31,22 @@ class Work:
         """Runs `work`, which awaits or iterates `source`, as a task.
 
         False, and both are closed, when too much runs already: a peer may ask and cancel over and over, and a
-        cancelled handler may still be cleaning up under a stream id that its peer uses again.
+        cancelled handler may still be cleaning up under a stream id that its peer uses again. False too once all is
+        stopped: a handler may end the connection before it says what is to be done.
         """
-        if stream_id in self._running or len(self._running) >= self._limit:
+        if not self._may_start(stream_id):
             work.close()
             abandon(source)
             return False
         task = asyncio.Task(work, loop=self._loop, **_EAGER)
         if not task.done():
             self._running[stream_id] = (task, source)
+            if self._over:  # its own first step was the end of it all
+                self.stop(stream_id)
         return True
+
+    def _may_start(self, stream_id: int) -> bool:
+        return not self._over and stream_id not in self._running and len(self._running) < self._limit
 
     def done(self, stream_id: int) -> None:
         self._running.pop(stream_id, None)
@@ -52,12 +59,15 @@ class Work:
 
             def clean(_: object) -> None:
                 """A task that was cancelled before its first step has run none of its own clean-up."""
-                self.done(stream_id)
+                if self._running.get(stream_id) == (task, source):  # and not what has begun under this id since
+                    self.done(stream_id)
                 abandon(source)
 
             task.add_done_callback(clean)
 
     def stop_all(self) -> None:
+        """The end: nothing can be started any more."""
+        self._over = True
         for stream_id in tuple(self._running):
             self.stop(stream_id)
 

@@ -1039,6 +1039,45 @@ async def test_a_handler_may_close_its_own_connection() -> None:
         assert served == [b"x"], "nothing after the end reaches a handler"
 
 
+@pytest.mark.row("A-36")
+@pytest.mark.parametrize("kind", ["request_response", "fire_and_forget", "request_stream", "request_channel"])
+async def test_what_a_handler_wants_done_after_it_ended_its_connection_is_not_begun(kind: str) -> None:
+    async with Line() as line:
+        await line.client.wait_accepted()
+
+        def abort(payload: Payload, incoming: object = None) -> Any:
+            line.server.abort()
+            later = kind in {"request_response", "fire_and_forget"}
+            return line.here.wait() if later else Side.request_channel(line.here, Payload(b"patient"), nothing())
+
+        setattr(line.here, kind, abort)
+        calls = {
+            "request_response": lambda: line.client.request_response(Payload(b"")),
+            "request_stream": lambda: anext(line.client.request_stream(Payload(b""))),
+            "request_channel": lambda: anext(line.client.request_channel(Payload(b""), nothing())),
+        }
+        if kind == "fire_and_forget":
+            line.client.fire_and_forget(Payload(b""))
+        else:
+            with pytest.raises(ConnectionClosed):
+                await calls[kind]()
+        await line.server.wait_closed()
+
+
+async def test_a_handler_that_ends_its_connection_while_it_runs_is_stopped() -> None:
+    async with Line() as line:
+        await line.client.wait_accepted()
+
+        async def abort(payload: Payload) -> Payload:
+            line.server.abort()
+            return await line.here.wait()
+
+        line.here.request_response = abort  # type: ignore[method-assign]
+        with pytest.raises(ConnectionClosed):
+            await line.client.request_response(Payload(b""))
+        await until(line.here.cancelled.is_set)
+
+
 async def test_a_handler_may_send_much_before_it_answers() -> None:
     async with Line() as line:
         await line.client.wait_accepted()

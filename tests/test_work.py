@@ -81,6 +81,44 @@ async def test_a_stream_that_is_still_being_cleaned_up_is_not_used_again() -> No
     await work.wait(1)
 
 
+async def test_what_begins_on_a_stream_in_the_moment_in_which_its_last_work_ends_is_kept() -> None:
+    work = Work(asyncio.get_running_loop(), 10)
+    diary = Diary(work)
+    assert work.start(1, None, diary.run(1, None))
+    await asyncio.sleep(0)
+    work.stop(1)
+    asyncio.get_running_loop().call_soon(work.start, 1, None, diary.run(1, None))
+    await asyncio.sleep(0)
+    assert len(work) == 1
+    await asyncio.sleep(0)
+    assert len(work) == 1, "the last of the work before it is none of its business"
+    work.stop_all()
+    await work.wait(1)
+    assert diary.seen == ["start 1", "end 1"] * 2
+
+
+async def test_nothing_begins_after_the_end() -> None:
+    work = Work(asyncio.get_running_loop(), 10)
+    diary = Diary(work)
+    work.stop_all()
+    assert not work.start(1, None, diary.run(1, None))
+    assert len(work) == 0
+
+
+async def test_work_whose_first_step_is_the_end_is_stopped_too() -> None:
+    work = Work(asyncio.get_running_loop(), 10)
+    diary = Diary(work)
+
+    async def last() -> None:
+        work.stop_all()
+        await diary.run(1, None)
+
+    assert work.start(1, None, last())
+    await work.wait(1)
+    assert len(work) == 0
+    assert diary.seen in (["start 1", "end 1"], []), "where tasks are eager, it has come as far as its first wait"
+
+
 async def test_waiting_has_an_end() -> None:
     work = Work(asyncio.get_running_loop(), 10)
     work.start(1, None, Diary(work).run(1, None))
