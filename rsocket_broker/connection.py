@@ -7,6 +7,7 @@ from typing import Any, Final
 from typing import Protocol as Interface
 
 from rsocket_broker.errors import (
+    Canceled,
     ConnectionClosed,
     Rejected,
     RequestFailed,
@@ -29,7 +30,7 @@ from rsocket_broker.protocol.events import (
     SetupReceived,
 )
 from rsocket_broker.protocol.protocol import Protocol
-from rsocket_broker.serving import Handlers, Serving
+from rsocket_broker.serving import STOPPED, Handlers, Serving
 from rsocket_broker.transports.base import Peer, Transport
 
 FLUSH_AT: Final = 256 * 1024
@@ -339,7 +340,7 @@ class Connection(Serving):
         self.data_mime = event.data_mime
         try:
             answer = self._responder.setup(self, event)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the peer is told and nobody else is hurt
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the peer is told, nobody else is hurt
             self._refuse_setup(error)
             return
         if answer is None:
@@ -354,6 +355,9 @@ class Connection(Serving):
             await answer
         except Exception as error:  # noqa: BLE001  # as above
             self._refuse_setup(error)
+        except asyncio.CancelledError:
+            self._refuse_setup(Canceled(STOPPED))
+            raise
         else:
             self._deciding = False
             self._choose_reading()
@@ -367,7 +371,7 @@ class Connection(Serving):
         self._arm_timer()
         self._handle(events)
 
-    def _refuse_setup(self, error: Exception) -> None:
+    def _refuse_setup(self, error: BaseException) -> None:
         if isinstance(error, SetupRefused):
             self._protocol.refuse_setup(error.code, error.public)
         else:
@@ -446,7 +450,7 @@ class Connection(Serving):
             self._transport.close()
         try:
             self._responder.closed(self._closed_error())
-        except Exception as error:  # noqa: BLE001  # as in _on_request
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as in _on_request
             self._explain(error)
 
 

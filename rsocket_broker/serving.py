@@ -96,6 +96,8 @@ class Serving(abc.ABC):
             _SERVE[event.interaction](self, event)
         except Exception as error:  # noqa: BLE001  # a handler's bug must not reach the connection
             self._fail(event.stream_id, error)
+        except asyncio.CancelledError:  # of something that the handler has looked at: a call is not cancelled
+            self._fail(event.stream_id, Canceled(STOPPED))
 
     def _answer_at_once(self, stream_id: int, data: bytes, metadata: bytes | None) -> Payload | None:
         """The fast lane of Protocol: an answer that is there costs no event, no stream state, no task."""
@@ -112,9 +114,9 @@ class Serving(abc.ABC):
                 self._start(stream_id, answer, self._answer(stream_id, answer))
             else:
                 abandon(answer)
-        except Exception as error:  # noqa: BLE001  # as in _on_request
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as in _on_request
             if self._protocol.owe(stream_id):
-                self._fail(stream_id, error)
+                self._fail(stream_id, error if isinstance(error, Exception) else Canceled(STOPPED))
         return None
 
     def _serve_response(self, event: RequestReceived) -> None:
@@ -168,7 +170,7 @@ class Serving(abc.ABC):
     def _on_metadata_push(self, event: MetadataPushReceived) -> None:
         try:
             self._handlers.metadata_push(event.metadata)
-        except Exception as error:  # noqa: BLE001  # as in _on_request
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as in _on_request
             self._explain(error)
 
     # ---- work for the peer -----------------------------------------------------------------------------------
@@ -185,6 +187,8 @@ class Serving(abc.ABC):
             sent = 0
             async for payload in payloads:
                 while not self._protocol.credit(stream_id) or not self._may_write.is_set():
+                    if not self._protocol.may_send(stream_id):
+                        return  # it was cancelled, and yields all the same
                     gate.clear()
                     await gate.wait()
                 self._protocol.send_payload(stream_id, *parts(payload))
@@ -205,6 +209,8 @@ class Serving(abc.ABC):
             self._flush_soon()
             try:
                 await close_source(payloads)
+            except Exception as error:  # noqa: BLE001  # as in _on_request
+                self._explain(error)
             finally:
                 self._work.done(stream_id)
 
@@ -224,7 +230,7 @@ class Serving(abc.ABC):
             self._end_incoming(stream_id, error)
         self._flush_soon()
 
-    def _explain(self, error: Exception) -> tuple[int, str]:
+    def _explain(self, error: BaseException) -> tuple[int, str]:
         """Code and text for the peer. What nobody foresaw goes into our log, whole."""
         if isinstance(error, RequestFailed):
             return error.code, error.public

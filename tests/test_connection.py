@@ -391,6 +391,104 @@ async def test_a_handler_whose_own_task_was_cancelled_still_answers(line: Line) 
             pass
 
 
+@pytest.mark.row("A-36")
+@BOTH
+@pytest.mark.parametrize("kind", [b"at once", b"one way", b"stream", b"channel", b"push"])
+async def test_a_handler_that_looks_at_what_was_cancelled_fails_alone(line: Line, who: str, kind: bytes) -> None:
+    def look(*given: object) -> Any:
+        raise asyncio.CancelledError
+
+    asker, answerer = line.sides(who)
+    for name in ("fire_and_forget", "request_stream", "request_channel", "metadata_push"):
+        setattr(answerer, name, look)
+    if kind in {b"one way", b"push"}:
+        (asker.fire_and_forget if kind == b"one way" else lambda payload: asker.metadata_push(b""))(Payload(b""))
+    elif kind == b"at once":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(answerer, "request_response", look)
+            with pytest.raises(Canceled):
+                await asker.request_response(Payload(b""), SECOND)
+    else:
+        stream = (
+            asker.request_channel(Payload(b""), nothing()) if kind == b"channel" else asker.request_stream(Payload(b""))
+        )
+        with pytest.raises(Canceled):
+            await anext(stream)
+    assert (await asker.request_response(Payload(b"still here"), SECOND)).data == b"still here"
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["leave", "end"])
+async def test_a_source_that_yields_when_it_is_cancelled_is_closed_all_the_same(who: str, how: str) -> None:
+    async with Line() as line:
+        await line.client.wait_accepted()
+        asker, answerer = line.sides(who)
+
+        async def stubborn(payload: Payload) -> AsyncIterator[Payload]:
+            try:
+                yield payload
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                yield Payload(b"but wait")
+            finally:
+                answerer.cancelled.set()
+
+        answerer.request_stream = stubborn  # type: ignore[method-assign]
+        stream = asker.request_stream(Payload(b""))
+        await anext(stream)
+        await asyncio.sleep(0)
+        if how == "leave":
+            stream.close()
+        else:
+            asker.abort()
+        await until(answerer.cancelled.is_set)
+
+
+async def test_a_channel_source_that_yields_when_it_is_cancelled_is_closed_all_the_same(line: Line) -> None:
+    async def stubborn() -> AsyncIterator[Payload]:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            while True:
+                yield Payload(b"but wait")
+                await asyncio.sleep(0)
+        finally:
+            line.there.cancelled.set()
+        yield Payload(b"")
+
+    async with line.client.request_channel(Payload(b"deaf"), stubborn()) as channel:
+        assert [payload.data async for payload in channel] == [b"not listening"]
+        await until(line.there.cancelled.is_set)
+    await until(lambda: len(line.client._work) == 0)
+
+
+@pytest.mark.parametrize("kind", ["plain", "later"])
+async def test_a_source_that_fails_when_it_is_closed_is_logged_as_ours(
+    line: Line, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    def plain(payload: Payload) -> Iterator[Payload]:
+        try:
+            yield payload
+            yield payload
+        finally:
+            raise ZeroDivisionError("while closing")
+
+    async def failing(payload: Payload) -> AsyncIterator[Payload]:
+        try:
+            yield payload
+            yield payload
+        finally:
+            raise ZeroDivisionError("while closing")
+
+    line.here.request_stream = plain if kind == "plain" else failing  # type: ignore[method-assign]
+    stream = line.client.request_stream(Payload(b""), 1)
+    await anext(stream)
+    stream.close()
+    await until(lambda: line.server.streams_open == 0 == len(line.server._work))
+    assert "a handler failed while serving memory" in caplog.text
+    assert "while closing" in caplog.text
+
+
 @BOTH
 async def test_a_stream_that_fails_halfway(line: Line, who: str) -> None:
     asker, _ = line.sides(who)
@@ -880,6 +978,19 @@ async def test_a_line_without_a_setup_is_closed_at_the_deadline(sent: bytes) -> 
 
 
 @pytest.mark.row("A-32")
+async def test_a_decision_that_is_cancelled_refuses_at_once() -> None:
+    async def judge(setup: SetupReceived) -> None:
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    async with Line() as line:
+        line.here.judge = judge
+        async with within(SECOND):
+            with pytest.raises(ConnectionClosed, match="stopped") as refused:
+                await line.client.wait_accepted()
+        assert refused.value.code == ErrorCode.REJECTED_SETUP
+
+
 async def test_a_decision_that_never_comes_has_a_deadline_too() -> None:
     async with Line(Limits(setup_deadline=0.03)) as line:
 

@@ -92,6 +92,12 @@ class Protocol(Streams):
         """Whether a stream is open, be it on one side only."""
         return stream_id in self._states
 
+    def may_send(self, stream_id: int) -> bool:
+        """Whether a payload of ours on this stream would still go anywhere, be it only with more credit."""
+        state = self._states.get(stream_id)
+        row = None if state is None else ROWS[state][Input.SENT_NEXT]
+        return row is not None and row[0] is not _NO_EFFECT
+
     def credit(self, stream_id: int) -> int:
         """How many payloads the peer still takes on this stream; 0 when it has ended."""
         return self._credit.get(stream_id, 0)

@@ -61,6 +61,7 @@ _OWES_RESPONSE: Final = StreamState.OWES_RESPONSE
 _ASSEMBLING: Final = StreamState.ASSEMBLING
 _SPEND: Final = Effect.SPEND
 _NO_EFFECT: Final = Effect.IGNORE
+_SENT_ALL: Final = frozenset({StreamState.ASKED_CHANNEL_SENT_ALL, StreamState.OWES_CHANNEL_SENT_ALL})
 _make: Final = tuple.__new__
 """Builds a named tuple in half the time of calling its class."""
 
@@ -371,6 +372,8 @@ class Streams(Line):
         self._states[stream_id] = after
         if ROWS[after][Input.HEARD_NEXT][0] is _NO_EFFECT:
             self._reassembler.drop(stream_id)
+        if after in _SENT_ALL:
+            self._credit[stream_id] = 0
 
     def _forget(self, stream_id: int) -> None:
         """Drops everything that is kept for a stream that has ended."""
