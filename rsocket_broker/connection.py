@@ -107,13 +107,18 @@ class Connection(Serving):
         Raises RequestFailed, ConnectionClosed, or TimeoutError after `timeout` seconds. A caller that stops waiting
         (a timeout, a cancelled task) cancels the request at the peer.
         """
+        ends = None if timeout is None else self._loop.time() + timeout
         if self.closing is not None or not self._may_write.is_set():
-            await self.drain()
+            try:
+                async with asyncio.timeout_at(ends):
+                    await self.drain()
+            except TimeoutError:
+                raise _no_answer(timeout) from None
         stream_id = self._protocol.request(Interaction.REQUEST_RESPONSE, *parts(payload))
         answer: asyncio.Future[Payload] = self._loop.create_future()
         self._answers[stream_id] = answer
         self._flush_soon()
-        expiry = None if timeout is None else self._loop.call_later(timeout, _expire, answer, timeout)
+        expiry = None if ends is None else self._loop.call_at(ends, _expire, answer, timeout)
         try:
             return await answer
         finally:
@@ -454,9 +459,13 @@ class Connection(Serving):
             self._explain(error)
 
 
-def _expire(answer: "asyncio.Future[Payload]", timeout: float) -> None:
+def _expire(answer: "asyncio.Future[Payload]", timeout: float | None) -> None:
     if not answer.done():
-        answer.set_exception(TimeoutError(f"no answer within {timeout:g} s"))
+        answer.set_exception(_no_answer(timeout))
+
+
+def _no_answer(timeout: float | None) -> TimeoutError:
+    return TimeoutError(f"no answer within {timeout:g} s")
 
 
 _ACTIONS: Final[dict[type, Callable[[Connection, Any], None]]] = {

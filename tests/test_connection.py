@@ -863,6 +863,20 @@ async def test_a_stream_waits_while_its_peer_does_not_read() -> None:
     await server.wait_closed()
 
 
+async def test_a_caller_that_waits_for_a_peer_to_read_waits_no_longer_than_it_said() -> None:
+    server = Connection(Protocol.server(SECURE, time.monotonic()), Side())
+    _, end = memory_pair(server, Wires(reading=False))
+    end.write([wire(FrameType.SETUP, 0, SETUP_BODY)])
+    await asyncio.sleep(0.02)
+    server.fire_and_forget(Payload(bytes(1_000_000)))
+    await asyncio.sleep(0.02)
+    async with within(SECOND):
+        with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
+            await server.request_response(Payload(b"x"), timeout=0.05)
+    server.abort()
+    await server.wait_closed()
+
+
 @pytest.mark.row("A-38")
 async def test_coroutines_too_answer_only_when_the_peer_reads_and_events_keep_their_order() -> None:
     side = Side()
