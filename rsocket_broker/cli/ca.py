@@ -28,7 +28,7 @@ PUBLIC_FILE = 0o644
 FILE_ACCESS = 1
 """The exchange medium that a client's folder is filled through; its configuration file names it."""
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 def passphrase_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,7 +42,14 @@ def passphrase_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def ca() -> None:
-    """The certificate authority: make it, look at it, issue by hand."""
+    """The certificate authority: make it, look at it, issue by hand. All of it works with and without a broker.
+
+    \b
+    Examples:
+      rsocket-broker ca show
+      rsocket-broker ca list --app org.example.app --json
+      rsocket-broker ca issue --app-id org.example.tool --out ./tool
+    """
 
 
 @ca.command()
@@ -51,7 +58,12 @@ def ca() -> None:
 def init(context: Context, passphrase_file: Path | None) -> None:
     """Make the certificate authority of this home, unless there is one.
 
-    `serve` does the same at its first start. With --passphrase-file the CA's key is kept encrypted.
+    `serve` does the same at its first start. With --passphrase-file the CA's key is kept encrypted, and every later
+    `serve` and `ca issue` needs that file.
+
+    \b
+    Example:
+      rsocket-broker ca init --passphrase-file ./passphrase
     """
     passphrase = read_passphrase(passphrase_file)
     existed = bool(CaHome(context.home).generations())
@@ -66,7 +78,12 @@ def init(context: Context, passphrase_file: Path | None) -> None:
 @as_json
 @click.pass_obj
 def show(context: Context, as_json: bool) -> None:
-    """Show the authority: its certificate, its key, how much it has issued."""
+    """Show the authority: its certificate, its key, how much it has issued.
+
+    \b
+    Example:
+      rsocket-broker ca show --json
+    """
     with opened(context.home) as authority:
         described = describe(context.home, authority)
     if as_json:
@@ -80,7 +97,12 @@ def show(context: Context, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def list_certificates(context: Context, app: str | None, as_json: bool) -> None:
-    """List every certificate that was issued, in order."""
+    """List every certificate that was issued, in order.
+
+    \b
+    Example:
+      rsocket-broker ca list --app org.example.app
+    """
     now = datetime.now(UTC)
     with opened(context.home) as authority:
         rows = [row_of(record, now) for record in authority.certificates(app)]
@@ -88,7 +110,10 @@ def list_certificates(context: Context, app: str | None, as_json: bool) -> None:
         render.print_json(rows)
         return
     columns = ("serial", "profile", "app_id", "device_id", "proof", "status", "not_after")
-    render.table(([row[name] for name in columns] for row in rows), [name.replace("_", " ") for name in columns])
+    if rows:
+        render.table(([row[name] for name in columns] for row in rows), [name.upper() for name in columns])
+    else:
+        render.note("No certificate was issued to that app. `rsocket-broker ca list` shows all.")
 
 
 @ca.command()
@@ -116,8 +141,9 @@ def issue(
     """Issue a client certificate by hand; the operator is the proof.
 
     \b
-    rsocket-broker ca issue app.csr --out device.crt           for a request (PEM; - reads stdin)
-    rsocket-broker ca issue --app-id org.example.app --out D   makes a key, and a folder as apps keep it
+    Examples:
+      rsocket-broker ca issue app.csr --out device.crt           for a request (PEM; - reads stdin)
+      rsocket-broker ca issue --app-id org.example.app --out D   makes a key, and a folder as apps keep it
     """
     if csr is None and (app_id is None or out is None or str(out) == "-"):
         raise click.UsageError("Give a CSR file, or both --app-id ID and --out DIR.")
@@ -134,8 +160,16 @@ def issue(
 @as_json
 @click.pass_obj
 def verify(context: Context, file: Path | None, passphrase_file: Path | None, as_json: bool) -> None:
-    """Check the whole home, or, with FILE, one certificate (PEM; - reads stdin). Exit 1 if anything is wrong."""
+    """Check the whole home, or, with FILE, one certificate (PEM; - reads stdin). Exit 1 if anything is wrong.
+
+    \b
+    Examples:
+      rsocket-broker ca verify
+      rsocket-broker ca verify ./tool/device.crt
+    """
     if file is None:
+        if not (context.home / STATE_FILE).exists():
+            check_made(context.home)
         findings = Authority.verify_home(context.home, passphrase=read_passphrase(passphrase_file))
     else:
         certificate = read_certificate(file)
@@ -149,7 +183,12 @@ def verify(context: Context, file: Path | None, passphrase_file: Path | None, as
 @click.option("--out", type=click.Path(allow_dash=True, path_type=Path), default="-", metavar="FILE", show_default=True)
 @click.pass_obj
 def export(context: Context, serial: str | None, out: Path) -> None:
-    """Write the CA's certificate, which clients are to trust, as PEM. Only public parts can be exported."""
+    """Write the CA's certificate, which clients are to trust, as PEM. Only public parts can be exported.
+
+    \b
+    Example:
+      rsocket-broker ca export --out ca.crt
+    """
     with opened(context.home) as authority:
         pem = authority.trust_pem if serial is None else find_certificate(authority, serial)
     write_public(out, pem)
@@ -241,7 +280,7 @@ def report(findings: Sequence[Finding], as_json: bool) -> None:
     if as_json:
         render.print_json([{"what": each.what, "problem": each.problem} for each in findings])
     else:
-        render.table(((each.what, each.problem or "ok") for each in findings), ("checked", "result"))
+        render.table(((each.what, each.problem or "ok") for each in findings), ("WHAT", "RESULT"))
     wrong = sum(each.problem is not None for each in findings)
     if wrong:
         raise AuthorityError(f"{wrong} of {len(findings)} checks failed; each says what to do.")
@@ -260,10 +299,15 @@ def find_certificate(authority: Authority, serial: str) -> bytes:
 @contextlib.contextmanager
 def opened(home: Path, passphrase: bytes | None = None) -> Iterator[Authority]:
     """The authority of a home that has one; nothing is made. Raises AuthorityError naming `ca init` otherwise."""
-    if not CaHome(home).generations():
-        raise AuthorityError(f"There is no certificate authority in {home}. Make one: rsocket-broker ca init")
+    check_made(home)
     with State.open(home / STATE_FILE) as state:
         yield Authority.open(home, state, passphrase=passphrase, create=False)
+
+
+def check_made(home: Path) -> None:
+    """Raises AuthorityError for a home without an authority."""
+    if not CaHome(home).generations():
+        raise AuthorityError(f"There is no certificate authority in {home}. Make one: rsocket-broker ca init")
 
 
 def read_passphrase(path: Path | None) -> bytes | None:

@@ -9,7 +9,7 @@ import click
 
 from rsocket_broker import jsontext
 from rsocket_broker.admin.client import ask, follow
-from rsocket_broker.cli.context import Context
+from rsocket_broker.cli.context import Context, Number
 from rsocket_broker.cli.render import cell, facts, note, print_json, table
 
 GRACE_S = 5.0
@@ -76,7 +76,14 @@ def show(obj: Context, client: str, as_json: bool) -> None:
 @click.argument("plugin")
 @click.argument("method")
 @click.argument("params", metavar="[JSON]", default="{}")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, metavar="S")
+@click.option(
+    "--timeout",
+    type=Number(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds that the app has for its answer.",
+)
 @click.pass_obj
 def call(obj: Context, client: str, plugin: str, method: str, params: str, timeout: float) -> None:
     """Call METHOD of an app's PLUGIN with JSON parameters, and print the answer as JSON.
@@ -102,6 +109,8 @@ def call(obj: Context, client: str, plugin: str, method: str, params: str, timeo
 @click.pass_obj
 def tail(obj: Context, client: str, as_json: bool) -> None:
     """Follow the messages of a client, until it leaves or Ctrl-C. Shows their size, never what they say.
+
+    Each line has the time, <- for what the app sent or -> for what it was sent, the kind, PLUGIN.METHOD and the size.
 
     \b
     Example:

@@ -1,5 +1,6 @@
 """What every command is handed: the home it works on, and what that home's config.toml sets for it."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,18 @@ MEDIUMS = "mediums"
 """The table that belongs to no command but to the medium drivers."""
 PLUGIN_COMMANDS = frozenset({"list", "new", "check"})
 """`[plugins.list]` sets options of the command; every other table below `[plugins]` belongs to that plugin."""
+
+
+class WholeNumber(click.IntRange):
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    name = "number"
+
+
+class PathOrName(click.types.StringParamType):
+    envvar_list_splitter = os.pathsep  # blanks, as click would have it, are part of many a path
 
 
 def default_home() -> Path:
@@ -86,9 +99,9 @@ def wanted(option: click.Option) -> Wanted:
         return Wanted(str, "one of " + ", ".join(f'"{choice}"' for choice in choices), choices=choices)
     item: type = str
     name = "a string"
-    if kind.name.startswith("integer"):
+    if isinstance(kind, click.types.IntParamType):
         item, name = int, "a whole number"
-    elif kind.name.startswith("float"):
+    elif isinstance(kind, click.types.FloatParamType):
         item, name = float, "a number"
     if option.multiple:
         return Wanted(list, f"a list ({name} each)", item=item)

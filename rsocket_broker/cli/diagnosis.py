@@ -5,6 +5,7 @@ A check that needs the running broker asks it; one that needs a device gives it 
 
 import asyncio
 import enum
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -66,19 +67,24 @@ def problem(what: str, detail: str) -> Symptom:
 
 
 def guarded(what: str, check: Callable[[], Iterable[Symptom]]) -> list[Symptom]:
-    """The findings of a check; a BrokerError that ends it is the last of them."""
+    """The findings of a check; a BrokerError that ends it is the last of them, unless it has been found already."""
     found: list[Symptom] = []
     try:
         found.extend(check())  # extend keeps what came before the error
     except BrokerError as error:
-        found.append(problem(what, error.public))
+        if all(each.detail != error.public for each in found):
+            found.append(problem(what, error.public))
     return found
 
 
 def check_home(home: Path, now: datetime) -> Iterator[Symptom]:
     """Modes, keys, certificates and database of a home that has been started once."""
     if not home.exists() or not (home / STATE_FILE).exists():
-        yield ok("home", f"{home} is new: the first `rsocket-broker serve` makes it")
+        ground = next(path for path in (home, *home.parents) if path.exists())
+        if os.access(ground, os.W_OK | os.X_OK):
+            yield ok("home", f"{home} is new: the first `rsocket-broker serve` makes it")
+        else:
+            yield problem("home", f"{home} cannot be made: this user may not write in {ground}. Use another --home.")
         return
     for finding in Authority.verify_home(home):
         yield problem(finding.what, finding.problem) if finding.problem else ok(finding.what)

@@ -12,7 +12,7 @@ from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.cli import diagnosis
 from rsocket_broker.cli.context import Context
 from rsocket_broker.cli.diagnosis import Level, Symptom, guarded, ok, problem
-from rsocket_broker.cli.main import ENVIRONMENT, check_tables, leaves, root
+from rsocket_broker.cli.main import ENVIRONMENT, check_tables, leaves, root, usage_text
 from rsocket_broker.cli.render import print_json, table
 from rsocket_broker.cli.serve import settings_of
 from rsocket_broker.errors import BrokerError
@@ -27,7 +27,8 @@ def doctor(obj: Context, as_json: bool) -> None:
     """Say what is wrong here, and how to mend it. Changes nothing.
 
     Looks at the home, its certificates and settings, the ports, the plugins, adb and its devices, the clocks, and
-    what a crash may have left. Exits 1 when something needs mending.
+    what a crash may have left. Each is ok, a warning (it works, or mends itself) or a problem. Exits 1 when there is a
+    problem.
 
     \b
     Example:
@@ -57,7 +58,8 @@ def examine(obj: Context) -> list[Symptom]:
     try:
         settings = serve_settings(obj)
     except (BrokerError, click.UsageError) as error:
-        return [*symptoms, problem("settings", str(error))]
+        text = usage_text(error) if isinstance(error, click.UsageError) else error.public
+        return [*symptoms, problem("settings", text)]
     symptoms += guarded("plugins", lambda: check_plugins(settings))
     symptoms += guarded("medium drivers", lambda: diagnosis.check_mediums(settings))
     return symptoms + asyncio.run(gathered(outside(settings, running)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from rsocket_broker.admin.run_folder import RunFolder
-from rsocket_broker.cli.context import Context
+from rsocket_broker.cli.context import Context, WholeNumber
 from rsocket_broker.cli.render import facts, print_json
 from rsocket_broker.client.enroll import enroll as obtain
 from rsocket_broker.client.folder import Enrolled
@@ -24,10 +24,11 @@ from rsocket_broker.settings import INSECURE_PORT, LOCALHOST
 )
 @click.option("--app", metavar="NAME", help="The app's name for people.  [default: APP_ID]")
 @click.option("--device", metavar="NAME", help="The device's name for people.  [default: this host's name]")
-@click.option("--host", default=LOCALHOST, show_default=True, help="Where the broker is.")
+@click.option("--host", default=LOCALHOST, show_default=True, metavar="HOST", help="Where the broker is.")
 @click.option(
     "--insecure-port",
-    type=click.IntRange(1, 65535),
+    type=WholeNumber(1, 65535),
+    metavar="PORT",
     help=f"The broker's port for enrolment.  [default: that of the broker running on the home, else {INSECURE_PORT}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from rsocket_broker import __version__
 from rsocket_broker.cli.context import MEDIUMS, Context, configurable, default_home
@@ -178,7 +179,7 @@ def run(arguments: list[str]) -> int:
         click.echo(error.format_message(), err=True)
         return 2
     except click.UsageError as error:
-        return fail(error.format_message(), code=2, hint=usage_hint(error))
+        return fail(usage_text(error), code=2, hint=usage_hint(error))
     except click.ClickException as error:
         return fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
@@ -201,6 +202,21 @@ def fail(text: str, *, code: int = 1, hint: str = "") -> int:
     for line in filter(None, [*f"Error: {text}".split("\n"), *hint.split("\n")]):
         click.echo(visible(line), err=True)
     return code
+
+
+def usage_text(error: click.UsageError) -> str:
+    """What is wrong, and where the value was set when it was not typed."""
+    text, ctx, option = error.format_message(), error.ctx, getattr(error, "param", None)
+    if ctx is None or not isinstance(option, click.Option) or option.name is None:
+        return text
+    source = ctx.get_parameter_source(option.name)
+    if source is ParameterSource.ENVIRONMENT:
+        variable = option.envvar or f"{ctx.auto_envvar_prefix}_{option.name}".upper()
+        return f"{text.removesuffix('.')}, in the environment variable {variable}."
+    obj = ctx.find_object(Context)
+    if source is ParameterSource.DEFAULT_MAP and obj is not None:
+        return f"{text.removesuffix('.')}, in {obj.config.where(command_path(ctx))}."
+    return text
 
 
 def usage_hint(error: click.UsageError) -> str:

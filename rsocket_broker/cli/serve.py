@@ -15,7 +15,8 @@ import click
 
 from rsocket_broker.broker import Broker
 from rsocket_broker.cli.ca import passphrase_option, read_passphrase
-from rsocket_broker.cli.context import Context
+from rsocket_broker.cli.context import Context, PathOrName, WholeNumber
+from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.throttle import PER_MINUTE, EnrollmentLimits
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.observability import logs
@@ -35,14 +36,19 @@ STOP_LIMIT_S = 4.5
 SPARE_FILES = 1024
 """Open files beside the sessions: listeners, the database, the admin line, adb, and connections on their way out."""
 
-PORT = click.IntRange(0, 65535)
-COUNT = click.IntRange(min=1)
+PORT = WholeNumber(0, 65535)
+COUNT = WholeNumber(min=1)
 
 _log = logging.getLogger(__name__)
 
 
+HOST_HELP = (
+    "Where to listen for sessions: localhost is 127.0.0.1 and ::1, 0.0.0.0 all of IPv4, :: all of IPv6 and no IPv4."
+)
+
+
 @click.command()
-@click.option("--host", default=LOCALHOST, show_default=True, help="Where to listen; localhost is 127.0.0.1 and ::1.")
+@click.option("--host", default=LOCALHOST, show_default=True, metavar="HOST", help=HOST_HELP)
 @click.option(
     "--insecure-host",
     metavar="HOST",
@@ -52,12 +58,18 @@ _log = logging.getLogger(__name__)
 @click.option(
     "--insecure-port",
     type=PORT,
+    metavar="PORT",
     default=INSECURE_PORT,
     show_default=True,
     help="Port for enrolment; 0 is any free one.",
 )
 @click.option(
-    "--secure-port", type=PORT, default=SECURE_PORT, show_default=True, help="Port for sessions; 0 is any free one."
+    "--secure-port",
+    type=PORT,
+    metavar="PORT",
+    default=SECURE_PORT,
+    show_default=True,
+    help="Port for sessions; 0 is any free one.",
 )
 @click.option(
     "--name",
@@ -70,6 +82,7 @@ _log = logging.getLogger(__name__)
     "--plugin",
     "plugins",
     multiple=True,
+    type=PathOrName(),
     metavar="PATH-OR-NAME",
     help="A plugin to load: a file, a folder, or a module. Repeatable. Installed ones (the bundled echo is one) and "
     "those in HOME/plugins are always loaded.",
@@ -79,7 +92,8 @@ _log = logging.getLogger(__name__)
     default="auto",
     show_default=True,
     metavar="auto|off|HOST:PORT",
-    help="The adb server through which Android apps enrol. auto: the usual one, once it runs; it is never started.",
+    help="The adb server through which Android apps enrol. auto: the usual one, once it runs; it is never started. "
+    "Devices' ports are forwarded to the machine on which that server runs.",
 )
 @click.option(
     "--device-ports",
@@ -93,10 +107,13 @@ _log = logging.getLogger(__name__)
     type=click.Choice([rule.value for rule in DuplicateRule]),
     help="When a client connects twice.  [default: a Flipper app replaces its older session, others coexist]",
 )
-@click.option("--max-sessions", type=COUNT, default=MAX_SESSIONS, show_default=True, help="Sessions in all.")
+@click.option(
+    "--max-sessions", type=COUNT, metavar="N", default=MAX_SESSIONS, show_default=True, help="Sessions in all."
+)
 @click.option(
     "--max-sessions-per-identity",
     type=COUNT,
+    metavar="N",
     default=MAX_PER_IDENTITY,
     show_default=True,
     help="Sessions that one client may hold at once.",
@@ -104,6 +121,7 @@ _log = logging.getLogger(__name__)
 @click.option(
     "--enrollments-per-minute",
     type=COUNT,
+    metavar="N",
     default=PER_MINUTE,
     show_default=True,
     help="Requests for certificates that are served; a tenth of them at once, and a quarter from one address.",
@@ -127,11 +145,25 @@ def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> N
 
     The last one serves sessions to the network, and enrols only what asks on this machine.
     """
+    check_usage(options)
     settings = settings_of(obj, options)
     logs.configure(log_format, log_level)
     warn_about_exposure(settings.listen, settings.adb)
     allow_open_files(settings.sessions.total + SPARE_FILES)
     asyncio.run(run(settings))
+
+
+def check_usage(options: Mapping[str, Any]) -> None:
+    """Raises click.UsageError for values that are of the right type and make no sense all the same."""
+    insecure = options["insecure_port"]
+    try:
+        device_ports(options["device_ports"])
+        if options["adb"] != "auto":
+            server_address(options["adb"])
+        if insecure and insecure == options["secure_port"] and options["insecure_host"] is None:
+            raise ConfigurationError(f"--insecure-port and --secure-port are both {insecure}: choose two numbers.")
+    except ConfigurationError as error:
+        raise click.UsageError(error.public, click.get_current_context(silent=True)) from error
 
 
 def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:

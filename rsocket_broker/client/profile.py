@@ -31,7 +31,7 @@ def _check_app_id(profile: "AppProfile", attribute: "attrs.Attribute[str]", valu
     if not APP_ID.fullmatch(value):
         raise ConfigurationError(
             f"{value!r} is not an app id: use 1 to {MAX_APP_ID} letters, digits, '_', '.' and '-', "
-            "and begin with a letter, a digit or '_'"
+            "and begin with a letter, a digit or '_'."
         )
 
 

@@ -54,7 +54,9 @@ def test_init_makes_one_ca_and_says_when_there_is_one(ca: Ca, tmp_path: Path) ->
     assert again == out.replace("now has", "already has")
 
 
-@pytest.mark.parametrize("command", [["show"], ["list"], ["export"], ["issue", "--app-id", "a", "--out", "x"]])
+@pytest.mark.parametrize(
+    "command", [["show"], ["list"], ["export"], ["verify"], ["issue", "--app-id", "a", "--out", "x"]]
+)
 def test_without_a_ca_the_next_step_is_named(ca: Ca, tmp_path: Path, command: list[str]) -> None:
     code, out, err = ca(*command, home=tmp_path / "empty")
     assert (code, out) == (1, "")
@@ -225,3 +227,9 @@ def test_a_passphrase_file_keeps_the_key_encrypted(ca: Ca, tmp_path: Path) -> No
     assert ca(*issue, "--passphrase-file", passphrase, home=home)[0] == 0
     passphrase.write_text("\n")
     assert "holds no passphrase" in ca("verify", "--passphrase-file", passphrase, home=home)[2]
+
+
+def test_a_list_of_nothing_says_so(ca: Ca) -> None:
+    code, out, err = ca("list", "--app", "org.example.nobody")
+    assert (code, out) == (0, "")
+    assert "No certificate was issued to that app." in err

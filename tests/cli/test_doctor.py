@@ -3,11 +3,13 @@ import os
 import signal
 import socket
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rsocket_broker.cli.diagnosis import Level, check_home
 from tests.cli.conftest import Start
 from tests.emulated_device.server import free_port
 from tests.end_to_end.processes import clean_environment, program
@@ -124,3 +126,23 @@ def test_the_table_is_for_people(tmp_path: Path) -> None:
     )
     assert "WHAT" in done.stdout.splitlines()[0]
     assert "medium drivers" in done.stdout
+
+
+def test_a_fault_is_told_once_and_names_its_option(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    config(home, "")
+    (home / "state.db").write_text("no database")
+    (home / "state.db").chmod(0o600)
+    code, found, _ = examined(home)
+    assert code == 1
+    details = [each["detail"] for each in found.values() if "state.db cannot be used" in each["detail"]]
+    assert len(details) == 1
+    config(home, "[serve]\nmax-sessions = 0\n")
+    assert "'--max-sessions'" in examined(home)[1]["settings"]["detail"]
+
+
+def test_a_home_that_cannot_be_made_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (symptom,) = check_home(tmp_path / "no" / "home", datetime.now(UTC))
+    assert symptom.level is Level.PROBLEM
+    assert f"may not write in {tmp_path}." in symptom.detail

@@ -219,3 +219,17 @@ def test_the_version_is_told() -> None:
         [sys.executable, "-m", "rsocket_broker", "--version"], capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout.startswith("rsocket-broker, version ")
+
+
+def test_a_bad_value_is_said_with_the_place_where_it_was_set(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RSOCKET_BROKER_CLIENTS_LIST_PORT", "many")
+    code, _, err = ran(capsys, "clients", "list")
+    assert code == 2
+    assert "'many' is not a valid integer, in the environment variable RSOCKET_BROKER_CLIENTS_LIST_PORT." in err
+    monkeypatch.delenv("RSOCKET_BROKER_CLIENTS_LIST_PORT")
+    monkeypatch.setenv("RSOCKET_BROKER_DEBUG", "perhaps")
+    assert "in the environment variable RSOCKET_BROKER_DEBUG." in ran(capsys, "serve")[2]
+    monkeypatch.delenv("RSOCKET_BROKER_DEBUG")
+    assert "environment" not in ran(capsys, "serve", "--port", "many")[2]

@@ -326,3 +326,39 @@ def test_it_may_open_a_file_for_each_session(tmp_path: Path) -> None:
         process.terminate()
         assert process.wait(10) == 0
         process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--adb", "sometimes"], "auto, off or HOST:PORT"),
+        (["--device-ports", "1"], "two port numbers"),
+        (["--insecure-port", "9", "--secure-port", "9"], "--insecure-port and --secure-port are both 9: choose two"),
+        (["--insecure-port", "many"], "'many' is not a valid whole number."),
+    ],
+)
+def test_values_that_make_no_sense_are_wrong_usage(tmp_path: Path, options: list[str], words: str) -> None:
+    done = run_command(tmp_path / "home", "serve", *options)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Try 'rsocket-broker serve --help'." in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_value_out_of_range_in_the_config_is_said_to_be_there(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / "config.toml").write_text("[serve]\nsecure-port = 99999\n")
+    (home / "config.toml").chmod(0o600)
+    done = run_command(home, "serve")
+    assert done.returncode == 2
+    assert f"{home}/config.toml [serve]" in done.stderr
+
+
+def test_a_plugin_named_by_the_environment_may_have_blanks_in_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / "my plug ins" / name for name in ("a.py", "b.py")]
+    monkeypatch.setenv("RSOCKET_BROKER_SERVE_PLUGIN", os.pathsep.join(map(str, paths)))
+    context = serve.make_context("serve", [], auto_envvar_prefix="RSOCKET_BROKER_SERVE", resilient_parsing=True)
+    assert context.params["plugins"] == tuple(map(str, paths))
