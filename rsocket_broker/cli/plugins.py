@@ -95,6 +95,7 @@ def check(obj: Context, plugin: str, as_json: bool) -> None:
     registry = Registry(obj.plugin_tables())
     registry.add(plugin)
     found = [describe_plugin(each) for each in registry.plugins.values()]
+    registry.add_entry_points()  # what every broker loads: an id that is taken there would stop its start
     if as_json:
         print_json(found)
         return

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import TypeGuard
 
 import attrs
 
@@ -148,11 +149,16 @@ class Registry:
             raise
         except (Exception, SystemExit) as error:
             raise _load_error(name, found.origin, error) from error
-        self._add_from(module, name, found.origin or name)
+        self._add_from(module, name, name)
 
     def _add_from(self, module: ModuleType, via: str, where: str) -> None:
         found = list(_plugins_of(module))
         if not found:
+            nameless = next((value for value in vars(module).values() if _is_plugin_of(module, value)), None)
+            if nameless is not None:
+                raise ConfigurationError(
+                    f'{where}: {nameless.__name__} has no id. Give it one, such as id = "Network".'
+                )
             raise ConfigurationError(f"{where} has no plugin: no name `plugin`, and no class made from Plugin.")
         for plugin in found:
             self.add_plugin(plugin, via)
@@ -229,11 +235,16 @@ def _plugins_of(module: ModuleType) -> Iterator[object]:
     instances = [value for value in vars(module).values() if isinstance(value, Plugin)]
     yield from instances
     for value in vars(module).values():
-        if not (isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__):
+        if not _is_plugin_of(module, value):
             continue
         is_base = not isinstance(getattr(value, "id", None), str)  # a class without an id is for others to build on
         if not is_base and not any(type(instance) is value for instance in instances):
             yield value
+
+
+def _is_plugin_of(module: ModuleType, value: object) -> TypeGuard[type[Plugin]]:
+    """Whether `value` is a Plugin class that was written in `module`."""
+    return isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
 
 
 def _instance(plugin: object, via: str) -> Plugin:

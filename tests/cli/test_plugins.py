@@ -101,3 +101,20 @@ def test_a_name_that_makes_no_plugin_is_refused(tmp_path: Path) -> None:
     done = run_command(tmp_path, "plugins", "new", "../evil")
     assert done.returncode == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_id_that_an_installed_plugin_has_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN.replace('"Mine"', '"echo"'))
+    done = run_command(tmp_path / "home", "plugins", "check", str(path))
+    assert done.returncode == 1
+    assert 'Two plugins have the id "echo"' in done.stderr
+    assert run_command(tmp_path / "home", "plugins", "check", "echo").returncode == 0
+
+
+def test_a_plugin_without_an_id_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN.replace('id = "Mine"', ""))
+    done = run_command(tmp_path / "home", "plugins", "check", str(path))
+    assert done.returncode == 1
+    assert "Mine has no id." in done.stderr
