@@ -186,4 +186,6 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _damaged(path: Path, error: sqlite3.Error) -> HomeError:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+        return HomeError(f"{path} cannot be written: {error}. Run: chmod u+rwx {path.parent} && chmod u+rw {path}")
     return HomeError(f"{path} cannot be used: {error}. Restore it from a backup, or move the home away to begin anew.")

@@ -167,3 +167,13 @@ def test_a_closed_state_stays_closed(state: State, path: Path) -> None:
     with pytest.raises(sqlite3.ProgrammingError), state.transaction():
         pass
     assert path.exists()
+
+
+def test_a_database_that_may_not_be_written_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    with pytest.raises(sqlite3.Error) as caught:
+        database.execute("INSERT INTO t VALUES (1)")
+    database.close()
+    assert f"chmod u+rwx {tmp_path}" in state_module._damaged(path, caught.value).public
