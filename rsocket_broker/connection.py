@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Final
 from typing import Protocol as Interface
+from weakref import WeakValueDictionary
 
 from rsocket_broker.errors import (
     Canceled,
@@ -75,6 +76,9 @@ class Connection(Serving):
         self._transport: Transport | None = None
         self._actions = _ACTIONS
         self._answers: dict[int, asyncio.Future[Payload]] = {}
+        self._channels: WeakValueDictionary[int, RequestedStream] = WeakValueDictionary()
+        """What the peer's channels bring, for as long as somebody may take it: the peer may have sent all long ago."""
+        self._uncounted = 0
         self._stalled: list[Event] = []
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[ConnectionClosed] = self._loop.create_future()
@@ -403,9 +407,35 @@ class Connection(Serving):
                 self._cut(stream_id, incoming)
                 return
             incoming.put(Payload(data, metadata))
+            if self._is_theirs(stream_id):
+                self._bound_channels(len(data) + (0 if metadata is None else len(metadata)))
         if complete:
             incoming.end(None)
-            del self._incoming[stream_id]
+            self._incoming.pop(stream_id, None)
+
+    def _listen(self, stream_id: int, window: int) -> RequestedStream:
+        stream = super()._listen(stream_id, window)
+        if self._is_theirs(stream_id):
+            self._channels[stream_id] = stream
+        return stream
+
+    def _bound_channels(self, size: int) -> None:
+        """Cuts the fullest channels of the peer when all of them together hold too much."""
+        limit = self._protocol.limits.incoming_all
+        self._uncounted += size
+        if self._uncounted < limit // 8:
+            return
+        self._uncounted = 0
+        channels = sorted(self._channels.items(), key=lambda channel: channel[1].held)
+        held = sum(stream.held for _, stream in channels)
+        while held > limit:
+            stream_id, fullest = channels.pop()
+            held -= fullest.held
+            if stream_id in self._incoming:
+                self._cut(stream_id, fullest)
+            else:
+                self._work.stop(stream_id)
+            fullest.close()
 
     def _on_cancel(self, event: CancelReceived) -> None:
         self._work.stop(event.stream_id)

@@ -2,6 +2,7 @@
 
 import abc
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final
@@ -15,7 +16,7 @@ from rsocket_broker.errors import (
     Rejected,
     RequestFailed,
 )
-from rsocket_broker.flow import RequestedStream, as_async, close_source, parts
+from rsocket_broker.flow import RequestedStream, as_async, close_source, parts, payload_size
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.events import MetadataPushReceived, RequestNReceived, RequestReceived
@@ -71,6 +72,8 @@ class Serving(abc.ABC):
         self._may_write.set()
         self._refusing = False
         self._served = 0
+        self._waiting = 0
+        """Bytes of payloads that are ready, each on its own stream, while the peer does not take them."""
         protocol.answer_at_once = self._answer_at_once
 
     @abc.abstractmethod
@@ -130,7 +133,8 @@ class Serving(abc.ABC):
         try:
             answer = await awaitable
             if not self._may_write.is_set():
-                await self.drain()
+                with self._in_hand(answer):
+                    await self.drain()
             self._protocol.send_payload(stream_id, *parts(answer), complete=True)
         except Exception as error:  # noqa: BLE001  # as in _on_request
             self._fail(stream_id, error)
@@ -186,11 +190,11 @@ class Serving(abc.ABC):
         try:
             sent = 0
             async for payload in payloads:
-                while not self._protocol.credit(stream_id) or not self._may_write.is_set():
+                if not self._protocol.credit(stream_id) or not self._may_write.is_set():
+                    with self._in_hand(payload):
+                        await self._turn_to_send(stream_id, gate)
                     if not self._protocol.may_send(stream_id):
                         return  # it was cancelled, and yields all the same
-                    gate.clear()
-                    await gate.wait()
                 self._protocol.send_payload(stream_id, *parts(payload))
                 self._flush_soon()
                 sent += 1
@@ -213,6 +217,25 @@ class Serving(abc.ABC):
                 self._explain(error)
             finally:
                 self._work.done(stream_id)
+
+    async def _turn_to_send(self, stream_id: int, gate: asyncio.Event) -> None:
+        """Until the peer takes another payload, or never will."""
+        protocol = self._protocol
+        while protocol.may_send(stream_id) and not (protocol.credit(stream_id) and self._may_write.is_set()):
+            gate.clear()
+            await gate.wait()
+
+    @contextlib.contextmanager
+    def _in_hand(self, payload: Payload) -> Iterator[None]:
+        """While a payload waits for its peer it counts. Raises Rejected when too much of that waits already."""
+        size = payload_size(payload)
+        if self._waiting and self._waiting + size > self._protocol.limits.outgoing:
+            raise Rejected(f"more than {self._protocol.limits.outgoing} bytes wait for a peer that does not take them")
+        self._waiting += size
+        try:
+            yield
+        finally:
+            self._waiting -= size
 
     def _on_request_n(self, event: RequestNReceived) -> None:
         gate = self._gates.get(event.stream_id)

@@ -727,6 +727,48 @@ async def test_a_consumer_past_its_byte_budget_is_cut_and_nobody_else_notices() 
         assert await line.client.request_response(Payload(b"alive")) == Payload(b"alive")
 
 
+@pytest.mark.row("A-38", "A-31")
+@pytest.mark.parametrize("count", [None, 3], ids=["endless", "complete"])
+async def test_all_channels_of_a_peer_share_a_byte_budget(count: int | None) -> None:
+    async with Line(Limits(incoming=100_000, incoming_all=200_000)) as line:
+
+        async def outgoing(size: int) -> AsyncIterator[Payload]:
+            for _ in range(1000 if count is None else count):
+                yield Payload(bytes(size))
+                await asyncio.sleep(0)
+
+        channels = [line.client.request_channel(Payload(b"patient"), outgoing(size)) for size in (100, *[30_000] * 20)]
+        await until(lambda: 0 < len(line.server._work) <= 4)
+        assert sum(stream.held for stream in line.server._channels.values()) <= 300_000
+        assert 1 in line.server._work._running, "the fullest are cut, and not the others"
+        for channel in channels:
+            channel.close()
+        assert await line.client.request_response(Payload(b"alive")) == Payload(b"alive")
+
+
+@pytest.mark.row("A-38", "A-31")
+async def test_what_is_ready_for_a_peer_that_asks_for_no_more_has_a_budget() -> None:
+    async with Line(Limits(outgoing=100_000)) as line:
+        begun = asyncio.Event()
+
+        async def outgoing() -> AsyncIterator[Payload]:
+            await begun.wait()
+            yield Payload(bytes(30_000))
+            await asyncio.sleep(60)
+
+        channels = [line.client.request_channel(Payload(b"first"), outgoing(), 1) for _ in range(5)]
+        await until(lambda: all(line.client._protocol.credit(stream_id) for stream_id in range(1, 11, 2)))
+        begun.set()
+        await until(lambda: line.server._waiting == 90_000 and len(line.server._work) == 3)
+        for channel in channels[:3]:
+            assert [(await anext(channel)).data, (await anext(channel)).data] == [b"first", bytes(30_000)]
+        for channel in channels[3:]:
+            await anext(channel)
+            with pytest.raises(Rejected, match="wait for a peer that does not take them"):
+                await anext(channel)
+        assert line.server._waiting == 0
+
+
 class Wires:
     """A peer made of wire: takes bytes only when told to, and cuts them into frames."""
 

@@ -9,6 +9,8 @@ MIB: Final = 1024 * KIB
 
 MAX_FRAME: Final = 0xFF_FFFF
 """The largest frame that the specification allows: its length field has 24 bits."""
+LIGHT: Final = 16 * KIB
+"""A request up to this size is bounded well enough by the number of streams."""
 MIN_FRAGMENT: Final = 64
 """A smaller fragment would be more header than content."""
 
@@ -27,8 +29,14 @@ class Limits:
     """All unfinished messages of the connection together: parallel fragments must not multiply `message`."""
     streams: int = 4096
     """Open streams that the peer started. Each costs a few hundred bytes and perhaps a task; one more is REJECTED."""
+    serving: int = 128 * MIB
+    """Requests that are being served, together: a handler may hold its own for as long as it runs. One more that is
+    larger than `LIGHT` is REJECTED."""
     incoming: int = 64 * MIB
     """Payloads of one stream that wait for their consumer. A stream that outruns this is cut."""
+    incoming_all: int = 128 * MIB
+    """Such payloads of all channels of the peer together: parallel streams must not multiply `incoming`. What waits is
+    counted each time that an eighth of this has come, and the fullest streams are cut."""
     outgoing: int = 128 * MIB
     """Bytes that wait for a peer that does not read. More are refused to the sender, who learns it at once."""
     setup_deadline: float = 10.0
@@ -39,7 +47,8 @@ class Limits:
     def __attrs_post_init__(self) -> None:
         if not 6 <= self.frame <= MAX_FRAME or not MIN_FRAGMENT <= self.fragment <= MAX_FRAME:
             raise ValueError(f"a frame has 6 to {MAX_FRAME} bytes, a fragment {MIN_FRAGMENT} at least")
-        if min(self.message, self.reassembly, self.streams, self.incoming, self.outgoing) < 1:
+        counts = (self.reassembly, self.streams, self.serving, self.incoming, self.incoming_all, self.outgoing)
+        if min(self.message, *counts) < 1:
             raise ValueError("a limit of nothing would serve nobody")
         if self.message < self.frame:
             raise ValueError("a message that fits one frame must fit: `message` is at least `frame`")
@@ -48,5 +57,14 @@ class Limits:
 SECURE: Final = Limits()
 """For peers with a certificate: databases and screenshots travel here."""
 
-PLAIN: Final = Limits(frame=MIB, message=MIB, reassembly=MIB, streams=16, incoming=MIB, outgoing=4 * MIB)
+PLAIN: Final = Limits(
+    frame=MIB,
+    message=MIB,
+    reassembly=MIB,
+    streams=16,
+    serving=2 * MIB,
+    incoming=MIB,
+    incoming_all=MIB,
+    outgoing=4 * MIB,
+)
 """For strangers: one certificate exchange, whose signing request has at most 64 KiB."""

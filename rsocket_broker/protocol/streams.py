@@ -39,7 +39,7 @@ from rsocket_broker.protocol.frames import (
     split,
     start,
 )
-from rsocket_broker.protocol.limits import Limits
+from rsocket_broker.protocol.limits import LIGHT, Limits
 from rsocket_broker.protocol.line import Line
 from rsocket_broker.protocol.states import GIVING_UP, ROWS, ConnectionState, Effect, Input, StreamState
 
@@ -86,6 +86,9 @@ class Streams(Line):
         self._credit: dict[int, int] = {}
         self._granted: dict[int, int] = {}
         self._requests: dict[int, Interaction] = {}
+        self._weights: dict[int, int] = {}
+        """Bytes of the requests that are being served and are not light."""
+        self._weight = 0
         self._reassembler = Reassembler(limits)
         self.answered_at_once = 0
         """Requests that went through the fast lane, whether or not their answer came at once."""
@@ -103,6 +106,7 @@ class Streams(Line):
             self.answer_at_once is not None
             and stream_id == self._peer_next < NEAR_THE_LAST_ID
             and not flags & ~METADATA
+            and HEADER + end - begin <= LIGHT
             and not self._events
             and self.queued <= ENOUGH_AT_ONCE
         ):
@@ -119,7 +123,7 @@ class Streams(Line):
         Returns where that begins.
         """
         answer_at_once, whole, closed = self.answer_at_once, self._in_one_piece, ConnectionState.CLOSED
-        size, limit, expected, first = len(data), self.limits.frame, self._peer_next, self._peer_next
+        size, limit, expected, first = len(data), min(self.limits.frame, LIGHT), self._peer_next, self._peer_next
         assert answer_at_once is not None
         while size - at > PREFIX + HEADER - 1:
             high, low, stream_id, kind = read_start(data, at)
@@ -238,6 +242,9 @@ class Streams(Line):
         self, interaction: Interaction, stream_id: int, metadata: bytes | None, data: bytes, *, complete: bool
     ) -> None:
         """A request is whole."""
+        size = len(data) + (0 if metadata is None else len(metadata))
+        if size > LIGHT and interaction is not _FIRE and not self._can_bear(stream_id, size):
+            return
         state = _OWED[interaction]
         initial_n = self._credit[stream_id] if interaction in WITH_CREDIT else 0
         if not initial_n:
@@ -252,6 +259,17 @@ class Streams(Line):
         self._events.append(_make(RequestReceived, (stream_id, interaction, data, metadata, initial_n, complete)))
         if state is _CLOSED:
             self._forget(stream_id)
+
+    def _can_bear(self, stream_id: int, size: int) -> bool:
+        """Whether a request of that size may be served beside the others. If not, the peer is told."""
+        if self._weight + size <= self.limits.serving:
+            self._weights[stream_id] = size
+            self._weight += size
+            return True
+        self._credit.pop(stream_id, None)
+        self._states.pop(stream_id, None)
+        self._refuse(stream_id, ErrorCode.REJECTED, f"open requests hold more than {self.limits.serving} bytes")
+        return False
 
     def _parts(self, flags: int, data: bytes, begin: int, end: int) -> tuple[bytes | None, bytes] | None:
         """Metadata and data. None when they do not fit and the frame allows to be ignored."""
@@ -379,6 +397,8 @@ class Streams(Line):
         """Drops everything that is kept for a stream that has ended."""
         if stream_id & 1 != self._peer_parity:
             self._own_streams -= 1
+        if self._weights:
+            self._weight -= self._weights.pop(stream_id, 0)
         if self._states.pop(stream_id) is _OWES_RESPONSE:
             return  # it has no credit and takes no payloads: nothing else is kept
         self._credit.pop(stream_id, None)
@@ -392,6 +412,8 @@ class Streams(Line):
         self._credit.clear()
         self._granted.clear()
         self._requests.clear()
+        self._weights.clear()
+        self._weight = 0
         self._reassembler = Reassembler(self.limits)
 
     # ---- writing ---------------------------------------------------------------------------------------------

@@ -360,6 +360,31 @@ def test_a_flood_of_requests_that_are_never_answered(broker: BrokerProcess, fold
     is_served(broker, folder)
 
 
+@pytest.mark.row("A-31")
+@pytest.mark.parametrize("kind", [wire.REQUEST_RESPONSE, wire.REQUEST_CHANNEL], ids=["response", "channel"])
+def test_much_that_is_never_done_with(broker: BrokerProcess, folder: Path, kind: int) -> None:
+    """Megabytes in each of many requests whose handlers do not end, or in channels whose answers nobody asks for."""
+    is_served(broker, folder)
+    before = broker.rss()
+    data = b"x" * (2 * MIB)
+    highest = 0
+    with Line.open(broker.secure_port, client_context(folder), timeout=30) as line:
+        line.send(wire.setup(mime=wire.COMPOSITE))
+        for stream in range(1, 401, 2):
+            if kind == wire.REQUEST_RESPONSE:
+                line.send(wire.request(kind, stream, data, wire.routed("echo.never")))
+            else:
+                line.send(wire.request(kind, stream, b"", wire.routed("echo.channel"), n=1))
+                line.send(wire.frame(stream, wire.PAYLOAD, wire.NEXT | wire.COMPLETE * (stream % 4 == 1), data))
+            if stream % 20 == 1:
+                highest = max(highest, broker.rss() - before)
+        line.send(wire.keepalive())
+        line.answer(0)
+        highest = max(highest, broker.rss() - before)
+    assert highest < 4 * ONE_MESSAGE
+    is_served(broker, folder)
+
+
 @pytest.mark.row("A-03", "F-15")
 @pytest.mark.parametrize(
     "destination",

@@ -16,10 +16,12 @@ def test_the_presets_are_what_the_two_endpoints_promise() -> None:
 def test_a_longest_message_can_be_gathered_queued_and_answered(preset: Limits) -> None:
     assert preset.frame <= preset.message <= preset.reassembly
     assert preset.message <= preset.outgoing
+    assert preset.message <= preset.serving
+    assert preset.incoming <= preset.incoming_all
 
 
 def test_an_attacker_on_the_plain_port_is_cheap() -> None:
-    assert PLAIN.reassembly + PLAIN.incoming + PLAIN.outgoing <= 8 * MIB
+    assert PLAIN.reassembly + PLAIN.serving + PLAIN.incoming_all + PLAIN.outgoing <= 8 * MIB
     assert PLAIN.streams <= 16
 
 
@@ -35,6 +37,8 @@ def test_an_attacker_on_the_plain_port_is_cheap() -> None:
         {"reassembly": 0},
         {"incoming": 0},
         {"outgoing": 0},
+        {"serving": 0},
+        {"incoming_all": 0},
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ from rsocket_broker.protocol.events import (
     RequestNReceived,
     RequestReceived,
 )
-from rsocket_broker.protocol.limits import Limits
+from rsocket_broker.protocol.limits import LIGHT, Limits
 from rsocket_broker.protocol.streams import ENOUGH_AT_ONCE, WORTH_A_COPY
 from tests.playbook import IGNORE, C, F, Frame, M, N, Playbook, u32, wire, with_metadata
 
@@ -30,6 +30,40 @@ def ask(interaction: Interaction, stream_id: int, data: bytes = b"", flags: int 
 def refusal(play: Playbook) -> tuple[int, int]:
     (frame,) = play.sent()
     return frame.stream_id, frame.error_code
+
+
+@pytest.mark.row("A-31")
+@pytest.mark.parametrize("interaction", [RESPONSE, STREAM, CHANNEL], ids=lambda one: one.name)
+@pytest.mark.parametrize("in_pieces", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_requests_that_are_being_served_share_a_budget(
+    interaction: Interaction, in_pieces: bool, at_once: bool
+) -> None:
+    play = Playbook.server(Limits(serving=3 * LIGHT))
+
+    def later(stream_id: int, data: bytes, metadata: bytes | None) -> None:
+        play.protocol.owe(stream_id)
+
+    if at_once:
+        play.protocol.answer_at_once = later
+    heavy = bytes(LIGHT + 1)
+
+    def large(stream_id: int) -> bytes:
+        if not in_pieces:
+            return ask(interaction, stream_id, heavy)
+        return ask(interaction, stream_id, heavy[:-9], F) + wire(FrameType.PAYLOAD, stream_id, heavy[-9:], N)
+
+    play >> large(1) >> large(3) >> large(5)
+    assert [event.stream_id for event in play.events()] == [1, 3]  # type: ignore[union-attr]
+    assert refusal(play) == (5, ErrorCode.REJECTED)
+    play >> ask(interaction, 7, b"light") >> ask(FIRE, 9, heavy)
+    assert play.protocol.streams == 3
+    play.events()
+    play.protocol.send_error(1, ErrorCode.APPLICATION_ERROR, "done")
+    play.sent()
+    play >> large(11) >> large(13)
+    assert [event.stream_id for event in play.events()] == [11]  # type: ignore[union-attr]
+    assert refusal(play) == (13, ErrorCode.REJECTED)
 
 
 @pytest.mark.row("A-37")
