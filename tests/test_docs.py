@@ -1,15 +1,18 @@
 """The documentation, held to the product: commands exist, Python compiles, plugins load, links lead somewhere."""
 
 import ast
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import click
 import pytest
 
 from rsocket_broker.cli.main import root
+from rsocket_broker.cli.scaffold import Scaffold
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -88,6 +91,48 @@ def test_a_plugin_in_the_docs_loads(page: str, text: str, tmp_path: Path) -> Non
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{shown(page)} links to {target}"
+
+
+def test_what_plugins_new_writes_is_what_the_next_lines_name() -> None:
+    seen = 0
+    for page, text in blocks("console"):
+        for name in re.findall(r"rsocket-broker plugins new (\w+)", text):
+            module = Scaffold.named(name).module
+            path = f"{module.removesuffix('_plugin')}/{module}.py"
+            named = re.findall(r"(?:check|--plugin) (\S+)", text)
+            assert named == [path] * len(named), shown(page)
+            seen += len(named)
+    assert seen
+
+
+UNITS = {"": 1, "bytes": 1, "characters": 1, "KiB": 1024, "MiB": 1024**2, "s": 1, "h": 3600}
+NUMBER = re.compile(r"([\d.]+) ?(\w*)")
+CONSTANT = re.compile(r"`(?:(rsocket_broker[\w.]*):)?([A-Z][\w.()]+)`")
+
+
+def limits() -> Iterator[tuple[str, str, str]]:
+    """(number, module, constant) of every row of the page of limits."""
+    default = ""
+    for line in (ROOT / "docs" / "reference" / "limits.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if found := re.search(r"constants of `([\w.]+)`", line):
+            default = found[1]
+        constants = [pair for cell in cells[1:] for pair in CONSTANT.findall(cell)]
+        for number, (module, name) in zip(cells[1:], constants, strict=False):
+            yield number, module or default, name
+
+
+@pytest.mark.parametrize(("number", "module", "name"), list(limits()))
+def test_a_limit_is_the_number_in_the_code(number: str, module: str, name: str) -> None:
+    found = NUMBER.fullmatch(number)
+    assert found is not None, number
+    value = eval(name, vars(importlib.import_module(module)))
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    assert float(found[1]) * UNITS[found[2]] == seconds
+
+
+def test_the_page_of_limits_was_read() -> None:
+    assert len(list(limits())) > 40
 
 
 def test_the_command_line_reference_is_what_the_help_says() -> None:
