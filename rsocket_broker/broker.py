@@ -269,9 +269,9 @@ def load_mediums(settings: Settings, devices: DeviceRegistry) -> Mediums:
     """The medium drivers with their settings. Raises ConfigurationError for settings of a driver that is not there."""
     tables = dict(settings.medium_tables)
     own = tables.get(ADB, {})
-    if "server" in own:
-        raise ConfigurationError("[mediums.adb]: the server is set by adb in [serve], or --adb.")
-    tables[ADB] = {**own, "server": settings.adb}
+    if own:
+        raise ConfigurationError("[mediums.adb] has no settings; the server is set by adb in [serve], or --adb.")
+    tables[ADB] = {"server": settings.adb}
     mediums = Mediums.load(devices, tables)
     known = {*mediums.offered, *mediums.broken, ADB}
     for name in tables.keys() - known:

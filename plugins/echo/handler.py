@@ -37,7 +37,7 @@ class Echo(Plugin):
 
     @method("slow", deadline=None)
     async def slow(self, app: App, payload: Payload) -> Payload:
-        milliseconds = _number(payload.data, "the data must be milliseconds", MAX_MILLISECONDS)
+        milliseconds = _number(payload.data, "the data must be milliseconds,", MAX_MILLISECONDS)
         await asyncio.sleep(milliseconds / 1000)
         return payload
 
@@ -68,7 +68,7 @@ class Echo(Plugin):
 def _number(data: bytes | bytearray | None, problem: str, highest: int) -> int:
     text = bytes(data or b"")
     if not text.isdigit() or len(text) > len(str(highest)) or int(text) > highest:
-        raise Invalid(f"{problem}, as decimal text from 0 to {highest}.")
+        raise Invalid(f"{problem} as decimal text from 0 to {highest}.")
     return int(text)
 
 
@@ -76,7 +76,7 @@ def _plan(plan: bytes) -> tuple[int, int]:
     count, colon, size = plan.partition(b":")
     if not colon:
         raise Invalid("The data must be COUNT:SIZE, such as 3:1024.")
-    return _number(count, "COUNT must be", MAX_COUNT), _number(size, "SIZE must be", MAX_SIZE)
+    return _number(count, "COUNT must be given", MAX_COUNT), _number(size, "SIZE must be given", MAX_SIZE)
 
 
 def _payloads(count: int, size: int, *, fail: bool = False) -> Iterator[Payload]:
