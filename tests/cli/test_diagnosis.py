@@ -10,7 +10,9 @@ from rsocket_broker.admin.run_folder import Ports, RunFolder
 from rsocket_broker.authority import Authority
 from rsocket_broker.cli import diagnosis
 from rsocket_broker.cli.diagnosis import Level, Symptom, guarded, ok
-from rsocket_broker.errors import HomeError
+from rsocket_broker.enrollment.mediums.adb import AdbMedium
+from rsocket_broker.enrollment.mediums.base import MediumContext
+from rsocket_broker.errors import ConfigurationError, HomeError
 from rsocket_broker.settings import ListenSettings, Settings
 from rsocket_broker.state import STATE_FILE, State
 from tests.emulated_device import AdbServer, EmulatedDevice
@@ -119,16 +121,22 @@ async def test_a_taken_port_names_its_holder(tmp_path: Path) -> None:
     assert wrong(await collected(diagnosis.check_ports(settings))) == {}
 
 
-def test_a_driver_that_cannot_be_made_is_a_problem(tmp_path: Path) -> None:
+def test_a_driver_that_cannot_be_made_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def checked(table: dict[str, object], name: str = "adb") -> list[Symptom]:
         settings = Settings(home=tmp_path, medium_tables={name: table})
         return guarded("medium drivers", lambda: diagnosis.check_mediums(settings))
 
     (sound,) = checked({})
     assert sound == ok("medium drivers", "adb, filesystem, simulator")
-    assert "nonsense" in wrong(checked({"nonsense": 1}))["medium driver adb"]
+    assert "no settings" in wrong(checked({"nonsense": 1}))["medium drivers"]
     assert "nobody" in wrong(checked({}, "nobody"))["medium drivers"]
     assert list(tmp_path.iterdir()) == []
+
+    def refuse(driver: AdbMedium, context: MediumContext) -> None:
+        raise ConfigurationError("this machine cannot carry it.")
+
+    monkeypatch.setattr(AdbMedium, "__init__", refuse)
+    assert wrong(checked({}))["medium driver adb"] == "this machine cannot carry it."
 
 
 def test_what_the_running_broker_says_of_devices_is_passed_on() -> None:

@@ -356,9 +356,11 @@ def test_a_value_out_of_range_in_the_config_is_said_to_be_there(tmp_path: Path) 
 
 
 def test_a_plugin_named_by_the_environment_may_have_blanks_in_its_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    paths = [tmp_path / "my plug ins" / name for name in ("a.py", "b.py")]
-    monkeypatch.setenv("RSOCKET_BROKER_SERVE_PLUGIN", os.pathsep.join(map(str, paths)))
-    context = serve.make_context("serve", [], auto_envvar_prefix="RSOCKET_BROKER_SERVE", resilient_parsing=True)
-    assert context.params["plugins"] == tuple(map(str, paths))
+    paths = [stubborn(tmp_path), tmp_path / "my plug ins" / "other.py"]
+    environment = clean_environment() | {"RSOCKET_BROKER_SERVE_PLUGIN": os.pathsep.join(map(str, paths))}
+    command = program(tmp_path / "home", "serve", "--adb", "off")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"There is no plugin at {paths[1]}.\n")
