@@ -58,8 +58,9 @@ class AdminEndpoint:
             shown = jsontext.parse_object(setup.data).get("token")
         except jsontext.JsonError:
             shown = None
+        text = shown if isinstance(shown, str) else ""
         # Compared as bytes, in a time that does not tell how much of it was right.
-        if not isinstance(shown, str) or not hmac.compare_digest(shown.encode(), self._token.encode()):
+        if not hmac.compare_digest(text.encode("utf-8", "replace"), self._token.encode()):
             raise SetupRefused("the admin token is missing or wrong")
 
     def request_response(self, payload: Payload) -> Awaitable[Payload]:

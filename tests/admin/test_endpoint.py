@@ -175,6 +175,7 @@ async def test_a_refusal_comes_in_its_own_words_and_a_defect_in_none(line: Conne
         b'{"token":"the-token-that-nobody-guesses\\u0000"}',
         b'{"token":["the-token-that-nobody-guesses"]}',
         '{"token":"tökén"}'.encode(),
+        b'{"token":"\\ud800"}',
     ],
 )
 async def test_without_the_token_nothing_is_answered(
