@@ -52,6 +52,9 @@ from rsocket_broker.transports.tls_contexts import ServerContexts
 ADB = "adb"
 """The name of the medium driver whose deployments wait for a device, and of its settings."""
 
+BUNDLED = (ADB, "filesystem", "simulator")
+"""Our own drivers, which have nothing to set: what stands in their tables is a mistake of the one who wrote it."""
+
 SPARE_CONNECTIONS = 256
 """Of the secure port, beyond the sessions: those that are being let in, refused, or on their way out."""
 PLAIN_CONNECTIONS = 256
@@ -268,9 +271,9 @@ class Broker:
 def load_mediums(settings: Settings, devices: DeviceRegistry) -> Mediums:
     """The medium drivers with their settings. Raises ConfigurationError for settings of a driver that is not there."""
     tables = dict(settings.medium_tables)
-    own = tables.get(ADB, {})
-    if own:
-        raise ConfigurationError("[mediums.adb] has no settings; the server is set by adb in [serve], or --adb.")
+    for name in filter(tables.get, BUNDLED):
+        hint = " The server is set by adb in [serve], or --adb." if name == ADB else ""
+        raise ConfigurationError(f"[mediums.{name}] has no settings; take them out.{hint}")
     tables[ADB] = {"server": settings.adb}
     mediums = Mediums.load(devices, tables)
     known = {*mediums.offered, *mediums.broken, ADB}
