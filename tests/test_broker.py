@@ -249,7 +249,7 @@ async def test_a_plugin_that_cannot_be_loaded_stops_the_start_before_a_port_open
         ({"medium_tables": {"filesytem": {}}}, 'Did you mean "filesystem"'),
         ({"plugin_tables": {"nobody": {}}}, "no such plugin"),
         ({"medium_tables": {"adb": {"timeout": 1}}}, "has no settings"),
-        ({"medium_tables": {"filesystem": {"root": "/"}}}, "[mediums.filesystem] has no settings"),
+        ({"medium_tables": {"filesystem": {"root": "/"}}}, "mediums.filesystem. has no settings"),
     ],
 )
 async def test_settings_that_make_no_sense_are_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
