@@ -5,6 +5,7 @@ With rows named, prints those and exits 1 if one of them has no test.
 
 import ast
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,9 +51,10 @@ def table() -> dict[str, list[str]]:
 def main(wanted: list[str]) -> int:
     rows = table()
     for row in wanted or rows:
-        print(f"{row:6} {len(rows.get(row, [])):3} " + ", ".join(rows.get(row, ["no test"])))
+        print(row, *rows.get(row, ["no test"]), sep="\n    ")
     return 1 if any(row not in rows for row in wanted) else 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `make rows | head` ends without a word
     sys.exit(main(sys.argv[1:]))
