@@ -47,16 +47,17 @@ class CheckedRequest:
     csr_pem: str = attrs.field(repr=False)
     key_fingerprint: str
 
-    def is_same(self, csr: str | bytes) -> bool:
-        """Whether `csr`, read elsewhere, is this very request; only line ends and outer white space may differ."""
-        return clean(csr) == self.csr_pem
-
 
 def clean(csr: str | bytes) -> str:
     """A request's text as it is compared: no carriage returns, no white space around it. Bytes are read as Latin-1,
     so that what is not ASCII stays different from everything that is."""
     text = csr.decode("latin-1") if isinstance(csr, bytes) else csr
     return text.replace("\r", "").strip()
+
+
+def same_request(one: str | bytes, other: str | bytes) -> bool:
+    """Whether two texts are the very same request, but for line ends and outer white space. Empty is never the same."""
+    return clean(one) == clean(other) != ""
 
 
 def check_request(csr: str | bytes) -> CheckedRequest:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
+from rsocket_broker.authority.requests import clean
 from rsocket_broker.claims import MAX_PATH_TEXT, MAX_REQUEST_TEXT, Claims, shown, whole_number
 from rsocket_broker.errors import EnrollmentRefused
 from rsocket_broker.jsontext import JsonError, parse_object
@@ -99,16 +100,6 @@ def only_signs(reason: str) -> EnrollmentRefused:
         f"{reason}.",
         f"This port only signs certificates (method {_SIGN}); everything else is for the secure port.",
     )
-
-
-def clean(text: str) -> str:
-    """A PEM text as it is compared: no carriage returns, nothing around it."""
-    return text.replace("\r", "").strip()
-
-
-def same_request(one: str, other: str) -> bool:
-    """Whether two PEM texts are the very same signing request. Empty text is the same as nothing."""
-    return clean(one) == clean(other) != ""
 
 
 def check_clock(request: SignRequest, now: datetime) -> None:

@@ -19,6 +19,7 @@ from rsocket_broker.authority.requests import (
     DerError,
     check_request,
     clean,
+    same_request,
     signed_part,
 )
 from rsocket_broker.errors import EnrollmentRefused
@@ -145,12 +146,18 @@ def test_the_text_around_a_request_is_cleaned_and_compared() -> None:
     text = pem(request())
     checked = check_request("\r\n  " + text.replace("\n", "\r\n") + "\n\n")
     assert checked.csr_pem == text.strip()
-    assert checked.is_same(text.encode())
-    assert checked.is_same(text.replace("\n", "\r\n"))
-    assert not checked.is_same(pem(request(some_key("p-256", 1))))
-    assert not checked.is_same(b"\xff")
+    assert same_request(text.encode(), checked.csr_pem)
+    assert same_request(text.replace("\n", "\r\n"), checked.csr_pem)
+    assert not same_request(pem(request(some_key("p-256", 1))), checked.csr_pem)
+    assert not same_request(b"\xff", checked.csr_pem)
     assert clean(b"\r\n a\r\nb \n") == "a\nb"
     assert check_request(text.replace("BEGIN C", "BEGIN NEW C").replace("END C", "END NEW C")).common_name == APP
+
+
+def test_two_texts_are_one_request_when_only_line_ends_and_margins_differ() -> None:
+    assert same_request("a\r\nb\r\n", "\n a\nb")
+    assert not same_request("a\nb", "a\nc")
+    assert not same_request("", "\r\n")
 
 
 @pytest.mark.row("A-06")

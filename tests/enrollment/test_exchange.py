@@ -16,7 +16,6 @@ from rsocket_broker.enrollment.exchange import (
     check_clock,
     log_lines,
     parse_message,
-    same_request,
 )
 from rsocket_broker.errors import EnrollmentRefused
 
@@ -179,12 +178,6 @@ def test_a_clock_that_is_off_further_is_told_with_both_clocks(difference: timede
 @pytest.mark.parametrize("profile", ["root", "broker", "client"])
 def test_who_passes_finds_every_certificate_valid_already(profile: str) -> None:
     assert load_profile(profile).backdate > CLOCK_TOLERANCE
-
-
-def test_requests_are_the_same_whatever_their_line_ends() -> None:
-    assert same_request("a\r\nb\r\n", "\n a\nb")
-    assert not same_request("a\nb", "a\nc")
-    assert not same_request("", "\r\n")
 
 
 def test_log_lines_of_a_device_are_fit_for_our_log() -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
+from rsocket_broker.authority.requests import same_request
 from rsocket_broker.claims import shown
 from rsocket_broker.credentials import CA_FILE, CSR_FILE
-from rsocket_broker.enrollment.exchange import SignRequest, check_clock, same_request
+from rsocket_broker.enrollment.exchange import SignRequest, check_clock
 from rsocket_broker.enrollment.mediums.adb_container import INNER_PATH, PACKAGE, AppContainer, ContainerProblem
 from rsocket_broker.enrollment.mediums.adb_shell import (
     AdbAbsent,
@@ -283,7 +284,7 @@ def _answer(output: Output) -> str:
 
 
 def _holds(files: Mapping[str, bytes], csr: str) -> bool:
-    return same_request(files.get(CSR_FILE, b"").decode("latin-1"), csr)
+    return same_request(files.get(CSR_FILE, b""), csr)
 
 
 def _place(destination: str, package: str) -> AndroidPath:

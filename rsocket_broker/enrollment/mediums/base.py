@@ -18,12 +18,11 @@ import enum
 import logging
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE, CSR_FILE
+from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE
 from rsocket_broker.enrollment.exchange import SignRequest, Step
 from rsocket_broker.errors import EnrollmentRefused
 from rsocket_broker.identity import Principal
@@ -168,11 +167,6 @@ class Medium(abc.ABC):
         renamed: finish, FINISHED. Same CSR and nothing renamed: remove the temporary files, UNDONE.
         Out of reach: StillPending with the reason. Safe to call again and again; does not raise for a bad container.
         """
-
-
-def request_path(directory: Path | str) -> Path:
-    """Where an app keeps its signing request."""
-    return Path(directory) / CSR_FILE
 
 
 def unproven(reason: str, remedy: str) -> EnrollmentRefused:

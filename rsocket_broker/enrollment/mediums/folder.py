@@ -11,8 +11,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import Self
 
+from rsocket_broker.authority.requests import same_request
 from rsocket_broker.credentials import CSR_FILE
-from rsocket_broker.enrollment.exchange import same_request
 from rsocket_broker.enrollment.mediums.base import (
     FILES,
     MAX_REQUEST_FILE,
@@ -90,7 +90,7 @@ class AppFolder:
         found = self._read(CSR_FILE, MAX_REQUEST_FILE)
         if found is None:
             raise FolderProblem(f"{self.path} holds no {CSR_FILE}")
-        if not same_request(found.decode("latin-1"), csr):
+        if not same_request(found, csr):
             raise FolderProblem(f"the {CSR_FILE} in {self.path} is not the request that was sent")
 
     def place(self, bundle: Bundle) -> None:
