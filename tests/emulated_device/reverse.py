@@ -39,6 +39,7 @@ class ReverseForwards:
         self.forwards: dict[str, Forward] = {}
         self.refused: dict[str, str] = {}
         self.writers: set[asyncio.StreamWriter] = set()
+        self.clearings = 0
 
     def port(self, device_port: int) -> int:
         """The real loopback port behind a port of the device; KeyError when it is not forwarded."""
@@ -71,9 +72,26 @@ class ReverseForwards:
                 return fail("cannot rebind existing socket")
             self.forwards[local].remote = remote
             return OKAY
-        server = await asyncio.start_server(lambda r, w: self.carry(local, r, w), "127.0.0.1", 0)
-        self.forwards[local] = Forward(local, remote, server)
+        clearings = self.clearings
+        server = await self.listen(local)
+        if self.clearings != clearings:  # the device has gone meanwhile, and its ports with it
+            server.close()
+            raise LinkLost
+        if local in self.forwards:  # another request for the same port was faster
+            server.close()
+            self.forwards[local].remote = remote
+        else:
+            self.forwards[local] = Forward(local, remote, server)
         return OKAY
+
+    async def listen(self, local: str) -> asyncio.Server:
+        """A line that drops cancels this in the middle; a server that listens already must not be left behind."""
+        starting = asyncio.ensure_future(asyncio.start_server(lambda r, w: self.carry(local, r, w), "127.0.0.1", 0))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(lambda done: done.result().close())
+            raise
 
     def kill(self, local: str) -> bytes:
         found = self.forwards.pop(local, None)
@@ -83,6 +101,7 @@ class ReverseForwards:
         return OKAY
 
     def clear(self) -> None:
+        self.clearings += 1
         for item in self.forwards.values():
             item.server.close()
         self.forwards.clear()

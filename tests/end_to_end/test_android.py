@@ -199,8 +199,9 @@ async def killed_at(step: int, broker: BrokerProcess, device: EmulatedDevice, as
         return None
 
     device.faults = fault
-    asking = asyncio.ensure_future(ask)
-    await asyncio.wait([asking, asyncio.ensure_future(reached.wait())], return_when=asyncio.FIRST_COMPLETED)
+    asking, waiting = asyncio.ensure_future(ask), asyncio.ensure_future(reached.wait())
+    await asyncio.wait([asking, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     await asyncio.to_thread(broker.stop, signal.SIGKILL)
     await asyncio.gather(asking, return_exceptions=True)
     device.faults = lambda _index, _line: None
