@@ -21,6 +21,7 @@ from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.events import MetadataPushReceived, RequestNReceived, RequestReceived
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.work import Work, abandon
 
 CHANNEL_WINDOW: Final = 32
@@ -35,7 +36,8 @@ INTERNAL: Final = "internal error"
 _bare: Final = object.__new__
 """Makes a Payload without its __init__, which costs more than the rest of a small request."""
 
-_log = logging.getLogger(__name__)
+_failures: Final = QuietLog(logging.getLogger(__name__))
+"""Shared by all connections: a peer that can bring a failure about once can do so a thousand times, on new lines too."""
 
 
 class Handlers(Interface):
@@ -259,7 +261,7 @@ class Serving(abc.ABC):
             return error.code, error.public
         if isinstance(error, BrokerError) and not isinstance(error, ProtocolViolation):
             return ApplicationError.wire_code, error.public
-        _log.error("a handler failed while serving %s", self._whom(), exc_info=error)
+        _failures.write(logging.ERROR, _place(error), "a handler failed while serving %s", self._whom(), error=error)
         return ApplicationError.wire_code, INTERNAL
 
     # ---- streams ---------------------------------------------------------------------------------------------
@@ -299,6 +301,15 @@ class Serving(abc.ABC):
         incoming = self._incoming.pop(stream_id, None)
         if incoming is not None:
             incoming.end(error)
+
+
+def _place(error: BaseException) -> str:
+    """What was raised and where: failures of one kind for the log, so that one defect does not hide another."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = "" if at is None else f" at {at.tb_frame.f_code.co_name}:{at.tb_lineno}"
+    return f"{type(error).__name__}{where}"
 
 
 _SERVE: Final[dict[Interaction, Callable[[Serving, RequestReceived], None]]] = {

@@ -19,6 +19,7 @@ from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.codes import FrameType
 from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.quiet_log import BURST
 from rsocket_broker.transports.memory import memory_pair
 from tests.playbook import SETUP_BODY, wire
 from tests.two_sides import BOTH, SECOND, Line, Side, Wires, nothing, until, within
@@ -69,6 +70,19 @@ async def test_a_bug_is_logged_and_hidden_from_the_peer(
     assert failure.value.public == "internal error"
     assert caplog.records[0].exc_info is not None
     assert await line.client.request_response(Payload(b"alive")) == Payload(b"alive")
+
+
+async def test_a_peer_that_brings_a_bug_about_over_and_over_does_not_fill_the_log(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ask(payload: Payload) -> Payload:
+        raise OverflowError("a defect of this test's own")
+
+    line.here.request_response = ask  # type: ignore[method-assign]
+    for _ in range(3 * BURST):
+        with pytest.raises(ApplicationError):
+            await line.client.request_response(Payload(b"x"))
+    assert len([record for record in caplog.records if record.exc_info]) == BURST
 
 
 @pytest.mark.parametrize("how", [b"bug", b"later bug"])
