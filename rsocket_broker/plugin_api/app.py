@@ -66,6 +66,13 @@ class App(abc.ABC):
         """Send `method` one way: returns once it is on its way, waiting while the app reads slower than we send."""
 
     @abc.abstractmethod
+    async def push(self, method: str) -> None:
+        """Send the bare name `method` one way, as a metadata push: a signal that carries no parameters.
+
+        Raises ApplicationError for an app that speaks Flipper JSON only: that protocol has no such thing.
+        """
+
+    @abc.abstractmethod
     def stream(self, method: str, params: object = None) -> AsyncGenerator[Any, None]:
         """The JSON values that the app streams back for `method`; closing the generator cancels the stream.
 

@@ -151,7 +151,9 @@ class DeclaredRoutes:
 def _serves(handler: Handler) -> tuple[Model, ...]:
     if handler.start_channel is not None:
         return (Model.CHANNEL,)
-    return (Model.STREAM,) if handler.shape.streams else (Model.RESPONSE, Model.FIRE)
+    if handler.shape.streams:
+        return (Model.STREAM,)
+    return (Model.RESPONSE, Model.FIRE, Model.PUSH) if handler.kind is Kind.EVENT else (Model.RESPONSE, Model.FIRE)
 
 
 class WholePlugin(Plugin, abc.ABC):

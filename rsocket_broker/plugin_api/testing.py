@@ -98,6 +98,9 @@ class FakeApp(App):
     async def send(self, method: str, params: object = None) -> None:
         self._note(method, params)
 
+    async def push(self, method: str) -> None:
+        self._note(method, None)
+
     async def stream(self, method: str, params: object = None) -> AsyncGenerator[Any, None]:
         self._note(method, params)
         for value in await self._answer(method, params):

@@ -84,6 +84,10 @@ class RoutedSide(AppSide):
     async def supports(self, plugin: str, method: str) -> bool:
         return True
 
+    def push(self, plugin: str, method: str) -> None:
+        """The route alone, as a metadata push."""
+        self._connection.metadata_push(self._route(plugin, method))
+
     async def stream(self, plugin: str, method: str, params: object) -> AsyncGenerator[Any, None]:
         """The JSON values that the app streams."""
         async with aclosing(self._connection.request_stream(self._payload(plugin, method, params))) as answers:
@@ -102,12 +106,15 @@ class RoutedSide(AppSide):
                 yield value_of(payload)
 
     def _payload(self, plugin: str, method: str, params: object) -> Payload:
+        return Payload(as_json(params), self._route(plugin, method))
+
+    def _route(self, plugin: str, method: str) -> bytes:
         if not self.possible:
             raise ApplicationError(
                 f"This client cannot be sent {plugin}.{method}: its SETUP does not declare composite metadata, so it "
                 "reads no routes."
             )
-        return Payload(as_json(params), route(f"{plugin}.{method}"))
+        return route(f"{plugin}.{method}")
 
 
 async def _payloads(values: AsyncIterator[object]) -> AsyncGenerator[Payload, None]:

@@ -65,6 +65,9 @@ class SessionApp(App):
     async def send(self, method: str, params: object = None) -> None:
         await self._session.send(self._plugin, method, params)
 
+    async def push(self, method: str) -> None:
+        await self._session.push(self._plugin, method)
+
     def stream(self, method: str, params: object = None) -> AsyncGenerator[Any, None]:
         return self._session.stream(self._plugin, method, params)
 
@@ -235,6 +238,13 @@ class Session:
         side.send(plugin, method, params)
         await self.connection.drain()
 
+    async def push(self, plugin: str, method: str) -> None:
+        """Send the bare route one way; raises ApplicationError for an app that reads none."""
+        routed = await self._routed_side(plugin, method)
+        self.note("out", "push", plugin, method, None)
+        routed.push(plugin, method)
+        await self.connection.drain()
+
     async def supports(self, plugin: str, method: str) -> bool:
         """False only when the app says that its side of `plugin` has no `method`."""
         return await (await self._side(plugin, method, CALL_TIMEOUT)).supports(plugin, method)
@@ -268,9 +278,9 @@ class Session:
     async def _routed_side(self, plugin: str, method: str) -> RoutedSide:
         if not self._routed.possible:
             raise ApplicationError(
-                f"{plugin}.{method} cannot be streamed: the app speaks Flipper's JSON only, which has no streams."
+                f"{plugin}.{method} can only be called or sent: Flipper's JSON, which the app speaks, has nothing else."
                 if self.speaks_json
-                else f"{plugin}.{method} cannot be streamed: the client reads no routes."
+                else f"This client cannot be sent {plugin}.{method}: it reads no routes."
             )
         return self._routed
 

@@ -190,6 +190,7 @@ async def test_a_bad_message_never_reaches_the_handler(name: str, data: bytes, t
 def test_a_handler_is_found_by_the_interactions_that_suit_it() -> None:
     routes = read_plugin(Everything())
     assert routes.find("named", Model.FIRE) is routes.find("named", Model.RESPONSE)
+    assert routes.find("seen", Model.PUSH) is routes.find("seen", Model.FIRE)
     for name, model, text in [
         ("generated", Model.RESPONSE, "every.thing.generated is not for a request-response: use request-stream."),
         ("sum", Model.STREAM, "every.thing.sum is not for a request-stream: use request-channel."),

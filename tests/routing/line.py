@@ -100,7 +100,8 @@ class Peerside:
         async for one in incoming:
             yield one
 
-    def metadata_push(self, metadata: bytes) -> None: ...
+    def metadata_push(self, metadata: bytes) -> None:
+        self.routed.append(Payload(b"", metadata))
 
     def closed(self, error: ConnectionClosed) -> None:
         self.ended = error

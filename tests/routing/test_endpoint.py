@@ -285,6 +285,9 @@ async def test_streams_and_channels_both_ways() -> None:
         await session.send("any", "way", [1])
         await client.settled()
         assert client.side.routed[-1] == Payload(b"[1]", route("any.way"))
+        await session.push("any", "signal")
+        await client.settled()
+        assert client.side.routed[-1] == Payload(b"", route("any.signal"))
         with pytest.raises(ApplicationError, match="the client says no"):
             await session.call("any", "thing", "fail")
 
@@ -523,8 +526,10 @@ async def test_what_an_app_cannot_do_is_said() -> None:
         session = app.session
         with pytest.raises(ApplicationError, match=r"Receiver P\.absent not found\."):
             await session.call("P", "absent")
-        with pytest.raises(ApplicationError, match="has no streams"):
+        with pytest.raises(ApplicationError, match="can only be called or sent"):
             await anext(session.stream("P", "x"))
+        with pytest.raises(ApplicationError, match="can only be called or sent"):
+            await session.push("P", "x")
         assert await session.supports("P", "yes") is True
         assert await session.supports("P", "no") is False
         inits = [m for m in app.side.messages if m["method"] == "init"]
