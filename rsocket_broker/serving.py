@@ -37,7 +37,7 @@ _bare: Final = object.__new__
 """Makes a Payload without its __init__, which costs more than the rest of a small request."""
 
 _failures: Final = QuietLog(logging.getLogger(__name__))
-"""Shared by all connections: a peer that can bring a failure about once can do so a thousand times, on new lines too."""
+"""Shared by all connections: a peer that can bring a failure about once can do so over and over, on new lines too."""
 
 
 class Handlers(Interface):

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from rsocket_broker import __version__
 from rsocket_broker.cli.context import MEDIUMS, Context, configurable, default_home
+from rsocket_broker.cli.render import note
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.observability.logs import visible
 from rsocket_broker.settings import nearest
@@ -97,6 +98,8 @@ def take_home(ctx: click.Context, option: click.Parameter, value: str | None) ->
     if value is not None:
         obj.use_home(value)
     path = command_path(ctx)
+    for variable, hint in unknown_variables(ctx.command, path):
+        note(f"Warning: the environment variable {variable} sets nothing. {hint}")
     if not isinstance(ctx.command, click.Group) and path[0] not in WITHOUT_CONFIG:
         check_tables(obj)
         ctx.default_map = obj.defaults(ctx.command, path)
@@ -115,6 +118,20 @@ def command_path(ctx: click.Context) -> tuple[str, ...]:
         names.insert(0, ctx.info_name or "")
         ctx = ctx.parent
     return tuple(names)
+
+
+def unknown_variables(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Variables that are named as if they set an option of the command at `path`, which has none of that name.
+
+    Each with a sentence that offers the nearest. They are no error: the same environment may serve another version.
+    """
+    if isinstance(command, click.Group):
+        return
+    prefix = "_".join([ENVIRONMENT, *path, ""]).upper().replace("-", "_")
+    known = {str(option.envvar) for option in configurable(command).values()}
+    for name in sorted(os.environ):
+        if name.startswith(prefix) and name not in known:
+            yield name, nearest(name, known)
 
 
 def leaves() -> Iterator[tuple[tuple[str, ...], click.Command]]:

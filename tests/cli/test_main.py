@@ -233,3 +233,25 @@ def test_a_bad_value_is_said_with_the_place_where_it_was_set(
     assert "in the environment variable RSOCKET_BROKER_DEBUG." in ran(capsys, "serve")[2]
     monkeypatch.delenv("RSOCKET_BROKER_DEBUG")
     assert "environment" not in ran(capsys, "serve", "--port", "many")[2]
+
+
+def test_a_misspelt_variable_is_not_ignored_in_silence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RSOCKET_BROKER_SERVE_PROT", "9000")
+    monkeypatch.setenv("RSOCKET_BROKER_TEST_SEED", "1")
+    code, out, err = ran(capsys, "serve")
+    assert (code, out.endswith(" 1")) == (0, True)
+    assert err == (
+        "Warning: the environment variable RSOCKET_BROKER_SERVE_PROT sets nothing. "
+        'Did you mean "RSOCKET_BROKER_SERVE_PORT"?\n'
+    )
+    assert ran(capsys, "clients", "list")[2] == ""
+
+
+def test_variables_of_commands_below_a_group_are_theirs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RSOCKET_BROKER_CLIENTS_LIST_PORT", "7")
+    code, out, err = ran(capsys, "clients", "list")
+    assert (code, out.endswith(" 7"), err) == (0, True, "")
