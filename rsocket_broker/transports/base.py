@@ -22,6 +22,8 @@ class Channel(enum.Enum):
     TLS = "tls"
     UNIX = "unix"
     MEMORY = "memory"
+    WS = "ws"
+    WSS = "wss"
 
 
 @attrs.frozen(slots=True)
@@ -66,6 +68,12 @@ class Transport(Protocol):
 
     def abort(self) -> None:
         """Closes at once and drops what is queued. Ends in `transport_lost`, never from inside this call."""
+
+    def hand_over(self, receiver: "Receiver") -> None:
+        """Whatever comes from now on goes to `receiver`, which is not told that the line is ready.
+
+        May be called from inside `data_received`: what is left of the data in hand goes to the new one.
+        """
 
 
 class Receiver(Protocol):

@@ -84,6 +84,9 @@ class MemoryTransport:
         self._loop.call_soon(self._lose, None)
         self._loop.call_soon(self._other._lose, ConnectionResetError("the other end was dropped"))
 
+    def hand_over(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+
     def _put(self, data: bytes) -> None:
         """Takes what the other end wrote; one that is closing throws it away."""
         if not self._closing and not self._lost:

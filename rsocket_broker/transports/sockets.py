@@ -94,6 +94,9 @@ class SocketTransport(asyncio.BufferedProtocol):
             if self._connected:
                 self._transport.abort()
 
+    def hand_over(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

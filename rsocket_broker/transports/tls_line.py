@@ -64,7 +64,7 @@ class TlsLine:
 
 
 class TlsTransport:
-    """A Transport for plaintext above, and the Receiver of the ciphertext below."""
+    """A Transport for plaintext above, and the Receiver of the ciphertext below. `receiver` may be exchanged."""
 
     def __init__(
         self, lower: Lower, line: TlsLine, receiver: Receiver, leave: Callable[[], None] | None = None
@@ -72,7 +72,7 @@ class TlsTransport:
         self.peer = line.peer(lower.peer.address)
         self._lower = lower
         self._line = line
-        self._receiver = receiver
+        self.receiver = receiver
         self._leave = leave
         self._incoming = line.incoming
         self._outgoing = line.outgoing
@@ -87,7 +87,7 @@ class TlsTransport:
     def start(self) -> None:
         """Takes the line over from the handshake, with what the peer sent right behind it."""
         self._lower.receiver = self
-        self._receiver.transport_ready(self)
+        self.receiver.transport_ready(self)
         self._decrypted(b"")
 
     # What the user of the plaintext calls.
@@ -128,6 +128,9 @@ class TlsTransport:
         self._closing = True
         self._lower.abort()
 
+    def hand_over(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+
     # What the transport below calls.
 
     def transport_ready(self, transport: Transport) -> None:
@@ -141,17 +144,17 @@ class TlsTransport:
 
     def writing_paused(self) -> None:
         if not self._closing:
-            self._receiver.writing_paused()
+            self.receiver.writing_paused()
 
     def writing_resumed(self) -> None:
         if not self._closing:
-            self._receiver.writing_resumed()
+            self.receiver.writing_resumed()
 
     def transport_lost(self, error: Exception | None) -> None:
         self._closing = True
         if self._leave is not None:
             self._leave()
-        self._receiver.transport_lost(self._error or error)
+        self.receiver.transport_lost(self._error or error)
 
     # Records.
 
@@ -203,13 +206,13 @@ class TlsTransport:
 
     def _deliver(self, size: int) -> None:
         if size and not self._closing:
-            self._receiver.data_received(self._plaintext[:size])
+            self.receiver.data_received(self._plaintext[:size])
 
     def _finished(self) -> None:
         """The peer sends no more: it said so in TLS, or its end of the stream did. Told once."""
         if not self._peer_finished and not self._closing:
             self._peer_finished = True
-            self._receiver.eof_received()
+            self.receiver.eof_received()
 
     def _fail(self, error: ssl.SSLError) -> None:
         """Either side ended TLS: the alert, if it is ours, goes out before the close."""

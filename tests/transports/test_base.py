@@ -35,6 +35,25 @@ async def test_bytes_go_both_ways_in_order(kind: str, tmp_path: Path) -> None:
         assert server.transport.peer.address
 
 
+async def test_a_line_that_is_handed_over_brings_what_follows_to_its_new_user(kind: str, tmp_path: Path) -> None:
+    async with joined(kind, tmp_path) as (client, server):
+        client.transport.write([b"first"])
+        await server.received(b"first")
+        heir = Recorder()
+        heir.events.append("handed over")
+        server.transport.hand_over(heir)
+        client.transport.write([b"second"])
+        await heir.received(b"second")
+        client.transport.close()
+        await heir.until(lambda: "eof" in heir.events)
+        server.transport.close()
+        await heir.lost()
+        assert server.data == b"first"
+        assert server.events == ["ready", "data"]
+        server.transport.hand_over(server)
+        server.transport_lost(None)  # the heir has had it; this is for the clean-up of the test
+
+
 async def test_nothing_written_is_nothing_sent(kind: str, tmp_path: Path) -> None:
     async with joined(kind, tmp_path) as (client, server):
         client.transport.write([])
