@@ -64,7 +64,7 @@ class TlsLine:
 
 
 class TlsTransport:
-    """A Transport for plaintext above, and the Receiver of the ciphertext below. `receiver` may be exchanged."""
+    """A Transport for plaintext above, and the Receiver of the ciphertext below."""
 
     def __init__(
         self, lower: Lower, line: TlsLine, receiver: Receiver, leave: Callable[[], None] | None = None
@@ -72,7 +72,7 @@ class TlsTransport:
         self.peer = line.peer(lower.peer.address)
         self._lower = lower
         self._line = line
-        self.receiver = receiver
+        self._receiver = receiver
         self._leave = leave
         self._incoming = line.incoming
         self._outgoing = line.outgoing
@@ -87,7 +87,7 @@ class TlsTransport:
     def start(self) -> None:
         """Takes the line over from the handshake, with what the peer sent right behind it."""
         self._lower.receiver = self
-        self.receiver.transport_ready(self)
+        self._receiver.transport_ready(self)
         self._decrypted(b"")
 
     # What the user of the plaintext calls.
@@ -129,7 +129,7 @@ class TlsTransport:
         self._lower.abort()
 
     def hand_over(self, receiver: Receiver) -> None:
-        self.receiver = receiver
+        self._receiver = receiver
 
     # What the transport below calls.
 
@@ -144,17 +144,17 @@ class TlsTransport:
 
     def writing_paused(self) -> None:
         if not self._closing:
-            self.receiver.writing_paused()
+            self._receiver.writing_paused()
 
     def writing_resumed(self) -> None:
         if not self._closing:
-            self.receiver.writing_resumed()
+            self._receiver.writing_resumed()
 
     def transport_lost(self, error: Exception | None) -> None:
         self._closing = True
         if self._leave is not None:
             self._leave()
-        self.receiver.transport_lost(self._error or error)
+        self._receiver.transport_lost(self._error or error)
 
     # Records.
 
@@ -206,13 +206,13 @@ class TlsTransport:
 
     def _deliver(self, size: int) -> None:
         if size and not self._closing:
-            self.receiver.data_received(self._plaintext[:size])
+            self._receiver.data_received(self._plaintext[:size])
 
     def _finished(self) -> None:
         """The peer sends no more: it said so in TLS, or its end of the stream did. Told once."""
         if not self._peer_finished and not self._closing:
             self._peer_finished = True
-            self.receiver.eof_received()
+            self._receiver.eof_received()
 
     def _fail(self, error: ssl.SSLError) -> None:
         """Either side ended TLS: the alert, if it is ours, goes out before the close."""
