@@ -1,0 +1,236 @@
+"""Frames as readable lines: what they tell, and what they never do."""
+
+import struct
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rsocket_broker.protocol import frames
+from rsocket_broker.protocol.codes import FrameType
+from rsocket_broker.protocol.frames import Setup, joined
+from rsocket_broker.protocol.metadata import (
+    ACCEPTED_MIMES,
+    AUTHENTICATION,
+    COMPOSITE,
+    DATA_MIME,
+    ROUTING,
+    Entry,
+    Mime,
+    build_composite,
+    build_mimes,
+    build_tags,
+    route,
+)
+from rsocket_broker.protocol.trace import HARMLESS, KEPT, UNFINISHED, FrameTrace
+
+SECRET = b"hunter2-hunter2-hunter2"
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01".encode()
+
+
+def frame(kind: int, stream_id: int, body: bytes, flags: int = 0) -> bytes:
+    return frames.frame(stream_id, kind << 10 | flags, body)
+
+
+def composite(*entries: tuple[str, bytes]) -> bytes:
+    return build_composite(Entry(Mime.of(name), content) for name, content in entries)
+
+
+def opened(metadata_mime: str = COMPOSITE) -> FrameTrace:
+    trace = FrameTrace()
+    trace.received(frames.setup(Setup(metadata_mime=metadata_mime)))
+    return trace
+
+
+def request(metadata: bytes, data: bytes = b"12345") -> bytes:
+    return frame(FrameType.REQUEST_RESPONSE, 1, joined(metadata, data), 0x100)
+
+
+@pytest.mark.row("A-53")
+@pytest.mark.parametrize(
+    ("sent", "line"),
+    [
+        (
+            frame(FrameType.REQUEST_RESPONSE, 1, joined(route("echo.request"), b"12345"), 0x100),
+            'REQUEST_RESPONSE stream=1 flags=METADATA size=31 metadata=17 data=5 route="echo.request"',
+        ),
+        (frame(FrameType.REQUEST_FNF, 3, b"abc"), "REQUEST_FNF stream=3 flags=- size=9 data=3"),
+        (
+            frame(FrameType.REQUEST_STREAM, 5, struct.pack("!I", 128) + b"abc", 0x80),
+            "REQUEST_STREAM stream=5 flags=FOLLOWS size=13 n=128 data=3",
+        ),
+        (
+            frame(FrameType.REQUEST_CHANNEL, 7, struct.pack("!I", 0x8000_0001), 0x40),
+            "REQUEST_CHANNEL stream=7 flags=COMPLETE size=10 n=1 data=0",
+        ),
+        (frames.request_n(5, 64), "REQUEST_N stream=5 flags=- size=10 n=64"),
+        (frames.cancel(5), "CANCEL stream=5 flags=- size=6"),
+        (frame(FrameType.PAYLOAD, 5, b"xy", 0x60), "PAYLOAD stream=5 flags=COMPLETE|NEXT size=8 data=2"),
+        (frames.error(5, 0x201, "private words", 99), "ERROR stream=5 flags=- size=23 code=APPLICATION_ERROR text=13"),
+        (
+            frames.error(0, 0x102, "bye\n\x1b[2J", 99),
+            'ERROR stream=0 flags=- size=18 code=CONNECTION_CLOSE text="bye\\n\\u001b[2J"',
+        ),
+        (frames.error(5, 0x999, "", 99), "ERROR stream=5 flags=- size=10 code=0x999 text=0"),
+        (frames.keepalive(b"", respond=True), "KEEPALIVE stream=0 flags=RESPOND size=14 position=0 data=0"),
+        (
+            frame(FrameType.LEASE, 0, struct.pack("!II", 5000, 100)),
+            "LEASE stream=0 flags=- size=14 ttl=5000ms n=100",
+        ),
+        (
+            frame(FrameType.RESUME, 0, struct.pack("!HHH", 1, 0, 23) + SECRET + struct.pack("!QQ", 7, 9)),
+            "RESUME stream=0 flags=- size=51 version=1.0 token=hidden:23 server-position=7 client-position=9",
+        ),
+        (
+            frame(FrameType.RESUME_OK, 0, struct.pack("!Q", 11)),
+            "RESUME_OK stream=0 flags=- size=14 client-position=11",
+        ),
+        (
+            frame(FrameType.METADATA_PUSH, 0, route("a.b"), 0x100),
+            'METADATA_PUSH stream=0 flags=METADATA size=14 metadata=8 route="a.b"',
+        ),
+        (
+            frame(FrameType.EXT, 1, struct.pack("!I", 0xABC) + b"x", 0x200),
+            "EXT stream=1 flags=IGNORE size=11 extended-type=0xabc data=1",
+        ),
+        (frame(0x1F, 1, b"xyz", 0x01), "TYPE_0x1f stream=1 flags=0x1 size=9 data=3"),
+        (b"\x00\x00\x02ab", "nonsense size=2"),
+        (b"\x00\x00\x00", "nonsense size=0"),
+        (frame(FrameType.REQUEST_N, 1, b"ab"), "REQUEST_N stream=1 flags=- size=8 malformed"),
+        (request(route("a.b"))[:-1].replace(b"\x00\x00\x16", b"\x00\x00\x15", 1), None),
+    ],
+)
+def test_a_frame_as_a_line(sent: bytes, line: str | None) -> None:
+    trace = opened()
+    lines = trace.received(sent)
+    assert len(lines) == 1
+    assert line is None or lines == [line]
+    assert opened().sent(sent) == lines
+
+
+def test_a_setup_tells_names_and_what_everybody_may_know() -> None:
+    data = b'{"os":"Android","app":"Tele\\u202e","csr":"-----BEGIN hunter2-hunter2-hunter2","x":{"y":1}}'
+    body = struct.pack("!HHII", 1, 0, 500, 1000) + struct.pack("!H", len(SECRET)) + SECRET
+    body += b"\x0atext/plain\x10application/json" + joined(SECRET, data)
+    (line,) = FrameTrace().received(frame(FrameType.SETUP, 0, body, 0x1C0))
+    assert line == (
+        f"SETUP stream=0 flags=METADATA|RESUME|LEASE size={6 + len(body)} version=1.0 keepalive=500ms lifetime=1000ms "
+        f"token=hidden:23 metadata-mime=text/plain data-mime=application/json metadata=23 data={len(data)} "
+        'claims={"os":"Android","app":"Tele\\u202e","csr","x"}'
+    )
+    assert "csr" not in HARMLESS
+
+
+def test_what_metadata_tells() -> None:
+    metadata = composite(
+        (ROUTING, build_tags(("client:c1", "a.b"))),
+        (DATA_MIME, build_mimes([Mime.of("application/cbor")])),
+        (ACCEPTED_MIMES, build_mimes([Mime.of("text/css"), Mime.of("x/y")])),
+        (AUTHENTICATION, b"\x81" + SECRET),
+        (AUTHENTICATION, b"\x04mine" + SECRET),
+        ("traceparent", PARENT),
+        ("tracestate", SECRET),
+        ("message/x.rsocket.tracing-zipkin.v0", b"\x88" + bytes.fromhex(TRACE_ID) + bytes(8)),
+        ("message/x.rsocket.tracing-zipkin.v0", b"\x20"),
+        ("application/json", SECRET),
+        ("hunter2-hunter2-hunter2", b"1"),
+    )
+    (line,) = opened().received(request(metadata))
+    assert line.endswith(
+        f'route="client:c1","a.b" mime=application/cbor accepts=text/css,x/y auth=bearer:hidden:24 '
+        f"auth=custom:hidden:28 trace={TRACE_ID} tracestate=23 trace={TRACE_ID} zipkin=1 application/json=23 other=1"
+    )
+
+
+@pytest.mark.parametrize("mime", ["text/plain", ""])
+def test_metadata_of_another_type_is_a_size(mime: str) -> None:
+    (line,) = opened(mime).received(request(route("a.b")))
+    assert line == "REQUEST_RESPONSE stream=1 flags=METADATA size=22 metadata=8 data=5"
+
+
+def test_routing_metadata_needs_no_composite() -> None:
+    (line,) = opened(ROUTING).received(request(build_tags(["a.b"])))
+    assert line.endswith('route="a.b"')
+
+
+def test_a_resumed_connection_is_told_its_type() -> None:
+    trace = FrameTrace()
+    trace.metadata_mime = COMPOSITE
+    assert trace.received(request(route("a.b")))[0].endswith('route="a.b"')
+
+
+def test_damaged_metadata_tells_nothing() -> None:
+    (line,) = opened().received(request(b"\x16" + SECRET))
+    assert line == "REQUEST_RESPONSE stream=1 flags=METADATA size=38 metadata=24 data=5 malformed"
+
+
+def test_a_piece_from_the_middle_of_a_message_is_not_taken_for_its_beginning() -> None:
+    trace = opened()
+    assert (
+        'route="a.b"'
+        in trace.received(frame(FrameType.REQUEST_STREAM, 1, b"\0\0\0\1" + joined(route("a.b"), b""), 0x180))[0]
+    )
+    for flags in (0x180, 0x100):
+        (line,) = trace.received(frame(FrameType.PAYLOAD, 1, joined(route("x.y"), b""), flags))
+        assert "route" not in line
+    assert "route" in trace.received(frame(FrameType.PAYLOAD, 1, joined(route("x.y"), b""), 0x120))[0]
+
+
+def test_messages_in_pieces_without_number_cost_no_memory_and_tell_nothing() -> None:
+    trace = opened()
+    for number in range(UNFINISHED + 2):
+        trace.received(frame(FrameType.REQUEST_FNF, 2 * number + 1, b"", 0x80))
+    assert len(trace._in._unfinished) == UNFINISHED
+    (line,) = trace.received(frame(FrameType.PAYLOAD, 2 * UNFINISHED + 3, joined(route("x.y"), b""), 0x120))
+    assert "route" not in line
+
+
+def test_a_huge_frame_is_not_kept() -> None:
+    trace = opened()
+    assert trace.received(frame(FrameType.REQUEST_FNF, 1, bytes(1 << 20))[: 1 << 19]) == []
+    assert len(trace._in._kept) == KEPT
+    (line,) = trace.received(bytes((1 << 19) + 9))
+    assert line.startswith("REQUEST_FNF stream=1 flags=- size=1048582 data=1048576")
+    long = composite((ROUTING, build_tags(["a.b"])), ("text/plain", bytes(KEPT)))
+    (line,) = opened().received(request(long))
+    assert line.endswith(f"metadata={len(long)} data=5")
+
+
+def test_directions_are_cut_apart() -> None:
+    trace, sent = opened(), frames.cancel(1)
+    assert trace.received(sent[:4]) == trace.sent(sent[:5]) == []
+    assert trace.received(sent[4:]) == trace.sent(sent[5:]) == ["CANCEL stream=1 flags=- size=6"]
+
+
+KINDS = st.integers(0, 63)
+FRAMES = st.builds(
+    lambda kind, stream_id, flags, body: frame(kind, stream_id, body, flags),
+    KINDS,
+    st.integers(0, 9),
+    st.sampled_from([0, 0x100, 0x180, 0x1E0, 0x20, 0x3FF]),
+    st.binary(max_size=60) | st.builds(lambda body: route("a.b") + body, st.binary(max_size=30)),
+)
+
+
+@given(st.binary(max_size=300) | st.lists(FRAMES, max_size=10).map(b"".join))
+@example(b"\x00\x00\x00" * 3)
+def test_any_bytes_make_lines_of_visible_ascii_whole_and_one_by_one(data: bytes) -> None:
+    whole, slow = opened(), opened()
+    lines = whole.received(memoryview(data))
+    assert lines == [line for at in range(len(data)) for line in slow.received(data[at : at + 1])]
+    assert all(line.isascii() and line.isprintable() for line in lines)
+
+
+@given(
+    st.lists(st.tuples(KINDS, st.sampled_from([0, 0x100, 0x120, 0x80, 0xC0, 0x1C0]), st.integers(0, 30)), max_size=12)
+)
+def test_a_secret_in_data_tokens_or_credentials_is_never_told(shapes: list[tuple[int, int, int]]) -> None:
+    """Whatever stands in front of it, as long as the frame is not one whose very purpose is to name a route."""
+    trace = opened()
+    for kind, flags, lead in shapes:
+        if kind == FrameType.ERROR:
+            continue  # an engine's farewell is told: see above
+        body = composite((AUTHENTICATION, b"\x80" + SECRET), ("text/plain", SECRET))
+        for line in trace.received(frame(kind, 1, bytes(lead) + joined(body, SECRET), flags)):
+            assert "hunter2-hunter2" not in line
