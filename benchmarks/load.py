@@ -1,133 +1,269 @@
-"""The load generator: raw frames, one connection, a fixed window of requests in flight, every answer checked."""
+"""The load generator for calls: raw frames, prepared before the clock starts, every answer checked.
+
+It is the same for all contestants and costs little: answers that come in the order of their requests are compared in
+whole reads, byte for byte. A server that answers in another order is checked frame by frame.
+"""
 
 import asyncio
+import contextlib
+import itertools
 import ssl
-import struct
 import time
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import attrs
+from measures import Figures
+from servers import Contestant, CpuMeter
+from wire import (
+    COMPLETE,
+    ERROR,
+    FIRST,
+    HEADER,
+    NEXT,
+    PAYLOAD,
+    REQUEST_N,
+    REQUEST_RESPONSE,
+    SIZED_HEADER,
+    WHOLE,
+    cut,
+    data_of,
+    frame,
+    request,
+    setup,
+)
 
-SETUP_MIMES = (b"message/x.rsocket.composite-metadata.v0", b"application/octet-stream")
-REQUEST_RESPONSE = 0x04 << 10
-PAYLOAD = 0x0A
-METADATA = 0x100
-HEADER = struct.Struct(">IH")
+GIVEN_UP_AFTER = 120.0
+KEPT_READY = 16 * 1024 * 1024
+"""Bytes of requests that are prepared in one piece; those of larger calls are put together as they are sent."""
 
-
-def frame(body: bytes) -> bytes:
-    return len(body).to_bytes(3, "big") + body
-
-
-def setup_frame() -> bytes:
-    mimes = b"".join(bytes([len(mime)]) + mime for mime in SETUP_MIMES)
-    return frame(HEADER.pack(0, 0x01 << 10) + struct.pack(">HHII", 1, 0, 600_000, 0x7FFFFFFF) + mimes)
-
-
-def routing(route: str) -> bytes:
-    """Composite metadata with one routing entry (well-known MIME id 0x7E)."""
-    tag = bytes([len(route)]) + route.encode()
-    return bytes([0x80 | 0x7E]) + len(tag).to_bytes(3, "big") + tag
+Data = Callable[[int], bytes]
 
 
 @attrs.frozen
 class Call:
-    """What is asked and what must come back."""
+    """A kind of call: `data(n)` is what is asked in call n, `answer(n)` what must come back."""
 
-    route: str
-    data: bytes
-    answer: bytes
-
-    def request(self, stream_id: int) -> bytes:
-        metadata = routing(self.route)
-        head = HEADER.pack(stream_id, REQUEST_RESPONSE | METADATA) + len(metadata).to_bytes(3, "big")
-        return frame(head + metadata + self.data)
+    route: str | None
+    data: Data
+    answer: Data
+    json: bool = False
 
 
-@attrs.frozen
-class Outcome:
-    """`rate` in operations a second, `cpu` in microseconds of server CPU per operation, `p50` in milliseconds."""
-
-    rate: float
-    cpu: float
-    p50: float
+def echo(size: int) -> Call:
+    body = b"x" * size
+    return Call("bench.echo", lambda n: body, lambda n: body)
 
 
-class Generator(asyncio.Protocol):
-    """Keeps `window` requests in flight until `total` answers have come back right."""
+JSON_CALL = Call(
+    "bench.add",
+    lambda n: b'{"a":%d,"b":%d}' % (FIRST + n, FIRST + 2 * n),
+    lambda n: b'{"sum":%d}' % (2 * FIRST + 3 * n),
+    json=True,
+)
+FLIPPER_CALL = Call(
+    None,
+    lambda n: b'{"method":"execute","params":{"api":"bench","method":"add","params":%b}}' % JSON_CALL.data(n),
+    lambda n: b'{"success":%b}' % JSON_CALL.answer(n),
+    json=True,
+)
+"""The same in the words of Flipper's SDKs: no metadata, plugin and method in the message."""
+CLAIMS = {"os": "Linux", "device": "bench", "app": "Bench", "sdk_version": 3}
+"""What a Flipper SDK says in its SETUP. At this version it is asked for its plugins, and nothing more."""
 
-    def __init__(self, call: Call, window: int, total: int) -> None:
-        self.call, self.window, self.total = call, window, total
+
+class Batch:
+    """`total` calls of one kind, as bytes. Stream ids are 3, 5, 7 and so on; 1 was the greeting."""
+
+    def __init__(self, call: Call, total: int) -> None:
+        self.call, self.total = call, total
+        self.answer_size = len(call.answer(0)) + 9
+        first = request(3, REQUEST_RESPONSE, call.route, call.data(0))
+        self._head = first[7 : len(first) - len(call.data(0))]
+        self._size = len(first)
+        self.ready = self._size * total <= KEPT_READY
+        self._requests = self._make(0, total) if self.ready else b""
+        self.answers = b"".join(map(self._answer, range(total))) if self.ready else b""
+
+    def _make(self, start: int, end: int) -> bytes:
+        size, pieces = (self._size - 3).to_bytes(3, "big"), []
+        for n in range(start, end):
+            pieces += (size, (2 * n + 3).to_bytes(4, "big"), self._head, self.call.data(n))
+        return b"".join(pieces)
+
+    def _answer(self, n: int) -> bytes:
+        data = self.call.answer(n)
+        size = len(data) + 6
+        return SIZED_HEADER.pack(size >> 16, size & 0xFFFF, 2 * n + 3, WHOLE) + data
+
+    def requests(self, start: int, end: int) -> bytes:
+        return self._requests[start * self._size : end * self._size] if self.ready else self._make(start, end)
+
+
+class Line(asyncio.Protocol):
+    """One client connection: greets, then does what `take` of a subclass makes of the frames that come."""
+
+    transport: Any
+
+    def __init__(self, claims: dict[str, object] | None = None) -> None:
+        self.claims = claims
+        self.buffer = bytearray()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.stream_id, self.answered, self.buffer = 1, 0, bytearray()
-        self.sent_at: dict[int, float] = {}
-        self.waits: list[float] = []
-        self.template = call.request(0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        transport.write(setup_frame() + b"".join(self.next_request() for _ in range(self.window)))
-
-    def next_request(self) -> bytes:
-        stream_id, self.stream_id = self.stream_id, self.stream_id + 2
-        self.sent_at[stream_id] = time.perf_counter()
-        return self.template[:3] + stream_id.to_bytes(4, "big") + self.template[7:]
+        self.transport.write(setup(self.claims))
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        position, out = 0, []
-        while len(self.buffer) - position >= 3:
-            size = int.from_bytes(self.buffer[position : position + 3], "big")
-            if len(self.buffer) - position < 3 + size:
-                break
-            if not self.check(bytes(self.buffer[position + 3 : position + 3 + size])):
-                return
-            position += 3 + size
-            if self.answered + len(self.sent_at) < self.total:
-                out.append(self.next_request())
-        del self.buffer[:position]
-        if self.answered >= self.total and not self.done.done():
-            self.done.set_result(None)
-        self.transport.write(b"".join(out))
+        for body in cut(self.buffer):
+            stream_id, kind = HEADER.unpack_from(body)
+            if kind >> 10 == ERROR:
+                self.fail(f"the server answers stream {stream_id} with an error: {body[6:300]!r}")
+            elif kind >> 10 == REQUEST_RESPONSE:
+                self.transport.write(frame(stream_id, PAYLOAD, self.reply(body), NEXT | COMPLETE))
+            elif kind >> 10 in (PAYLOAD, REQUEST_N):
+                self.take(stream_id, kind, body)
 
-    def check(self, body: bytes) -> bool:
-        stream_id, kind = HEADER.unpack_from(body)
-        skip = 9 + int.from_bytes(body[6:9], "big") if kind & METADATA else 6
-        if kind >> 10 != PAYLOAD or body[skip:] != self.call.answer:
-            self.done.set_exception(AssertionError(f"wrong answer on stream {stream_id}: {body[:200]!r}"))
-            return False
-        self.waits.append(time.perf_counter() - self.sent_at.pop(stream_id))
-        self.answered += 1
-        return True
+    def reply(self, body: bytes) -> bytes:
+        """What the app answers when the server asks it something: here only which plugins it has."""
+        return b'{"success":{"plugins":["bench"]}}'
+
+    def take(self, stream_id: int, kind: int, body: bytes) -> None:
+        raise NotImplementedError
+
+    def fail(self, text: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(AssertionError(text))
+
+    def finish(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_exception(error or ConnectionError("the server closed the connection"))
+        self.fail(f"the server closed the connection: {error}")
 
 
-def server_cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used, from /proc (Linux)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
+class Caller(Line):
+    """Keeps `window` calls of a batch in flight until all have been answered right.
+
+    `moments` are the times at which answers came; with a window of 1 their differences are the latencies.
+    """
+
+    def __init__(self, batch: Batch, window: int, claims: dict[str, object] | None = None) -> None:
+        super().__init__(claims)
+        self.batch, self.window = batch, window
+        self.sent = self.answered = self.at = 0
+        self.in_order = batch.ready
+        self.seen = bytearray(batch.total)
+        self.moments: list[float] = []
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.write(request(1, REQUEST_RESPONSE, self.batch.call.route, self.batch.call.data(0)))
+
+    def begin(self) -> None:
+        self.moments.append(time.perf_counter())
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        if self.in_order and self.ready.done():
+            at = self.at + len(data)
+            if self.batch.answers[self.at : at] == data:
+                self.at, self.answered = at, at // self.batch.answer_size
+                self._go_on()
+                return
+            whole = self.answered * self.batch.answer_size
+            data = self.batch.answers[whole : self.at] + data
+            self.in_order, self.seen[: self.answered] = False, b"\1" * self.answered
+        super().data_received(data)
+        if not (self.ready.done() and self.sent):
+            return
+        if self.batch.ready and not self.buffer and self.seen.find(0) in (self.answered, -1):
+            self.in_order, self.at = True, self.answered * self.batch.answer_size  # whole reads again
+        self._go_on()
+
+    def take(self, stream_id: int, kind: int, body: bytes) -> None:
+        if stream_id == 1 or kind & (NEXT | COMPLETE) == COMPLETE:
+            if not self.ready.done():
+                self.ready.set_result(None)
+            return
+        n = (stream_id - 3) // 2
+        if (
+            kind >> 10 != PAYLOAD
+            or not 0 <= n < self.sent
+            or self.seen[n]
+            or data_of(body) != self.batch.call.answer(n)
+        ):
+            self.fail(f"wrong answer on stream {stream_id}: {body[:200]!r}")
+            return
+        self.seen[n] = 1
+        self.answered += 1
+
+    def fail(self, text: str) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(AssertionError(text))
+        super().fail(text)
+
+    def _go_on(self) -> None:
+        self.moments.append(time.perf_counter())
+        if self.answered >= self.batch.total:
+            self.finish()
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        end = min(self.batch.total, self.answered + self.window)
+        if end > self.sent:
+            self.transport.write(self.batch.requests(self.sent, end))
+            self.sent = end
 
 
-def client_context(credentials: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(credentials / "sonarCA.crt"))
-    context.load_cert_chain(credentials / "device.crt", credentials / "privateKey.pem")
+def quantile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def client_context(server: Contestant) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(server.secrets / "sonarCA.crt"))
+    context.load_cert_chain(server.secrets / "device.crt", server.secrets / "privateKey.pem")
     return context
 
 
-async def measure(port: int, pid: int, context: ssl.SSLContext, call: Call, window: int, total: int) -> Outcome:
-    """One warm-up of a tenth, then `total` calls on a connection of their own."""
-    loop = asyncio.get_running_loop()
-    for amount in (max(window, total // 10), total):
-        cpu, started = server_cpu(pid), time.perf_counter()
-        transport, generator = await loop.create_connection(
-            lambda amount=amount: Generator(call, window, amount), "127.0.0.1", port, ssl=context
-        )
-        await asyncio.wait_for(generator.done, 120)
-        elapsed, used = time.perf_counter() - started, server_cpu(pid) - cpu
-        transport.close()
-    waits = sorted(generator.waits)
-    return Outcome(total / elapsed, used / total * 1e6, waits[len(waits) // 2] * 1e3)
+@contextlib.asynccontextmanager
+async def connected(lines: list[Line], server: Contestant, port: int = 0) -> AsyncIterator[None]:
+    """All `lines` connected to the server; closed when the block ends."""
+    loop, context = asyncio.get_running_loop(), client_context(server)
+    try:
+        for line in lines:
+            await loop.create_connection(lambda line=line: line, "127.0.0.1", port or server.port, ssl=context)
+        yield
+    finally:
+        for line in lines:
+            line.finish()
+            if getattr(line, "transport", None) is not None:
+                line.transport.close()
+
+
+async def calls(server: Contestant, batch: Batch, window: int, sessions: int = 1) -> Figures:
+    """All calls of the batch on each of `sessions` connections. The clock starts when all have been greeted."""
+    claims = None if batch.call.route else CLAIMS
+    callers = [Caller(batch, window, claims) for _ in range(sessions)]
+    async with connected(list(callers), server, server.json_port if batch.call.json else server.port):
+        async with asyncio.timeout(GIVEN_UP_AFTER):
+            for caller in callers:
+                await caller.ready
+            meter, started = CpuMeter(server.pid), time.perf_counter()
+            for caller in callers:
+                caller.begin()
+            for caller in callers:
+                await caller.done
+        elapsed, used = time.perf_counter() - started, meter.seconds()
+    done = batch.total * sessions
+    figures = {"rate": done / elapsed, "cpu": used / done * 1e6}
+    if window == 1 and sessions == 1:
+        moments = callers[0].moments
+        waits = [after - before for before, after in itertools.pairwise(moments)]
+        figures["p50"] = quantile(waits, 0.5) * 1e3
+    return figures
