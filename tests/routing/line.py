@@ -22,7 +22,7 @@ from rsocket_broker.routing.endpoint import SecureEndpoint, SecureResponder
 from rsocket_broker.routing.registry import LoadedPlugin, Registry
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import DuplicateRule, LiveSessions, SessionLimits
-from rsocket_broker.transports.base import Channel, Peer
+from rsocket_broker.transports.base import Channel, Peer, Receiver
 from rsocket_broker.transports.memory import MemoryTransport
 
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
@@ -167,6 +167,8 @@ class Line:
         self.sessions = LiveSessions[Session](limits, rule)
         self.endpoint = SecureEndpoint(identify, loaded(*plugins), self.sessions, clock=lambda: self.now)
         self.clients: list[Client] = []
+        self.tap: Callable[[Connection], Receiver] = lambda connection: connection
+        """What a transport is given for its connection."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -192,7 +194,7 @@ class Line:
         setup = Setup(metadata_mime=metadata_mime, data=data)
         side = Peerside(answers)
         connection = Connection(Protocol.client(setup, SECURE, 0.0), side, clock=lambda: 0.0)  # type: ignore[arg-type]
-        ours, theirs = MemoryTransport(served), MemoryTransport(connection)
+        ours, theirs = MemoryTransport(self.tap(served)), MemoryTransport(connection)
         ours.peer = Peer("memory", Channel.TLS, certificate)
         ours.join(theirs)
         theirs.join(ours)
