@@ -30,6 +30,7 @@ from rsocket_broker.protocol.events import (
     SetupAccepted,
     SetupReceived,
 )
+from rsocket_broker.protocol.limits import LIGHT
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.serving import STOPPED, Handlers, Serving
 from rsocket_broker.transports.base import Peer, Transport
@@ -38,6 +39,8 @@ FLUSH_AT: Final = 256 * 1024
 """Bytes that one turn of the loop may queue before they are written: about what one read can bring."""
 WINDOW: Final = 128
 """Payloads in flight towards a consumer that says nothing else; it is topped up when half is used."""
+LAST_WORDS: Final = 1.0
+"""Seconds for the handler of a channel whose peer has failed it: to take in what came before, and the error."""
 CLOSE_GRACE: Final = 2.0
 """Seconds that a goodbye may take to reach a peer before the line is cut."""
 
@@ -447,8 +450,12 @@ class Connection(Serving):
         answer = self._answers.pop(event.stream_id, None)
         if answer is not None and not answer.done():
             answer.set_exception(error)
+        incoming = self._incoming.get(event.stream_id)
         self._end_incoming(event.stream_id, error)
-        self._work.stop(event.stream_id)
+        if incoming is not None and incoming.held <= LIGHT and self._is_theirs(event.stream_id):
+            self._work.stop_later(event.stream_id, LAST_WORDS)
+        else:
+            self._work.stop(event.stream_id)
 
     def _whom(self) -> str:
         return self._transport.peer.address if self._transport is not None else "nobody"

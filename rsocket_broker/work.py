@@ -65,6 +65,17 @@ class Work:
 
             task.add_done_callback(clean)
 
+    def stop_later(self, stream_id: int, delay: float) -> None:
+        """Cancels the work on a stream if it has not ended by itself in `delay` seconds."""
+        running = self._running.get(stream_id)
+
+        def stop() -> None:
+            if running is not None and self._running.get(stream_id) is running:
+                self.stop(stream_id)
+
+        if running is not None:
+            self._loop.call_later(delay, stop)
+
     def stop_all(self) -> None:
         """The end: nothing can be started any more."""
         self._over = True

@@ -238,6 +238,35 @@ async def test_an_exception_in_the_source_of_a_channel_fails_both_sides(line: Li
             pass
     await until(line.here.cancelled.is_set)
     await until(lambda: line.server.streams_open + line.client.streams_open == 0)
+    assert len(line.server._work) == 0
+
+
+async def test_a_handler_that_listens_hears_of_an_error_of_the_requester(line: Line) -> None:
+    async def outgoing() -> AsyncIterator[Payload]:
+        yield Payload(b"1")
+        raise Canceled("the source ran dry")
+
+    channel = line.client.request_channel(Payload(b"collect"), outgoing())
+    with pytest.raises(Canceled, match="ran dry"):
+        await anext(channel)
+    await until(lambda: len(line.server._work) == 0)
+    assert line.here.notes == ["the source ran dry"]
+
+
+async def test_an_error_of_the_requester_cancels_a_handler_that_is_not_listening(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rsocket_broker.connection.LAST_WORDS", 0.01)
+
+    async def outgoing() -> AsyncIterator[Payload]:
+        raise Canceled("the source ran dry")
+        yield
+
+    channel = line.client.request_channel(Payload(b"patient"), outgoing())
+    with pytest.raises(Canceled, match="ran dry"):
+        await anext(channel)
+    await until(line.here.cancelled.is_set)
+    await until(lambda: len(line.server._work) == 0)
 
 
 async def test_a_handler_that_stops_listening_stops_the_requester(line: Line) -> None:

@@ -119,6 +119,29 @@ async def test_work_whose_first_step_is_the_end_is_stopped_too() -> None:
     assert diary.seen in (["start 1", "end 1"], []), "where tasks are eager, it has come as far as its first wait"
 
 
+async def test_work_may_end_by_itself_before_it_is_stopped() -> None:
+    work = Work(asyncio.get_running_loop(), 10)
+    diary = Diary(work)
+    work.stop_later(1, 0)  # there is none
+    work.start(1, None, diary.run(1, None))
+    work.stop_later(1, 0)
+    await work.wait(1)
+    assert len(work) == 0
+    assert diary.seen == ["start 1", "end 1"]
+
+    async def brief(stream_id: int) -> None:
+        work.done(stream_id)
+
+    work.start(3, None, brief(3))
+    work.stop_later(3, 0)
+    await asyncio.sleep(0)
+    work.start(3, None, diary.run(3, None))
+    await asyncio.sleep(0.01)
+    assert len(work) == 1, "what came after it under the same id goes on"
+    work.stop_all()
+    await work.wait(1)
+
+
 async def test_waiting_has_an_end() -> None:
     work = Work(asyncio.get_running_loop(), 10)
     work.start(1, None, Diary(work).run(1, None))

@@ -14,6 +14,7 @@ from rsocket_broker.errors import (
     ConnectionClosed,
     EnrollmentRefused,
     Invalid,
+    RequestFailed,
 )
 from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.events import SetupReceived
@@ -120,7 +121,7 @@ class Side:
     async def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
         match payload.data:
             case b"collect":
-                yield Payload(b",".join([one.data or b"" async for one in incoming]))
+                yield await self.gather(incoming)
                 return
             case b"deaf":
                 yield Payload(b"not listening")
@@ -139,6 +140,13 @@ class Side:
                 yield one
         finally:
             self.cancelled.set()
+
+    async def gather(self, incoming: AsyncIterator[Payload]) -> Payload:
+        try:
+            return Payload(b",".join([one.data or b"" async for one in incoming]))
+        except RequestFailed as error:
+            self.notes.append(error.public)
+            raise
 
     def metadata_push(self, metadata: bytes) -> None:
         self.notes.append(metadata)
