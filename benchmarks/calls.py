@@ -46,7 +46,7 @@ def batch(call: Call, total: int) -> Batch:
 
 def measure(workshop: Workshop, scale: Scale) -> Iterator[Result]:
     with workshop.contestants("node", "rsocket-py", "floor") as contestants:
-        for plan in PLANS:
+        for plan in filter(lambda plan: scale.wants(plan.name), PLANS):
 
             async def job(contestant: Contestant, plan: Plan = plan) -> Figures:
                 total = scale.amount(plan.total, contestant.name)

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -22,7 +22,6 @@ from wire import (
     HEADER,
     NEXT,
     PAYLOAD,
-    REQUEST_N,
     REQUEST_RESPONSE,
     SIZED_HEADER,
     WHOLE,
@@ -33,10 +32,14 @@ from wire import (
     setup,
 )
 
+GREETED_WITHIN = 30.0
 GIVEN_UP_AFTER = 120.0
 KEPT_READY = 16 * 1024 * 1024
 """Bytes of requests that are prepared in one piece; those of larger calls are put together as they are sent."""
 
+GREETING_ID = 1
+
+Claims = Mapping[str, object] | None
 Data = Callable[[int], bytes]
 
 
@@ -73,7 +76,7 @@ CLAIMS = {"os": "Linux", "device": "bench", "app": "Bench", "sdk_version": 3}
 
 
 class Batch:
-    """`total` calls of one kind, as bytes. Stream ids are 3, 5, 7 and so on; 1 was the greeting."""
+    """`total` calls of one kind, as bytes. Stream ids are 3, 5, 7 and so on, after that of the greeting."""
 
     def __init__(self, call: Call, total: int) -> None:
         self.call, self.total = call, total
@@ -101,44 +104,63 @@ class Batch:
 
 
 class Line(asyncio.Protocol):
-    """One client connection: greets, then does what `take` of a subclass makes of the frames that come."""
+    """One client connection. It greets with a call; `ready` once that is answered, `done` when its work is.
+
+    What it does with the frames that come is the business of `take` and `reply` of a subclass.
+    """
 
     transport: Any
 
-    def __init__(self, claims: dict[str, object] | None = None) -> None:
-        self.claims = claims
+    def __init__(self, greeting: bytes, claims: Claims = None) -> None:
+        self.first = setup(claims) + greeting
         self.buffer = bytearray()
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.done: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        self.transport.write(setup(self.claims))
+        self.transport.write(self.first)
+
+    def begin(self) -> None:
+        """Start the work: all lines of a round have been greeted."""
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
+        out = []
         for body in cut(self.buffer):
             stream_id, kind = HEADER.unpack_from(body)
-            if kind >> 10 == ERROR:
+            if kind >> 10 == REQUEST_RESPONSE:
+                out.append(frame(stream_id, PAYLOAD, self.reply(body), NEXT | COMPLETE))
+            elif kind >> 10 == ERROR:
                 self.fail(f"the server answers stream {stream_id} with an error: {body[6:300]!r}")
-            elif kind >> 10 == REQUEST_RESPONSE:
-                self.transport.write(frame(stream_id, PAYLOAD, self.reply(body), NEXT | COMPLETE))
-            elif kind >> 10 in (PAYLOAD, REQUEST_N):
+            elif stream_id == GREETING_ID:
+                self._finish(self.ready)
+            elif kind >> 10 == PAYLOAD:
                 self.take(stream_id, kind, body)
+        if out:
+            self.transport.write(b"".join(out))
 
     def reply(self, body: bytes) -> bytes:
         """What the app answers when the server asks it something: here only which plugins it has."""
         return b'{"success":{"plugins":["bench"]}}'
 
     def take(self, stream_id: int, kind: int, body: bytes) -> None:
+        """An answer has come. `body` is the frame without its length."""
         raise NotImplementedError
 
     def fail(self, text: str) -> None:
-        if not self.done.done():
-            self.done.set_exception(AssertionError(text))
+        for future in (self.ready, self.done):
+            if not future.done():
+                future.set_exception(AssertionError(text))
 
     def finish(self) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
+        self._finish(self.done)
+
+    @staticmethod
+    def _finish(future: asyncio.Future[None]) -> None:
+        if not future.done():
+            future.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.fail(f"the server closed the connection: {error}")
@@ -150,18 +172,14 @@ class Caller(Line):
     `moments` are the times at which answers came; with a window of 1 their differences are the latencies.
     """
 
-    def __init__(self, batch: Batch, window: int, claims: dict[str, object] | None = None) -> None:
-        super().__init__(claims)
+    def __init__(self, batch: Batch, window: int, claims: Claims = None) -> None:
+        call = batch.call
+        super().__init__(request(GREETING_ID, REQUEST_RESPONSE, call.route, call.data(0)), claims)
         self.batch, self.window = batch, window
         self.sent = self.answered = self.at = 0
         self.in_order = batch.ready
         self.seen = bytearray(batch.total)
         self.moments: list[float] = []
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.transport.write(request(1, REQUEST_RESPONSE, self.batch.call.route, self.batch.call.data(0)))
 
     def begin(self) -> None:
         self.moments.append(time.perf_counter())
@@ -185,26 +203,14 @@ class Caller(Line):
         self._go_on()
 
     def take(self, stream_id: int, kind: int, body: bytes) -> None:
-        if stream_id == 1 or kind & (NEXT | COMPLETE) == COMPLETE:
-            if not self.ready.done():
-                self.ready.set_result(None)
-            return
         n = (stream_id - 3) // 2
-        if (
-            kind >> 10 != PAYLOAD
-            or not 0 <= n < self.sent
-            or self.seen[n]
-            or data_of(body) != self.batch.call.answer(n)
-        ):
+        if not kind & NEXT:
+            return
+        if not 0 <= n < self.sent or self.seen[n] or data_of(body) != self.batch.call.answer(n):
             self.fail(f"wrong answer on stream {stream_id}: {body[:200]!r}")
             return
         self.seen[n] = 1
         self.answered += 1
-
-    def fail(self, text: str) -> None:
-        if not self.ready.done():
-            self.ready.set_exception(AssertionError(text))
-        super().fail(text)
 
     def _go_on(self) -> None:
         self.moments.append(time.perf_counter())
@@ -232,38 +238,43 @@ def client_context(server: Contestant) -> ssl.SSLContext:
 
 
 @contextlib.asynccontextmanager
-async def connected(lines: list[Line], server: Contestant, port: int = 0) -> AsyncIterator[None]:
-    """All `lines` connected to the server; closed when the block ends."""
+async def connected(server: Contestant, lines: Sequence[Line], port: int = 0) -> AsyncIterator[None]:
+    """All `lines` connected and greeted; closed when the block ends."""
     loop, context = asyncio.get_running_loop(), client_context(server)
+    begun: list[Line] = []
     try:
         for line in lines:
             await loop.create_connection(lambda line=line: line, "127.0.0.1", port or server.port, ssl=context)
+            begun.append(line)
+        async with asyncio.timeout(GREETED_WITHIN):
+            for line in lines:
+                await line.ready
         yield
     finally:
-        for line in lines:
+        for line in begun:
             line.finish()
-            if getattr(line, "transport", None) is not None:
-                line.transport.close()
+            line.transport.close()
+
+
+async def timed(server: Contestant, lines: Sequence[Line], operations: int) -> Figures:
+    """Let all `lines` do their work at once: the rate, and the server's CPU for each of the operations."""
+    meter, started = CpuMeter(server.pid), time.perf_counter()
+    async with asyncio.timeout(GIVEN_UP_AFTER):
+        for line in lines:
+            line.begin()
+        for line in lines:
+            await line.done
+    elapsed, used = time.perf_counter() - started, meter.seconds()
+    return {"rate": operations / elapsed, "cpu": used / operations * 1e6}
 
 
 async def calls(server: Contestant, batch: Batch, window: int, sessions: int = 1) -> Figures:
-    """All calls of the batch on each of `sessions` connections. The clock starts when all have been greeted."""
+    """All calls of the batch on each of `sessions` connections, with the latency where they go one by one."""
     claims = None if batch.call.route else CLAIMS
     callers = [Caller(batch, window, claims) for _ in range(sessions)]
-    async with connected(list(callers), server, server.json_port if batch.call.json else server.port):
-        async with asyncio.timeout(GIVEN_UP_AFTER):
-            for caller in callers:
-                await caller.ready
-            meter, started = CpuMeter(server.pid), time.perf_counter()
-            for caller in callers:
-                caller.begin()
-            for caller in callers:
-                await caller.done
-        elapsed, used = time.perf_counter() - started, meter.seconds()
-    done = batch.total * sessions
-    figures = {"rate": done / elapsed, "cpu": used / done * 1e6}
+    async with connected(server, callers, server.json_port if batch.call.json else server.port):
+        figures = await timed(server, callers, batch.total * sessions)
     if window == 1 and sessions == 1:
-        moments = callers[0].moments
-        waits = [after - before for before, after in itertools.pairwise(moments)]
-        figures["p50"] = quantile(waits, 0.5) * 1e3
+        waits = [after - before for before, after in itertools.pairwise(callers[0].moments)]
+        return {**figures, "p50": quantile(waits, 0.5) * 1e3}
     return figures

@@ -22,11 +22,15 @@ WARM_UPS = {"node": 4}
 
 @attrs.frozen
 class Scale:
-    """How much is measured. `size` multiplies the operations of a round."""
+    """How much is measured. `size` multiplies the operations of a round, `match` is in the names of what is wanted."""
 
     rounds: int = 5
     size: float = 1.0
     full: bool = False
+    match: str = ""
+
+    def wants(self, name: str) -> bool:
+        return self.match.lower() in name.lower()
 
     def amount(self, normal: int, contestant: str = "", least: int = 16) -> int:
         return max(least, int(normal * self.size) // SLOW.get(contestant, 1))

@@ -84,6 +84,7 @@ def machine() -> str:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help=f"groups, with commas between: {','.join(GROUPS)}")
+    parser.add_argument("--match", default="", help="only measures with this text in their names")
     parser.add_argument("--rounds", type=int, help="rounds of each measure; 5, or 3 with --quick")
     parser.add_argument("--quick", action="store_true", help="a fifth of the work: for a look while developing")
     parser.add_argument("--full", action="store_true", help="also what takes minutes: 10,000 idle sessions")
@@ -97,7 +98,9 @@ def main() -> int:
     names = chosen.only.split(",") if chosen.only else list(GROUPS)
     if unknown := [name for name in names if name not in GROUPS]:
         raise SystemExit(f"no such group: {', '.join(unknown)}. There are: {', '.join(GROUPS)}")
-    scale = attrs.evolve(TINY if chosen.tiny else QUICK if chosen.quick else NORMAL, full=chosen.full)
+    scale = attrs.evolve(
+        TINY if chosen.tiny else QUICK if chosen.quick else NORMAL, full=chosen.full, match=chosen.match
+    )
     scale = attrs.evolve(scale, rounds=chosen.rounds or scale.rounds)
     if uvloop is not None:
         uvloop.install()
