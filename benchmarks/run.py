@@ -15,6 +15,7 @@ from pathlib import Path
 
 import attrs
 import calls
+import flows
 from measures import Result, Scale, Workshop
 
 try:
@@ -27,7 +28,13 @@ QUICK = Scale(rounds=3, size=0.2)
 TINY = Scale(rounds=1, size=0.002)
 NORMAL = Scale()
 
-GROUPS: dict[str, Callable[[Workshop, Scale], Iterator[Result]]] = {"calls": calls.measure}
+GROUPS: dict[str, Callable[[Workshop, Scale], Iterator[Result]]] = {
+    "calls": calls.measure,
+    "events": flows.measure_events,
+    "streams": flows.measure_streams,
+    "app-calls": flows.measure_app_calls,
+    "relay": flows.measure_relay,
+}
 
 COLUMNS = {
     "rate": ("rate/s", "{:.0f}"),

@@ -4,9 +4,9 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,12 +30,13 @@ class Unavailable(Exception):
 
 @attrs.frozen
 class Contestant:
-    """A server that runs. `json_port` is where JSON calls go; most have one port for everything."""
+    """A server that runs. Most have one port for everything; others have one for JSON, or for the relay."""
 
     name: str
     pid: int
     port: int
     json_port: int
+    relay_port: int
     secrets: Path
     """The folder with the client's certificates."""
     insecure_port: int = 0
@@ -48,14 +49,23 @@ def broker_command(*arguments: str) -> list[str]:
 
 @contextlib.contextmanager
 def running(command: list[str], env: dict[str, str] | None = None) -> Iterator[tuple[int, str]]:
-    """A server process: its pid and the first line that it prints. Ended when the block ends."""
+    """A server process: its pid and the first line that it prints. Ended when the block ends.
+
+    What it logs is written to a file, as a service's log is. Raises Unavailable, with the end of that, where it ends
+    without a word.
+    """
     environment = os.environ | (env or {})
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process,
+    ):
         try:
             assert process.stdout is not None
-            yield process.pid, process.stdout.readline()
+            line = process.stdout.readline()
+            if not line:
+                log.seek(0)
+                raise Unavailable(f"`{' '.join(command)}` did not start: {log.read().strip()[-500:]}")
+            yield process.pid, line
         finally:
             process.terminate()
             try:
@@ -75,7 +85,7 @@ def serving(home: Path, *options: str) -> Iterator[tuple[int, dict[str, int]]]:
     """A broker on free ports: its pid, and what its ports.json says."""
     ports = ["--adb", "off", "--insecure-port", "0", "--secure-port", "0"]
     with running(broker_command("--home", str(home), "serve", *ports, *options)) as (pid, ready):
-        assert ready.startswith("ready"), f"the broker did not start: {ready!r}"
+        assert ready.startswith("ready"), ready
         yield pid, json.loads((home / "run" / "ports.json").read_text())
 
 
@@ -97,7 +107,7 @@ def broker(home: Path, folder: Path, *options: str) -> Iterator[Contestant]:
         if not (folder / "device.crt").exists():
             issue(home, folder)
         port = ports["secure_port"]
-        yield Contestant("broker", pid, port, port, folder, ports["insecure_port"], home)
+        yield Contestant("broker", pid, port, port, port, folder, ports["insecure_port"], home)
 
 
 @contextlib.contextmanager
@@ -109,10 +119,9 @@ def reference(name: str, folder: Path) -> Iterator[Contestant]:
         script = CONTESTANTS / f"{name.replace('-', '_')}.py"
         command, env = [sys.executable, str(script), str(folder)], {"PYTHONPATH": str(HERE)}
     with running(command, env) as (pid, line):
-        if not line:
-            raise Unavailable(f"{name} did not start: `{' '.join(command)}` says why")
         ports = json.loads(line)
-        yield Contestant(name, pid, ports["port"], ports.get("json_port", ports["port"]), folder)
+        port = ports["port"]
+        yield Contestant(name, pid, port, ports.get("json_port", port), ports.get("relay_port", port), folder)
 
 
 def node_packages() -> Path:
@@ -148,12 +157,6 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def cpu_ticks(pid: int) -> int:
-    """CPU that a process has used in all its threads, and its children that have ended, from /proc/PID/stat."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15]))
-
-
 class CpuMeter:
     """Seconds of CPU that a server uses from now on: all its threads, and its children as they are now.
 
@@ -175,8 +178,3 @@ class CpuMeter:
 def resident(pid: int) -> int:
     """Bytes of memory that a process and its children hold (RSS)."""
     return sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) * PAGE for one in family(pid))
-
-
-def stop(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
