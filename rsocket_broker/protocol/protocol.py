@@ -26,8 +26,9 @@ from rsocket_broker.protocol.frames import (
 )
 from rsocket_broker.protocol.keepalive import Heartbeat
 from rsocket_broker.protocol.limits import Limits
+from rsocket_broker.protocol.runs import Runs
 from rsocket_broker.protocol.states import CONNECTION, ROWS, ConnectionState, Effect, Input, StreamState, action
-from rsocket_broker.protocol.streams import WITH_CREDIT, Streams
+from rsocket_broker.protocol.streams import WITH_CREDIT
 
 # Looked up for every frame: plain names are much cheaper than attributes of an enum.
 _CLOSED: Final = StreamState.CLOSED
@@ -46,7 +47,7 @@ _ASKED: Final = {
 }
 
 
-class Protocol(Streams):
+class Protocol(Runs):
     """The state of one connection.
 
     Feed it with `receive_data`, `receive_eof` and `handle_timer`, act on the events that they return, and write what

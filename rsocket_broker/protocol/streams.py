@@ -1,10 +1,8 @@
 """The streams of a connection: requests of the peer, payloads, credit, cancel and errors, fragments."""
 
-from collections.abc import Callable
 from typing import Final
 
 from rsocket_broker.errors import ProtocolViolation, RequestFailed
-from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.codes import (
     COMPLETE,
     FOLLOWS,
@@ -32,10 +30,8 @@ from rsocket_broker.protocol.frames import (
     cancel,
     error,
     joined,
-    pack_start,
     read_error,
     read_number,
-    read_start,
     split,
     start,
 )
@@ -52,7 +48,6 @@ NEAR_THE_LAST_ID: Final = MAX_31 - (1 << 22)
 LAST_PAYLOAD: Final = FrameType.PAYLOAD << TYPE_SHIFT | NEXT | COMPLETE
 """Type and flags of the answer to a request-response."""
 _FIRE: Final = Interaction.FIRE_AND_FORGET
-_REQUEST: Final = FrameType.REQUEST_RESPONSE << TYPE_SHIFT
 WITH_CREDIT: Final = frozenset({Interaction.REQUEST_STREAM, Interaction.REQUEST_CHANNEL})
 
 # Looked up for every frame: plain names are much cheaper than attributes of an enum.
@@ -90,90 +85,21 @@ class Streams(Line):
         """Bytes of the requests that are being served and are not light."""
         self._weight = 0
         self._reassembler = Reassembler(limits)
-        self.answered_at_once = 0
-        """Requests that went through the fast lane, whether or not their answer came at once."""
-        self.answer_at_once: Callable[[int, bytes, bytes | None], Payload | None] | None = None
-        """Fast lane for request-response: called with stream id, data and metadata instead of making an event.
-
-        It returns the answer, or None after `owe` or an error of its own making. It is used only while no earlier
-        event waits, so that what one peer sends is still handled in its order, and only while little is queued.
-        """
 
     # ---- requests of the peer --------------------------------------------------------------------------------
 
     def _on_request_response(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:
-        if (
-            self.answer_at_once is not None
-            and stream_id == self._peer_next < NEAR_THE_LAST_ID
-            and not flags & ~METADATA
-            and HEADER + end - begin <= LIGHT
-            and not self._events
-            and self.queued <= ENOUGH_AT_ONCE
-        ):
-            return self._answer_run(data, begin - PREFIX - HEADER)
         if self._may_open(stream_id):
             self._open(Interaction.REQUEST_RESPONSE, stream_id, flags, 0, data, begin, end)
         return None
 
-    def _answer_run(self, data: bytes, at: int) -> int:
-        """Answers request-responses that stand one behind the other in `data`, the first of which is known to fit.
-
-        This is what a busy connection does nearly all the time, so it is one loop over local names that leaves no
-        trace of a request behind it. It stops at the first frame that is anything else, one with any other flag too.
-        Returns where that begins.
-        """
-        answer_at_once, whole, closed = self.answer_at_once, self._in_one_piece, ConnectionState.CLOSED
-        size, limit, expected, first = len(data), min(self.limits.frame, LIGHT), self._peer_next, self._peer_next
-        assert answer_at_once is not None
-        while size - at > PREFIX + HEADER - 1:
-            high, low, stream_id, kind = read_start(data, at)
-            length = high << 16 | low
-            end = at + PREFIX + length
-            if stream_id != expected or end > size or not HEADER <= length <= limit:
-                break
-            if kind == _REQUEST:
-                answer = answer_at_once(stream_id, data[at + 9 : end], None)
-            elif kind == _REQUEST | METADATA:
-                metadata, body = split(data, at + 9, end)
-                answer = answer_at_once(stream_id, body, metadata)
-            else:
-                break
-            at = end
-            expected += 2
-            self._peer_next = expected
-            if self._state is closed:
-                break  # the handler ended the connection
-            if answer is not None:
-                content = answer.data or b""
-                length = HEADER + len(content)
-                if answer.metadata is None and length <= whole:
-                    self._out.append(pack_start(length >> 16, length & 0xFFFF, stream_id, LAST_PAYLOAD) + content)
-                    self.queued += PREFIX + length
-                else:
-                    self._send_message(stream_id, LAST_PAYLOAD, b"", content, answer.metadata)
-            if self.queued > ENOUGH_AT_ONCE:
-                break
-        answered = (expected - first) // 2
-        self.answered_at_once += answered
-        self.frames_in += answered - 1  # the reader counts one
-        return at
-
-    def owe(self, stream_id: int) -> bool:
-        """For `answer_at_once`: the answer comes later, through `send_payload` or `send_error`.
-
-        False when the peer has too many streams open: it has been told, and no answer may come.
-        """
-        if self._state is ConnectionState.CLOSED or not self._has_room(stream_id):
-            return False
-        self._states[stream_id] = _OWES_RESPONSE
-        return True
-
-    def _on_fire_and_forget(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+    def _on_fire_and_forget(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:
         if stream_id == self._peer_next < NEAR_THE_LAST_ID and not flags & (FOLLOWS | METADATA):
             self._peer_next = stream_id + 2
             self._events.append(_make(RequestReceived, (stream_id, _FIRE, data[begin:end], None, 0, False)))
         elif self._may_open(stream_id):
             self._open(_FIRE, stream_id, flags, 0, data, begin, end)
+        return None
 
     def _on_request_stream(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
         initial_n = read_number(data, begin, end)
@@ -284,17 +210,18 @@ class Streams(Line):
 
     # ---- frames on open streams ------------------------------------------------------------------------------
 
-    def _on_payload(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+    def _on_payload(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:
         state = self._states.get(stream_id)
         if state is None:
-            return
+            return None
         parts = self._parts(flags, data, begin, end)
         if parts is None:
-            return
+            return None
         if flags & FOLLOWS or stream_id in self._reassembler.unfinished:
             self._gather(stream_id, flags, *parts)
         else:
             self._take(stream_id, state, (flags & (NEXT | COMPLETE)) >> 5, *parts)
+        return None
 
     def _take(self, stream_id: int, state: StreamState, bits: int, metadata: bytes | None, data: bytes) -> None:
         """A whole payload; `bits` are its N (1) and C (2) flags."""

@@ -1,0 +1,180 @@
+"""The fast lane: requests that stand one behind the other in one read, handled in one loop without an event for each.
+
+This is what a busy connection does nearly all the time, so it is written for the number of steps that a request
+costs: local names, no trace left of a request that has been answered, and metadata that is compared with that of the
+request before rather than cut out and looked up, since clients send the same over and over.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from rsocket_broker.payload import Payload
+from rsocket_broker.protocol.codes import METADATA, TYPE_SHIFT, FrameType
+from rsocket_broker.protocol.frames import HEADER, PREFIX, pack_start, read_start, split
+from rsocket_broker.protocol.limits import LIGHT, Limits
+from rsocket_broker.protocol.states import ConnectionState, StreamState
+from rsocket_broker.protocol.streams import ENOUGH_AT_ONCE, LAST_PAYLOAD, NEAR_THE_LAST_ID, Streams
+
+_BODY: Final = PREFIX + HEADER
+_ASK: Final = FrameType.REQUEST_RESPONSE << TYPE_SHIFT
+_FIRE: Final = FrameType.REQUEST_FNF << TYPE_SHIFT
+_UNKNOWN: Final = -1
+
+Shortcut = Callable[[bytes], object]
+"""From the data of a request to what came of it: the data of the answer as bytes, or anything else for the owner to
+make an answer of. It raises nothing. What a shortcut for a fire-and-forget returns is ignored."""
+
+
+class Shortcuts:
+    """What handles requests with some metadata (None: with none), kept by the owner: to forget them is to empty this.
+
+    A run goes on with the shortcut that it has found, so only the handlers of its own connection may outlive their
+    entry, and those only until the read that they came with has been worked off.
+    """
+
+    __slots__ = ("calls", "fires")
+
+    def __init__(self) -> None:
+        self.calls: dict[bytes | None, Shortcut] = {}
+        """For request-response."""
+        self.fires: dict[bytes | None, Shortcut] = {}
+        """For fire-and-forget."""
+
+    def clear(self) -> None:
+        self.calls.clear()
+        self.fires.clear()
+
+
+class Runs(Streams):
+    """Streams with a fast lane. `Protocol` is the class to use."""
+
+    def __init__(self, limits: Limits, state: ConnectionState, now: float) -> None:
+        super().__init__(limits, state, now)
+        self.shortcuts = Shortcuts()
+        self.answered_at_once = 0
+        """Requests that went through the fast lane, whether or not their answer came at once."""
+        self.answer_at_once: Callable[[int, bytes, bytes | None], Payload | None] | None = None
+        """Opens the fast lane: called with stream id, data and metadata of a request-response that has no shortcut.
+
+        It returns the answer, or None after `owe` or an error of its own making. The lane is used only while no
+        earlier event waits, so that what one peer sends is still handled in its order, and only while little is queued.
+        """
+        self.is_addressed: Callable[[bytes, int, int], bool] | None = None
+        """Given a buffer and the bounds of a body with metadata: whether another client is to answer. None: never."""
+        self.finish_answer: Callable[[int, object], Payload | None] = lambda stream_id, found: None
+        """Called with stream id and whatever a shortcut of `calls` gave that is not bytes; it returns as the above."""
+
+    def _on_request_response(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:
+        if (
+            self.answer_at_once is not None
+            and stream_id == self._peer_next < NEAR_THE_LAST_ID
+            and not flags & ~METADATA
+            and HEADER + end - begin <= LIGHT
+            and not self._events
+            and self.queued <= ENOUGH_AT_ONCE
+        ):
+            after = self._run(data, begin - _BODY)
+            if after >= begin:
+                return after
+        return super()._on_request_response(stream_id, flags, data, begin, end)
+
+    def _on_fire_and_forget(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:
+        if (
+            self.shortcuts.fires
+            and self.answer_at_once is not None
+            and stream_id == self._peer_next < NEAR_THE_LAST_ID
+            and not flags & ~METADATA
+            and HEADER + end - begin <= LIGHT
+            and not self._events
+        ):
+            after = self._run(data, begin - _BODY)
+            if after >= begin:
+                return after
+        return super()._on_fire_and_forget(stream_id, flags, data, begin, end)
+
+    def _run(self, data: bytes, at: int) -> int:
+        """Handles requests from `at` on, the first of which is known to fit; returns where the rest begins.
+
+        It stops at the first frame that is anything else, one with any other flag too, at one that another client is
+        to answer, and at a fire-and-forget that has no shortcut. That may be the first frame: the caller must then do
+        something else with it, or it would come back for ever.
+        """
+        whole, closed = self._in_one_piece - HEADER, ConnectionState.CLOSED
+        size, limit, expected, first = len(data), min(self.limits.frame, LIGHT), self._peer_next, self._peer_next
+        known, metadata, shortcut = _UNKNOWN, b"", None
+        answer: object
+        while size - at >= _BODY:
+            high, low, stream_id, kind = read_start(data, at)
+            length = high << 16 | low
+            end = at + PREFIX + length
+            if stream_id != expected or end > size or not HEADER <= length <= limit:
+                break
+            body = at + _BODY + len(metadata)
+            if kind != known or body > end or not data.startswith(metadata, at + _BODY):
+                found = self._find(kind, data, at + _BODY, end)
+                if found is None:
+                    break
+                metadata, shortcut = found
+                known = kind
+                body = at + _BODY + len(metadata)
+            at = end
+            expected += 2
+            self._peer_next = expected
+            if shortcut is None:
+                known = _UNKNOWN  # by the next request there may be one
+                answer = self._ask(stream_id, data[body:end], metadata[PREFIX:] if metadata else None)
+            else:
+                answer = shortcut(data[body:end])
+            if self._state is closed:
+                break  # the handler ended the connection
+            if type(answer) is bytes and len(answer) <= whole:
+                length = HEADER + len(answer)
+                self._out.append(pack_start(length >> 16, length & 0xFFFF, stream_id, LAST_PAYLOAD) + answer)
+                self.queued += PREFIX + length
+            elif answer is not None:
+                self._give(stream_id, answer)
+            if self.queued > ENOUGH_AT_ONCE:
+                break
+        handled = (expected - first) // 2
+        self.answered_at_once += handled
+        self.frames_in += handled - 1 if handled else 0  # the reader counts one
+        return at
+
+    def _find(self, kind: int, data: bytes, begin: int, end: int) -> tuple[bytes, Shortcut | None] | None:
+        """The metadata of a request with its length in front, as it stands in the frame, and the shortcut for it.
+
+        None for a frame that does not belong into a run. Raises ProtocolViolation for metadata that does not fit.
+        """
+        if kind & ~METADATA not in (_ASK, _FIRE):
+            return None
+        metadata = split(data, begin, end)[0] if kind & METADATA else None
+        shortcuts = self.shortcuts
+        if kind & METADATA and self.is_addressed is not None and self.is_addressed(data, begin, end):
+            return None
+        shortcut = (shortcuts.calls if kind & ~METADATA == _ASK else shortcuts.fires).get(metadata)
+        if shortcut is None and kind & ~METADATA == _FIRE:
+            return None
+        return b"" if metadata is None else data[begin : begin + PREFIX + len(metadata)], shortcut
+
+    def _ask(self, stream_id: int, data: bytes, metadata: bytes | None) -> Payload | None:
+        assert self.answer_at_once is not None
+        return self.answer_at_once(stream_id, data, metadata)
+
+    def _give(self, stream_id: int, answer: object) -> None:
+        """An answer that is not the usual few bytes."""
+        if not isinstance(answer, Payload | bytes):
+            answer = self.finish_answer(stream_id, answer)
+        if answer is None or self._state is ConnectionState.CLOSED:
+            return
+        data, metadata = (answer, None) if isinstance(answer, bytes) else (answer.data or b"", answer.metadata)
+        self._send_message(stream_id, LAST_PAYLOAD, b"", data, metadata)
+
+    def owe(self, stream_id: int) -> bool:
+        """For `answer_at_once` and `finish_answer`: the answer comes later, by `send_payload` or `send_error`.
+
+        False when the peer has too many streams open: it has been told, and no answer may come.
+        """
+        if self._state is ConnectionState.CLOSED or not self._has_room(stream_id):
+            return False
+        self._states[stream_id] = StreamState.OWES_RESPONSE
+        return True
