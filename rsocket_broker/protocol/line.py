@@ -79,7 +79,7 @@ class Line:
     @property
     def has_left(self) -> bool:
         """The peer said CONNECTION_CLOSE and the last stream has ended: call `handle_timer` now."""
-        return self._state is ConnectionState.LEAVING and not self._states
+        return self._state is ConnectionState.LEAVING and not self._is_busy()
 
     def data_to_send(self) -> list[bytes]:
         """Takes out the bytes to write, in order."""
@@ -181,7 +181,7 @@ class Line:
         that open streams may still finish.
         """
         if code is None:
-            code = ErrorCode.CONNECTION_ERROR if self._states else CONNECTION_CLOSE
+            code = ErrorCode.CONNECTION_ERROR if self._is_busy() else CONNECTION_CLOSE
         self._end(code, text)
 
     # ---- reading frames --------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ class Line:
         self._dispatch = self.DISPATCH.get(state, ())
 
     def _end_by_peer(self, code: int, text: str) -> int:
-        if code == CONNECTION_CLOSE and self._states:
+        if code == CONNECTION_CLOSE and self._is_busy():
             self._enter(ConnectionState.LEAVING)
         else:
             self._finish(ConnectionEnded(code, text, by_peer=True))
@@ -338,3 +338,7 @@ class Line:
         if self._state is not ConnectionState.CLOSED:
             self._out.append(frame)
             self.queued += len(frame)
+    def _is_busy(self) -> bool:
+        """Whether a stream is open."""
+        return bool(self._states)
+

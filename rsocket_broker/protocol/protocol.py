@@ -208,8 +208,9 @@ class Protocol(Runs):
         self._send(metadata_push(metadata))
 
 
-def _handlers(state: ConnectionState) -> tuple[Any, ...]:
-    return tuple(getattr(Protocol, action(state, kind).value) for kind in range(64))
+def dispatch_of(kind: type[Protocol]) -> dict[ConnectionState, tuple[Any, ...]]:
+    """The handlers of a class, for each state and frame type."""
+    return {state: tuple(getattr(kind, action(state, number).value) for number in range(64)) for state in CONNECTION}
 
 
-Protocol.DISPATCH = {state: _handlers(state) for state in CONNECTION}
+Protocol.DISPATCH = dispatch_of(Protocol)

@@ -1,0 +1,73 @@
+"""From an address in a route to the client that it means, for requests that one client sends to another.
+
+    client:c12                        the session with that id
+    client:com.example.app            the one session of that app
+    client:com.example.app@emulator1  the one session of that app on that device
+
+What a refusal says is no more than its sender needs: nobody learns from it which other clients are connected.
+"""
+
+from rsocket_broker.errors import Invalid, Rejected
+from rsocket_broker.protocol.metadata import COMPOSITE
+from rsocket_broker.protocol.relay import ADDRESS, Find, Relaying
+from rsocket_broker.routing.session import Session
+from rsocket_broker.sessions.live import LiveSessions
+
+MAX_REMEMBERED = 64
+"""Addresses that one session's requests repeat, remembered until a session comes or goes: a client talks to a few."""
+
+SHOWN = 100
+"""Characters of an address that a refusal repeats."""
+
+
+class Switch:
+    """Finds the clients that others address. One per broker that passes requests on."""
+
+    def __init__(self, sessions: LiveSessions[Session]) -> None:
+        self._sessions = sessions
+
+    def connect(self, session: Session) -> None:
+        """Lets the others reach a session; and it them, if its SETUP says that its metadata is composite."""
+        reads_routes = session.connection.metadata_mime == COMPOSITE
+        session.connection.relay(session.id, self._finder(session) if reads_routes else None)
+
+    def _finder(self, session: Session) -> Find:
+        remembered: dict[bytes, Relaying] = {}
+        version = -1
+
+        def find(tag: bytes) -> Relaying:
+            nonlocal version
+            if version != self._sessions.version:
+                remembered.clear()
+                version = self._sessions.version
+            found = remembered.get(tag)
+            if found is None:
+                found = self._look_up(session, tag)
+                if len(remembered) >= MAX_REMEMBERED:
+                    remembered.clear()
+                remembered[tag] = found
+            return found
+
+        return find
+
+    def _look_up(self, session: Session, tag: bytes) -> Relaying:
+        """Raises Invalid for an address that leads to nobody else, Rejected for one that leads nowhere now."""
+        try:
+            address = tag[len(ADDRESS) :].decode()
+        except UnicodeDecodeError as error:
+            raise Invalid("a routing tag is not UTF-8 text") from error
+        found = self._sessions.named(address)
+        shown = address[:SHOWN]
+        if not found:
+            raise Rejected(f'No client "{shown}" is connected.')
+        if len(found) > 1:
+            raise Invalid(
+                f'"{shown}" means more than one client: say client:<app id>@<device id>, or name a session by its id.'
+            )
+        (other,) = found
+        if other is session:
+            raise Invalid("A client cannot pass requests on to itself.")
+        relaying = other.connection.relaying
+        if relaying is None or other.connection.metadata_mime != COMPOSITE:
+            raise Rejected(f'The client "{shown}" reads no routes, so nothing can be passed on to it.')
+        return relaying
