@@ -10,10 +10,17 @@ CLIENT_PREFIX = "client:"
 """A first tag that begins so is an address: the request is meant for another client."""
 
 
+NO_RELAY = "This broker passes no requests on to other clients."
+NOT_IN_TIME = "A route to another client must stand in the first fragment of its request."
+"""What can be passed on without being put together first never comes to a router."""
+
+
 class Router:
     """All plugins of a broker, by id. A route is `<plugin id>.<name>`; both parts may hold dots."""
 
     def __init__(self, hosts: Iterable[PluginHost]) -> None:
+        self.relays = False
+        """Whether this broker passes requests on to other clients."""
         self.hosts: Mapping[str, PluginHost] = MappingProxyType({host.id: host for host in hosts})
         for host in self.hosts.values():
             for handler in host.routes.handlers():
@@ -32,7 +39,7 @@ class Router:
         if not route:
             raise Invalid("The request has no route: its metadata must hold a routing entry (composite metadata).")
         if route.startswith(CLIENT_PREFIX):
-            raise Rejected("This broker passes no requests on to other clients.")
+            raise Rejected(NOT_IN_TIME if self.relays else NO_RELAY)
         end = route.rfind(".")
         while end > 0:
             host = self.hosts.get(route[:end])

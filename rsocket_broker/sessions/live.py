@@ -93,6 +93,9 @@ class LiveSessions(Generic[S]):
         self._rule = rule
         self._by_id: dict[str, S] = {}
         self._by_principal: dict[Principal, list[S]] = {}
+        self._by_name: dict[str, dict[str, S]] = {}
+        self.version = 0
+        """Changes with every session that comes or goes: what was found before may not hold now."""
         self._replacements: dict[Principal, deque[float]] = {}
 
     def __len__(self) -> int:
@@ -109,6 +112,12 @@ class LiveSessions(Generic[S]):
         """The live sessions of one principal, oldest first."""
         return tuple(self._by_principal.get(principal, ()))
 
+    def named(self, spec: str) -> Sequence[S]:
+        """The sessions that `spec` may mean, found without a search: a session's id, `app_id` or `app_id@device_id`."""
+        if spec in self._by_id:
+            return (self._by_id[spec],)
+        return tuple(self._by_name.get(spec, {}).values())
+
     def admit(self, session: S, now: float) -> list[S]:
         """Take `session` in. Gives the sessions that it replaces: they are out of the directory, and to be closed.
 
@@ -123,7 +132,10 @@ class LiveSessions(Generic[S]):
             self._forget_old(now)
         for one in leaving:
             self.remove(one)
+        self.version += 1
         self._by_id[session.id] = session
+        for name in _names(session):
+            self._by_name.setdefault(name, {})[session.id] = session
         self._by_principal.setdefault(principal, []).append(session)
         return leaving
 
@@ -131,7 +143,12 @@ class LiveSessions(Generic[S]):
         """Take `session` out; nothing happens when it is out already."""
         if self._by_id.get(session.id) is not session:
             return
+        self.version += 1
         del self._by_id[session.id]
+        for name in _names(session):
+            del self._by_name[name][session.id]
+            if not self._by_name[name]:
+                del self._by_name[name]
         principal = session.identity.principal
         self._by_principal[principal].remove(session)
         if not self._by_principal[principal]:
@@ -142,14 +159,7 @@ class LiveSessions(Generic[S]):
 
         Raises ApplicationError when it fits none, or several (whose ids are then named).
         """
-        if spec in self._by_id:
-            return self._by_id[spec]
-        app_id, at, device_id = spec.partition("@")
-        found = [
-            session
-            for session in self._by_id.values()
-            if session.identity.app_id == app_id and (not at or session.identity.device_id == device_id)
-        ]
+        found = self.named(spec)
         if len(found) == 1:
             return found[0]
         if not found:
@@ -189,3 +199,8 @@ class LiveSessions(Generic[S]):
             del self._replacements[principal]
         while len(self._replacements) > MAX_REMEMBERED:
             del self._replacements[next(iter(self._replacements))]
+
+
+def _names(session: LiveSession) -> tuple[str, str]:
+    app_id = session.identity.app_id
+    return app_id, f"{app_id}@{session.identity.device_id}"
