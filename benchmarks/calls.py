@@ -45,7 +45,7 @@ def batch(call: Call, total: int) -> Batch:
 
 
 def measure(workshop: Workshop, scale: Scale) -> Iterator[Result]:
-    with workshop.contestants("node", "rsocket-py", "floor") as contestants:
+    with workshop.contestants("broker", "node", "rsocket-py", "floor") as contestants:
         for plan in filter(lambda plan: scale.wants(plan.name), PLANS):
 
             async def job(contestant: Contestant, plan: Plan = plan) -> Figures:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import attrs
 from load import (
     CLAIMS,
-    GREETING_ID,
     Batch,
     Call,
     Caller,
@@ -22,6 +21,7 @@ from servers import APP_ID, Contestant
 from wire import (
     COMPLETE,
     FIRST,
+    GREETING,
     HEADER,
     NEXT,
     REQUEST_FNF,
@@ -33,8 +33,6 @@ from wire import (
     request,
     sized,
 )
-
-GREETING = request(GREETING_ID, REQUEST_RESPONSE, "bench.noted", b"{}")
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
@@ -105,7 +103,7 @@ def measure_events(workshop: Workshop, scale: Scale) -> Iterator[Result]:
         async with connected(server, [line], server.json_port):
             return await timed(server, [line], line.total)
 
-    with workshop.contestants("node", "rsocket-py") as contestants:
+    with workshop.contestants("broker", "node", "rsocket-py") as contestants:
         rounds = asyncio.run(take_turns(contestants, scale.rounds, job))
         yield result("app events (Flipper's JSON, fire-and-forget) into a plugin", rounds, EVENT_REACHES)
 
@@ -200,7 +198,7 @@ class Consumer(Line):
 
 
 def measure_streams(workshop: Workshop, scale: Scale) -> Iterator[Result]:
-    with workshop.contestants("node", "rsocket-py") as contestants:
+    with workshop.contestants("broker", "node", "rsocket-py") as contestants:
         for items in filter(lambda one: scale.wants(one.name), ITEMS):
 
             async def job(server: Contestant, items: Items = items) -> Figures:
@@ -251,7 +249,7 @@ def measure_app_calls(workshop: Workshop, scale: Scale) -> Iterator[Result]:
         async with connected(server, [line], server.json_port):
             return await timed(server, [line], line.count)
 
-    with workshop.contestants("node", "rsocket-py") as contestants:
+    with workshop.contestants("broker", "node", "rsocket-py") as contestants:
         rounds = asyncio.run(take_turns(contestants, scale.rounds, job))
         yield result(f"the broker calls the app (Flipper's JSON), window {APP_WINDOW}", rounds, APP_REACHES)
 
@@ -265,8 +263,8 @@ RELAY_REACHES = (AtLeast(1.2, "node"), AtLeast(0.75, "floor"))
 class Far(Line):
     """The app at the other end: answers each request with its own data."""
 
-    def __init__(self, greeting: bytes) -> None:
-        super().__init__(greeting, {"app_id": FAR_APP})
+    def __init__(self) -> None:
+        super().__init__(GREETING, {"app_id": FAR_APP})
 
     def reply(self, body: bytes) -> bytes:
         return data_of(body)
@@ -275,7 +273,7 @@ class Far(Line):
 async def relayed(workshop: Workshop, server: Contestant, batch: Batch) -> Figures:
     """One app calls another through the server. The far one's greeting goes to a handler of the server."""
     near = Caller(batch, 64, {"app_id": APP_ID})
-    far = Far(request(GREETING_ID, REQUEST_RESPONSE, "bench.echo", b"far"))
+    far = Far()
     there = attrs.evolve(server, secrets=workshop.secrets_for(FAR_APP))
     async with connected(there, [far], server.relay_port), connected(server, [near], server.relay_port):
         return await timed(server, [near], batch.total)
@@ -289,7 +287,7 @@ def relay_batch(size: int, total: int) -> Batch:
 
 def measure_relay(workshop: Workshop, scale: Scale) -> Iterator[Result]:
     plans = (("relay of calls, 64 bytes", 64, 50_000), ("relay of calls, 16 KiB", 16 * 1024, 4_000))
-    with workshop.contestants("node", "floor", options=["--allow-relay"]) as contestants:
+    with workshop.contestants("broker", "node", "floor", options=["--allow-relay"]) as contestants:
         for name, size, total in plans:
             if not scale.wants(name):
                 continue

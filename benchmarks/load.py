@@ -19,6 +19,7 @@ from wire import (
     COMPLETE,
     ERROR,
     FIRST,
+    GREETING_ID,
     HEADER,
     NEXT,
     PAYLOAD,
@@ -36,8 +37,6 @@ GREETED_WITHIN = 30.0
 GIVEN_UP_AFTER = 120.0
 KEPT_READY = 16 * 1024 * 1024
 """Bytes of requests that are prepared in one piece; those of larger calls are put together as they are sent."""
-
-GREETING_ID = 1
 
 Claims = Mapping[str, object] | None
 Data = Callable[[int], bytes]

@@ -10,7 +10,7 @@ from servers import Contestant, Unavailable, broker, issue, make_home, reference
 
 Figures = Mapping[str, float]
 """One contestant's figures: `rate` (operations a second), `cpu` (microseconds of server CPU for each), `p50` and `p99`
-(milliseconds), `kib` (KiB for each session), `mb` (MB), `seconds`."""
+(milliseconds), `kib` (KiB for each session), `mb` (MB), `seconds`, `resumed` (a share)."""
 
 SLOW = {"rsocket-py": 8}
 """Contestants that get this many times less to do, so that their rounds do not take minutes."""
@@ -145,12 +145,20 @@ class Workshop:
 
     @contextlib.contextmanager
     def contestants(self, *names: str, options: Sequence[str] = ()) -> Iterator[list[Contestant]]:
-        """The broker with these options of `serve`, and the references that can run on this machine."""
+        """Those of them that can run on this machine; the broker with these options of `serve`.
+
+        The broker runs first whenever the certificates are still to be made.
+        """
         with contextlib.ExitStack() as stack:
-            found = [stack.enter_context(broker(self.home, self.secrets, *options))]
+            found = []
             for name in names:
                 try:
-                    found.append(stack.enter_context(reference(name, self.secrets)))
+                    found.append(stack.enter_context(self._one(name, options)))
                 except Unavailable as error:
+                    if name == "broker":
+                        raise
                     self.say(f"without {name}: {error}")
             yield found
+
+    def _one(self, name: str, options: Sequence[str]) -> contextlib.AbstractContextManager[Contestant]:
+        return broker(self.home, self.secrets, *options) if name == "broker" else reference(name, self.secrets)

@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 import calls
 import flows
+import sessions
 from measures import Result, Scale, Workshop
 
 try:
@@ -34,6 +35,9 @@ GROUPS: dict[str, Callable[[Workshop, Scale], Iterator[Result]]] = {
     "streams": flows.measure_streams,
     "app-calls": flows.measure_app_calls,
     "relay": flows.measure_relay,
+    "handshakes": sessions.measure_handshakes,
+    "memory": sessions.measure_memory,
+    "start": sessions.measure_start,
 }
 
 COLUMNS = {
@@ -44,6 +48,7 @@ COLUMNS = {
     "kib": ("KiB each", "{:.1f}"),
     "mb": ("MB", "{:.1f}"),
     "seconds": ("s", "{:.3f}"),
+    "resumed": ("resumed", "{:.0%}"),
 }
 """Figures in the order of their columns, with what stands above and how they are written."""
 

@@ -54,6 +54,12 @@ def request(stream_id: int, kind: int, route: str | None, data: bytes, credit: i
     return frame(stream_id, kind, head + len(metadata).to_bytes(3, "big") + metadata + data, METADATA)
 
 
+GREETING_ID = 1
+GREETING = request(GREETING_ID, REQUEST_RESPONSE, "bench.echo", b"hello")
+GREETING_ANSWER = frame(GREETING_ID, PAYLOAD, b"hello", NEXT | COMPLETE)
+"""A call that every contestant answers on its port for opaque bytes, and the only answer to it."""
+
+
 def cut(buffer: bytearray) -> list[bytes]:
     """Take the whole frames (without their lengths) out of the front of `buffer`."""
     frames, at, end = [], 0, len(buffer)
