@@ -1,0 +1,114 @@
+"""Runs the suite against the broker, or against the one target that CONFORMANCE_TARGET names (see `score.py`)."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import targets
+from tests.conformance.deviations import DEVIATIONS
+from tests.conformance.targets import FOREIGN, Target
+from tests.conformance.wire import Peer
+from tests.end_to_end.processes import BrokerProcess
+
+CHOSEN = os.environ.get("CONFORMANCE_TARGET", "")
+"""One of "broker", "plain" and the names in FOREIGN; nothing for the first two."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "applies(*what): only to targets that have all of this; see targets.py")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" not in metafunc.fixturenames:
+        return
+    wanted = _applies(metafunc.definition)
+    names = [CHOSEN] if CHOSEN else ["broker", "plain"] if wanted <= targets.PLAIN else ["broker"]
+    metafunc.parametrize("server", names, indirect=True, scope="package")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        name = item.name.split("[")[0]
+        reason = DEVIATIONS.get(name)
+        if reason and params.get("server") in ("broker", "plain"):
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError))
+
+
+def _applies(item: pytest.Item) -> set[str]:
+    return {what for mark in item.iter_markers("applies") for what in mark.args}
+
+
+@pytest.fixture(scope="package")
+def judged_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    running = targets.start_judged_broker(tmp_path_factory.mktemp("conformance"))
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+    assert "Traceback" not in running.log.read_text()
+
+
+class Servers:
+    """The process behind the target; started again when the test before has killed it."""
+
+    def __init__(self, name: str, request: pytest.FixtureRequest) -> None:
+        self.name = name
+        self._request = request
+        self._target: Target | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def target(self) -> Target:
+        if self._target is None or not self._target.alive():
+            self._target = self._started()
+        return self._target
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _started(self) -> Target:
+        if self.name in FOREIGN:
+            self.stop()
+            target, self._process = targets.start_foreign(FOREIGN[self.name], self.name)
+            return target
+        broker: BrokerProcess = self._request.getfixturevalue("judged_broker")
+        if self.name == "plain":
+            return targets.plain(broker)
+        folder: Path = self._request.getfixturevalue("tmp_path_factory").mktemp("client") / "folder"
+        return targets.secure(broker, targets.certificate(broker, folder))
+
+
+@pytest.fixture(scope="package")
+def server(request: pytest.FixtureRequest) -> Iterator[Servers]:
+    one = Servers(request.param, request)
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def target(server: Servers, request: pytest.FixtureRequest) -> Iterator[Target]:
+    try:
+        one = server.target()
+    except targets.Unavailable as reason:
+        pytest.skip(str(reason))
+    missing = _applies(request.node) - one.has
+    if missing:
+        pytest.skip(f"not applicable: {one.name} has no {', '.join(sorted(missing))}")
+    yield one
+    one.hang_up()
+    assert one.alive(), "the server did not survive this"
+
+
+@pytest.fixture
+def stranger(target: Target) -> Peer:
+    """A connection on which nothing has been said."""
+    return target.stranger()
+
+
+@pytest.fixture
+def peer(target: Target) -> Peer:
+    """A connection whose SETUP has been sent."""
+    return target.join()
