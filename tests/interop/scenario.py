@@ -1,0 +1,54 @@
+"""The table in scenario.toml, read."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+HERE = Path(__file__).parent
+
+
+@attrs.frozen
+class Step:
+    """One thing that every client does. `detail` is what it must see."""
+
+    name: str
+    does: str
+    detail: Any
+
+
+@attrs.frozen
+class Failing:
+    """A step that a library cannot take: `reason` says why that is its own doing, `detail` what comes of it instead."""
+
+    reason: str
+    detail: Any
+
+
+@attrs.frozen
+class Scenario:
+    """All steps in their order, and by the name of a library those that fail with it, by name."""
+
+    steps: tuple[Step, ...]
+    failing: Mapping[str, Mapping[str, Failing]]
+
+    def wanted(self, library: str, step: Step) -> Any:
+        found = self.failing.get(library, {}).get(step.name)
+        return step.detail if found is None else found.detail
+
+    def runs(self, library: str) -> list[list[str]]:
+        """The names of the steps of each run: one for all that work, and one for each that does not, which may well
+        end the connection."""
+        failing = self.failing.get(library, {})
+        return [[step.name for step in self.steps if step.name not in failing], *([name] for name in failing)]
+
+
+def read_scenario() -> Scenario:
+    table = tomllib.loads((HERE / "scenario.toml").read_text())
+    failing = {
+        library: {step: Failing(**fields) for step, fields in steps.items()}
+        for library, steps in table.get("library", {}).items()
+    }
+    return Scenario(tuple(Step(**step) for step in table["step"]), failing)

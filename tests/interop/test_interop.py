@@ -1,0 +1,71 @@
+"""Clients on other people's libraries against a running broker, over mutual TLS: the same steps for each of them."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.processes import BrokerProcess, start_broker
+from tests.interop.libraries import LIBRARIES, Program
+from tests.interop.scenario import Step, read_scenario
+
+HERE = Path(__file__).parent
+SCENARIO = read_scenario()
+RUN_WITHIN = 150.0
+Told = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    home = tmp_path_factory.mktemp("interop") / "home"
+    running = start_broker(home, "--plugin", "echo", "--plugin", str(HERE / "interop_plugin.py"))
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module", params=LIBRARIES)
+def library(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def told(library: str, broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
+    """What the client of a library told of each step."""
+    program = LIBRARIES[library]()
+    folder = tmp_path_factory.mktemp(library) / "app"
+    issued = broker.command("ca", "issue", "--app-id", f"org.example.{library}", "--out", str(folder))
+    assert issued.returncode == 0, issued.stderr
+    url = f"tls://localhost:{broker.secure_port}"
+    return {one["step"]: one for steps in SCENARIO.runs(library) for one in run(program, url, folder, steps)}
+
+
+def run(program: Program, url: str, folder: Path, steps: list[str]) -> list[Told]:
+    done = subprocess.run(
+        [*program.command, url, folder, *steps],
+        env={**os.environ, **program.environment},
+        capture_output=True,
+        text=True,
+        timeout=RUN_WITHIN,
+        check=False,
+    )
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [one["step"] for one in told] == steps, done.stderr
+    return told
+
+
+@pytest.mark.row("F-2", "A-37", "A-45", "A-46")
+@pytest.mark.timeout(400)  # the first run builds the client
+@pytest.mark.parametrize("step", SCENARIO.steps, ids=lambda step: step.name)
+def test_a_step(step: Step, library: str, told: dict[str, Told]) -> None:
+    assert told[step.name]["detail"] == SCENARIO.wanted(library, step), step.does
+
+
+def test_what_is_said_of_a_library_is_about_a_library_and_a_step() -> None:
+    names = {step.name for step in SCENARIO.steps}
+    for library, steps in SCENARIO.failing.items():
+        assert library in LIBRARIES
+        assert names.issuperset(steps)
