@@ -11,6 +11,7 @@ from rsocket_broker.jsontext import JsonError, dump, parse, parse_object
 from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.events import SetupReceived
 from rsocket_broker.protocol.metadata import first_tag
+from rsocket_broker.tracing import Tracing, tracer
 
 
 class Refuser:
@@ -47,6 +48,8 @@ class AppResponder(Refuser):
         self._plugins = plugins
         self._flipper = flipper
         self._tell = tell
+        found = tracer()
+        self._tracing = None if found is None else Tracing(found, {})
 
     async def request_response(self, payload: Payload) -> Payload:
         route = _route(payload)
@@ -55,7 +58,10 @@ class AppResponder(Refuser):
         plugin, method = self._find(route)
         if method.streams:
             raise Invalid(f"{route} answers with a stream: ask it with request-stream or request-channel")
-        return _payload(await _settled(method.call(plugin, _parameters(payload))))
+        work = _settled(lambda: method.call(plugin, _parameters(payload)))
+        if self._tracing is not None:
+            return _payload(await self._tracing.awaited(*_names(route), work, payload.metadata))
+        return _payload(await work)
 
     async def fire_and_forget(self, payload: Payload) -> None:
         route = _route(payload)
@@ -65,15 +71,23 @@ class AppResponder(Refuser):
             plugin, method = self._find(route)
             if method.streams:
                 raise Invalid(f"{route} answers with a stream: it cannot be told one way")
-            await _settled(method.call(plugin, _parameters(payload)))
+            work = _settled(lambda: method.call(plugin, _parameters(payload)))
+            if self._tracing is not None:
+                await self._tracing.awaited(*_names(route), work, payload.metadata, "fire-and-forget")
+            else:
+                await work
 
-    async def request_stream(self, payload: Payload) -> AsyncIterator[Payload]:
-        async for value in self._answers(payload, _nothing()):
-            yield value
+    def request_stream(self, payload: Payload) -> AsyncIterator[Payload]:
+        return self._traced(payload, "request-stream", self._answers(payload, _nothing()))
 
-    async def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
-        async for value in self._answers(payload, (_parameters(one) async for one in incoming)):
-            yield value
+    def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
+        values = (_parameters(one) async for one in incoming)
+        return self._traced(payload, "request-channel", self._answers(payload, values))
+
+    def _traced(self, payload: Payload, interaction: str, answers: AsyncIterator[Payload]) -> AsyncIterator[Payload]:
+        if self._tracing is None or (route := _route(payload)) is None:
+            return answers
+        return self._tracing.stream(*_names(route), interaction, payload.metadata, answers)
 
     async def _answers(self, payload: Payload, incoming: AsyncIterator[object]) -> AsyncIterator[Payload]:
         route = _route(payload)
@@ -94,7 +108,7 @@ class AppResponder(Refuser):
             finally:
                 answers.close()
         else:
-            yield _payload(await _settled(answers))
+            yield _payload(await _settled(lambda: answers))
 
     async def _told(self, message: Mapping[str, object]) -> None:
         """A one-way message is answered only if it has an id, or if it failed: by a message of ours."""
@@ -114,8 +128,14 @@ class AppResponder(Refuser):
         return plugin, method
 
 
-async def _settled(value: Any) -> Any:
+async def _settled(call: Callable[[], Any]) -> Any:
+    value = call()
     return await value if inspect.isawaitable(value) else value
+
+
+def _names(route: str) -> tuple[str, str]:
+    plugin, _, method = route.rpartition(".")
+    return plugin, method
 
 
 async def _nothing() -> AsyncIterator[object]:

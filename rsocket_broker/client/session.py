@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from typing import Any
 
+from rsocket_broker import tracing
 from rsocket_broker.client.app_plugin import AppPlugin
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import BrokerError, ConfigurationError, ConnectionClosed
@@ -190,4 +191,7 @@ def _value(payload: Payload) -> Any:
 
 
 def _routed(route: str, payload: Payload) -> Payload:
-    return Payload(payload.data, metadata.route(route) + (payload.metadata or b""))
+    """Behind the route stands the trace context of the caller, unless the metadata brings one of its own."""
+    more = payload.metadata or b""
+    context = b"" if tracing.MARK in more else tracing.carrier()
+    return Payload(payload.data, metadata.route(route) + context + more)

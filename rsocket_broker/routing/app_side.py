@@ -7,7 +7,7 @@ speaks Flipper's JSON, but does not answer getPlugins, is spoken to by routes fr
 import abc
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -63,8 +63,10 @@ def as_json(params: object) -> bytes:
 class RoutedSide(AppSide):
     """Requests with a route, for plain RSocket clients. Any of the interactions will do, if the client takes routes."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, carrier: Callable[[], bytes] | None = None) -> None:
+        """`carrier` gives what stands in the metadata behind the route."""
         self._connection = connection
+        self._carrier = carrier
 
     @property
     def possible(self) -> bool:
@@ -114,7 +116,8 @@ class RoutedSide(AppSide):
                 f"This client cannot be sent {plugin}.{method}: its SETUP does not declare composite metadata, so it "
                 "reads no routes."
             )
-        return route(f"{plugin}.{method}")
+        tag = route(f"{plugin}.{method}")
+        return tag if self._carrier is None else tag + self._carrier()
 
 
 async def _payloads(values: AsyncIterator[object]) -> AsyncGenerator[Payload, None]:

@@ -29,6 +29,7 @@ from rsocket_broker.routing.session import Session
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.live import LiveSessions
 
+from rsocket_broker.tracing import MARK
 logger = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 64
@@ -150,11 +151,18 @@ class SecureResponder:
         answer = seat.answers(name)
         if session.observed:
             session.note("in", Model.RESPONSE.value, host.id, name, len(payload.data or b""))
-        elif seat.ready and payload.metadata is not None and len(payload.metadata) <= MAX_REMEMBERED_SIZE:
+        if session.tracing is not None:
+            return session.tracing.answer(host.id, name, answer, payload)
+        if not session.observed and seat.ready and payload.metadata is not None:
+            self._remember(bytes(payload.metadata), answer)
+        return answer(payload)
+
+    def _remember(self, metadata: bytes, answer: Answer) -> None:
+        """Unless it will never come again: what carries a trace context is different each time."""
+        if len(metadata) <= MAX_REMEMBERED_SIZE and MARK not in metadata:
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[bytes(payload.metadata)] = answer
-        return answer(payload)
+            self._remembered[metadata] = answer
 
     async def _answer_json(self, session: Session, payload: Payload) -> Payload:
         """An app asks in Flipper's way, and gets its answer in that way, an error included."""
@@ -170,7 +178,10 @@ class SecureResponder:
     async def _execute(self, session: Session, message: flipper.Execute, size: int) -> bytes:
         session.note("in", Model.RESPONSE.value, message.plugin, message.method, size)
         seat = session.seat(self._host(message.plugin))
-        answer = await seat.answer_json(message.method, message.params)
+        work = seat.answer_json(message.method, message.params)
+        if session.tracing is not None:
+            work = session.tracing.awaited(message.plugin, message.method, work)
+        answer = await work
         try:
             return flipper.success(parse(answer.data) if answer.data else {})
         except JsonError:
@@ -188,7 +199,9 @@ class SecureResponder:
                 return
             seat, host, name = self._seat(session, payload.metadata)
             session.note("in", Model.FIRE.value, host.id, name, len(payload.data or b""))
-            seat.fire(name, payload)
+            tracing = session.tracing
+            follow = None if tracing is None else tracing.fire(host.id, name, payload.metadata)
+            seat.fire(name, payload, follow=follow)
         except RequestFailed as error:
             self._drop(session, error)
 
@@ -206,7 +219,10 @@ class SecureResponder:
         size = len(payload.data or b"")
         if isinstance(message, flipper.Execute):
             session.note("in", "event", message.plugin, message.method, size)
-            session.seat(self._host(message.plugin)).event(message.method, message.params, size)
+            seat = session.seat(self._host(message.plugin))
+            tracing = session.tracing
+            follow = None if tracing is None else tracing.fire(message.plugin, message.method, None)
+            seat.event(message.method, message.params, size, follow)
         elif isinstance(message, flipper.RefreshPlugins):
             session.note("in", "refreshPlugins", "", "", size)
             session.refresh()
@@ -224,13 +240,19 @@ class SecureResponder:
         session = self._live()
         seat, host, name = self._seat(session, payload.metadata)
         session.note("in", Model.STREAM.value, host.id, name, len(payload.data or b""))
-        return seat.streams(name, payload)
+        answers = seat.streams(name, payload)
+        if session.tracing is None:
+            return answers
+        return session.tracing.stream(host.id, name, Model.STREAM.value, payload.metadata, answers)
 
     def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncGenerator[Payload, None]:
         session = self._live()
         seat, host, name = self._seat(session, payload.metadata)
         session.note("in", Model.CHANNEL.value, host.id, name, len(payload.data or b""))
-        return seat.channels(name, payload, incoming)
+        answers = seat.channels(name, payload, incoming)
+        if session.tracing is None:
+            return answers
+        return session.tracing.stream(host.id, name, Model.CHANNEL.value, payload.metadata, answers)
 
     # --- where to ----------------------------------------------------------------------------------------------------
 

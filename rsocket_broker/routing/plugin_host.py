@@ -37,6 +37,9 @@ HOOK_DEADLINE = 30.0
 
 Answer = Callable[[Payload], Payload | Awaitable[Payload]]
 
+Follow = Callable[[Callable[[App, Any], Any]], Callable[[App, Any], Any]]
+"""Puts something around the call of a handler: a span."""
+
 _FAILURES = (Exception, SystemExit, asyncio.CancelledError)
 """What a plain handler may raise at us: sys.exit() in a plugin ends that request, not the broker."""
 
@@ -312,19 +315,28 @@ class Seat:
 
     # --- events ------------------------------------------------------------------------------------------------------
 
-    def fire(self, name: str, payload: Payload, model: Model = Model.FIRE) -> None:
+    def fire(self, name: str, payload: Payload, model: Model = Model.FIRE, follow: Follow | None = None) -> None:
         """Deliver a raw message, in its turn. Raises Invalid."""
         handler = self._host.routes.find(name, model)
         size = len(payload.data or b"") + len(payload.metadata or b"")
-        self._deliver(handler, handler.start, payload, size)
+        self._deliver(handler, handler.start, payload, size, follow)
 
-    def event(self, name: str, value: object, size: int) -> None:
+    def event(self, name: str, value: object, size: int, follow: Follow | None = None) -> None:
         """Deliver an event whose parameters are parsed already; `size` is that of its text. Raises Invalid."""
         handler = self._host.routes.find(name, Model.FIRE)
-        self._deliver(handler, handler.start_json, value, size)
+        self._deliver(handler, handler.start_json, value, size, follow)
 
-    def _deliver(self, handler: Handler, start: Callable[[App, Any], Any] | None, argument: object, size: int) -> None:
+    def _deliver(
+        self,
+        handler: Handler,
+        start: Callable[[App, Any], Any] | None,
+        argument: object,
+        size: int,
+        follow: Follow | None,
+    ) -> None:
         assert start is not None
+        if follow is not None:
+            start = follow(start)
         if handler.shape is Shape.PLAIN and self.state is State.CONNECTED and self._events.idle:
             try:
                 self._guarded(handler, start, argument)

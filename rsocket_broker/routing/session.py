@@ -13,12 +13,14 @@ from rsocket_broker.errors import ApplicationError, BrokerError, ConnectionClose
 from rsocket_broker.identity import Identity
 from rsocket_broker.jsontext import dump
 from rsocket_broker.plugin_api.app import CALL_TIMEOUT, App
+from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.app_side import AppSide, FlipperSide, RoutedSide, too_late
 from rsocket_broker.routing.plugin_host import PluginHost, Seat
 from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.live import Kind
+from rsocket_broker.tracing import Tracing, carrier, tracer
 
 logger = logging.getLogger(__name__)
 
@@ -60,19 +62,32 @@ class SessionApp(App):
         return self._session.connection.data_mime
 
     async def call(self, method: str, params: object = None, *, timeout: float | None = CALL_TIMEOUT) -> Any:
-        return await self._session.call(self._plugin, method, params, timeout)
+        tracing = self._session.tracing
+        if tracing is None:
+            return await self._session.call(self._plugin, method, params, timeout)
+        with tracing.calling(self._plugin, method, Model.RESPONSE.value):
+            return await self._session.call(self._plugin, method, params, timeout)
 
     async def send(self, method: str, params: object = None) -> None:
-        await self._session.send(self._plugin, method, params)
+        tracing = self._session.tracing
+        if tracing is None:
+            await self._session.send(self._plugin, method, params)
+            return
+        with tracing.calling(self._plugin, method, Model.FIRE.value):
+            await self._session.send(self._plugin, method, params)
 
     async def push(self, method: str) -> None:
         await self._session.push(self._plugin, method)
 
     def stream(self, method: str, params: object = None) -> AsyncGenerator[Any, None]:
-        return self._session.stream(self._plugin, method, params)
+        return self._traced(method, Model.STREAM, self._session.stream(self._plugin, method, params))
 
     def channel(self, method: str, values: AsyncIterable[object]) -> AsyncGenerator[Any, None]:
-        return self._session.channel(self._plugin, method, values)
+        return self._traced(method, Model.CHANNEL, self._session.channel(self._plugin, method, values))
+
+    def _traced(self, method: str, model: Model, values: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        tracing = self._session.tracing
+        return values if tracing is None else tracing.streamed(self._plugin, method, model.value, values)
 
     async def supports(self, method: str) -> bool:
         return await self._session.supports(self._plugin, method)
@@ -107,7 +122,9 @@ class Session:
         self.tasks = Tasks()
         self.log = QuietLog(logger)
         self._router = router
-        self._routed = RoutedSide(connection)
+        self.tracing = _tracing(session_id, identity)
+        """None unless this program had set up OpenTelemetry by the time at which the session began."""
+        self._routed = RoutedSide(connection, None if self.tracing is None else carrier)
         self._flipper = FlipperSide(connection, claims.sdk_version) if claims.is_flipper else None
         self._kind = Kind.FLIPPER if claims.is_flipper else Kind.ROUTED
         self._seats: dict[str, Seat] = {}
@@ -335,3 +352,10 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.identity.principal} {self._kind.value}>"
+
+
+def _tracing(session_id: str, identity: Identity) -> Tracing | None:
+    found = tracer()
+    if found is None:
+        return None
+    return Tracing(found, {"rsocket_broker.session": session_id, "rsocket_broker.app_id": identity.app_id})
