@@ -53,4 +53,4 @@ def measure(workshop: Workshop, scale: Scale) -> Iterator[Result]:
                 return await calls(contestant, batch(plan.call, total), plan.window, plan.sessions)
 
             those = [one for one in contestants if plan.floor or one.name != "floor"]
-            yield result(plan.name, asyncio.run(take_turns(those, scale.rounds, job)), plan.reaches)
+            yield result(plan.name, take_turns(those, scale, lambda server: asyncio.run(job(server))), plan.reaches)

@@ -1,79 +1,172 @@
-"""Whole enrolments a second through the plain port, against the openssl command line signing the same requests."""
+"""Whole enrolments a second through the plain port, against a loop that only signs, and against the openssl tool."""
 
 import asyncio
+import itertools
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from calls import broker
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+from measures import AtLeast, AtMost, Figures, Reach, Result, Scale, Workshop, result
+from servers import CpuMeter, broker_command, make_home, serving
+from wire import REQUEST_RESPONSE, data_of, request, setup
 
-from rsocket_broker.credentials import make_signing_request
+RATE = ("--enrollments-per-minute", "1000000")
+CLAIMS = {"os": "Linux", "device": "bench", "device_id": "", "app": "Bench", "sdk_version": 4, "medium": 1}
+ANSWERED_WITHIN = 60.0
+REACHES: tuple[Reach, ...] = (
+    AtLeast(0.45, "signing loop", ("rate",)),
+    AtLeast(10, "openssl tool", ("rate",)),
+    AtMost("refused", 0, "in all"),
+)
 
-COUNT = 60
-"""As many as the broker's default rate lets one peer ask for in one go."""
-AT_ONCE = 4
+
+@attrs.frozen
+class Applicant:
+    """An app's folder, with its request in it."""
+
+    app_id: str
+    folder: Path
+    csr: bytes
 
 
-def app_folders(work: Path) -> list[tuple[Path, str]]:
-    """A folder with a request in it for each app, made before the clock starts."""
-    folders = []
-    for number in range(COUNT):
-        folder = work / f"app-{number}" / "sonar"
+class Applicants:
+    """Makes apps, before the clock starts. They share one key: what is measured is not the making of keys."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = itertools.count()
+        self.key = rsa.generate_private_key(65537, 2048)  # what Flipper's SDKs make
+        self.made: list[Applicant] = []
+
+    def take(self, count: int) -> list[Applicant]:
+        new = [self._make(f"org.example.bench{next(self._numbers)}") for _ in range(count)]
+        self.made += new
+        return new
+
+    def _make(self, app_id: str) -> Applicant:
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, app_id)])
+        csr = x509.CertificateSigningRequestBuilder(name).sign(self.key, hashes.SHA256())
+        folder = self._folder / app_id
         folder.mkdir(parents=True, mode=0o700)
-        request = make_signing_request(f"org.example.bench{number}")
-        (folder / "app.csr").write_bytes(request.csr_pem)
-        folders.append((folder, request.csr_pem.decode()))
-    return folders
+        pem = csr.public_bytes(serialization.Encoding.PEM)
+        (folder / "app.csr").write_bytes(pem)
+        return Applicant(app_id, folder, pem)
 
 
-async def enroll(port: int, folder: Path, csr: str) -> None:
-    from load import HEADER, frame, setup_frame  # the plain port takes claims as JSON, in the same frames
-
-    claims = {"os": "Linux", "device": "bench", "device_id": "", "app": "Bench", "sdk_version": 4, "medium": 1}
-    body = {"method": "signCertificate", "csr": csr, "destination": f"{folder}/", "medium": 1}
+async def enrol(port: int, applicant: Applicant) -> bool:
+    """The whole exchange, as an SDK does it. False when it was refused."""
+    body = {"method": "signCertificate", "csr": applicant.csr.decode(), "destination": f"{applicant.folder}/"}
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(frame(setup_frame()[3:] + json.dumps(claims).encode()))
-    writer.write(frame(HEADER.pack(1, 0x04 << 10) + json.dumps(body).encode()))
-    size = int.from_bytes(await reader.readexactly(3), "big")
-    answer = await reader.readexactly(size)
+    ask = request(1, REQUEST_RESPONSE, None, json.dumps({**body, "medium": 1}).encode())
+    writer.write(setup(CLAIMS) + ask)
+    answer = await reader.readexactly(int.from_bytes(await reader.readexactly(3), "big"))
     writer.close()
-    assert b"deviceId" in answer, answer
-    assert (folder / "device.crt").exists()
+    return b"deviceId" in data_of(answer)
 
 
-async def enroll_all(port: int, folders: list[tuple[Path, str]]) -> float:
-    queue = list(folders)
+async def enrol_all(port: int, pid: int, applicants: Sequence[Applicant], at_once: int) -> Figures:
+    waiting, enrolled = iter(applicants), []
 
     async def worker() -> None:
-        while queue:
-            await enroll(port, *queue.pop())
+        enrolled.extend([await enrol(port, applicant) for applicant in waiting])
 
-    started = time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
-    return len(folders) / (time.perf_counter() - started)
+    meter, started = CpuMeter(pid), time.perf_counter()
+    async with asyncio.timeout(ANSWERED_WITHIN), asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(worker())
+    elapsed, used = time.perf_counter() - started, meter.seconds()
+    done = len(applicants)
+    return {"rate": done / elapsed, "cpu": used / done * 1e6, "refused": float(enrolled.count(False))}
 
 
-def sign_with_openssl(home: Path, folders: list[tuple[Path, str]], work: Path) -> float:
+def check_deployed(applicants: Sequence[Applicant], key: rsa.RSAPrivateKey) -> None:
+    for applicant in applicants:
+        leaf = x509.load_pem_x509_certificate((applicant.folder / "device.crt").read_bytes())
+        assert leaf.public_key() == key.public_key(), applicant.app_id
+
+
+# --- the references --------------------------------------------------------------------------------------------------
+
+
+def authority_of(home: Path) -> Path:
+    """The folder of the home's only generation."""
+    (generation,) = (home / "ca").iterdir()
+    return generation
+
+
+def signing_loop(home: Path, applicants: Sequence[Applicant]) -> Figures:
+    """Parse, check the request's signature, build, sign, write as PEM, with the broker's CA key and library."""
+    folder = authority_of(home)
+    key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+    issuer = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes()).subject
+    assert isinstance(key, rsa.RSAPrivateKey)
+    now = datetime.now(UTC)
+    started, used = time.perf_counter(), time.process_time()
+    for applicant in applicants:
+        csr = x509.load_pem_x509_csr(applicant.csr)
+        assert csr.is_signature_valid
+        serial = x509.random_serial_number()
+        builder = x509.CertificateBuilder(issuer, csr.subject, csr.public_key(), serial, now, now + timedelta(30))
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    done, elapsed = len(applicants), time.perf_counter() - started
+    return {"rate": done / elapsed, "cpu": (time.process_time() - used) / done * 1e6}
+
+
+def openssl_tool(home: Path, applicants: Sequence[Applicant]) -> Figures:
     """The way of Flipper's desktop: one openssl process for each request, signing with the same CA key."""
-    authority = next((home / "ca").iterdir())
+    folder = authority_of(home)
     started = time.perf_counter()
-    for number, (folder, _) in enumerate(folders):
-        arguments = ["-in", f"{folder}/app.csr", "-CA", f"{authority}/ca.crt", "-CAkey", f"{authority}/ca.key"]
-        command = ["openssl", "x509", "-req", *arguments, "-set_serial", str(number + 1), "-days", "30", "-sha256"]
-        subprocess.run([*command, "-out", f"{work}/{number}.crt"], check=True, capture_output=True)
-    return len(folders) / (time.perf_counter() - started)
+    for number, applicant in enumerate(applicants):
+        authority = ["-CA", f"{folder}/ca.crt", "-CAkey", f"{folder}/ca.key", "-set_serial", str(number + 1)]
+        command = ["openssl", "x509", "-req", "-in", f"{applicant.folder}/app.csr", *authority, "-days", "30"]
+        subprocess.run([*command, "-sha256"], check=True, capture_output=True)
+    return {"rate": len(applicants) / (time.perf_counter() - started)}
 
 
-def measure_enrolments(work: Path) -> dict[str, float]:
-    """name → enrolments (or bare signatures) a second."""
-    home = work / "enrolment-home"
-    home.mkdir(mode=0o700)
-    folders = app_folders(work)
-    with broker(home) as (_, ports):
-        rate = asyncio.run(enroll_all(ports["insecure_port"], folders))
-    figures = {"broker": rate}
+# --- the measure -----------------------------------------------------------------------------------------------------
+
+
+def measure(workshop: Workshop, scale: Scale) -> Iterator[Result]:
+    home = make_home(workshop.folder / "enrolment-home")
+    applicants = Applicants(workshop.folder / "apps")
+    references: dict[str, Callable[[Path, Sequence[Applicant]], Figures]] = {"signing loop": signing_loop}
     if shutil.which("openssl"):
-        figures["openssl command line"] = sign_with_openssl(home, folders, work)
-    return figures
+        references["openssl tool"] = openssl_tool
+    else:
+        workshop.say("without the openssl tool: apt-get install openssl")
+    with serving(home, *RATE) as (pid, ports):
+        for at_once in (1, 4, 32):
+            name = f"enrolments, file system, {at_once} at a time"
+            if not scale.wants(name):
+                continue
+            found: dict[str, list[Figures]] = {"broker": []} | {name: [] for name in references}
+            for _ in range(scale.rounds):
+                those = applicants.take(scale.amount(160, least=at_once))
+                found["broker"].append(asyncio.run(enrol_all(ports["insecure_port"], pid, those, at_once)))
+                check_deployed(those, applicants.key)
+                for reference, job in references.items():
+                    found[reference].append(job(home, those[: scale.amount(80, least=8)]))
+            yield result(name, found, REACHES, "serve " + " ".join(RATE))
+        os.kill(pid, signal.SIGKILL)
+    check_recorded(home, applicants.made)
+
+
+def check_recorded(home: Path, applicants: Sequence[Applicant]) -> None:
+    """Every app that had its answer before the broker was killed is in the record."""
+    listed = subprocess.run(
+        broker_command("--home", str(home), "ca", "list", "--json"), check=True, capture_output=True, text=True
+    )
+    lost = {one.app_id for one in applicants} - {entry["app_id"] for entry in json.loads(listed.stdout)}
+    assert not lost, f"answered and not recorded: {sorted(lost)[:5]}"

@@ -104,7 +104,7 @@ def measure_events(workshop: Workshop, scale: Scale) -> Iterator[Result]:
             return await timed(server, [line], line.total)
 
     with workshop.contestants("broker", "node", "rsocket-py") as contestants:
-        rounds = asyncio.run(take_turns(contestants, scale.rounds, job))
+        rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
         yield result("app events (Flipper's JSON, fire-and-forget) into a plugin", rounds, EVENT_REACHES)
 
 
@@ -206,7 +206,7 @@ def measure_streams(workshop: Workshop, scale: Scale) -> Iterator[Result]:
                 async with connected(server, [line], server.json_port if items.json else server.port):
                     return await timed(server, [line], line.count)
 
-            rounds = asyncio.run(take_turns(contestants, scale.rounds, job))
+            rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
             yield result(f"{items.name}, credit {CREDIT}", rounds, items.reaches)
 
 
@@ -250,7 +250,7 @@ def measure_app_calls(workshop: Workshop, scale: Scale) -> Iterator[Result]:
             return await timed(server, [line], line.count)
 
     with workshop.contestants("broker", "node", "rsocket-py") as contestants:
-        rounds = asyncio.run(take_turns(contestants, scale.rounds, job))
+        rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
         yield result(f"the broker calls the app (Flipper's JSON), window {APP_WINDOW}", rounds, APP_REACHES)
 
 
@@ -295,5 +295,5 @@ def measure_relay(workshop: Workshop, scale: Scale) -> Iterator[Result]:
             async def job(server: Contestant, size: int = size, total: int = total) -> Figures:
                 return await relayed(workshop, server, relay_batch(size, scale.amount(total, server.name)))
 
-            rounds = asyncio.run(take_turns(contestants, scale.rounds, job))
+            rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
             yield result(f"{name}, window 64", rounds, RELAY_REACHES, "serve --allow-relay")

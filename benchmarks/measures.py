@@ -2,7 +2,7 @@
 
 import contextlib
 import statistics
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -10,7 +10,8 @@ from servers import Contestant, Unavailable, broker, issue, make_home, reference
 
 Figures = Mapping[str, float]
 """One contestant's figures: `rate` (operations a second), `cpu` (microseconds of server CPU for each), `p50` and `p99`
-(milliseconds), `kib` (KiB for each session), `mb` (MB), `seconds`, `resumed` (a share)."""
+(milliseconds), `kib` (KiB for each session), `mb` (MB), `seconds`, `resumed` (a share),
+`refused` (how many)."""
 
 SLOW = {"rsocket-py": 8}
 """Contestants that get this many times less to do, so that their rounds do not take minutes."""
@@ -22,12 +23,16 @@ WARM_UPS = {"node": 4}
 
 @attrs.frozen
 class Scale:
-    """How much is measured. `size` multiplies the operations of a round, `match` is in the names of what is wanted."""
+    """How much is measured. `size` multiplies the operations of a round, `match` is in the names of what is wanted.
+
+    Without `warm` there are no unseen rounds: for a look whether it runs.
+    """
 
     rounds: int = 5
     size: float = 1.0
     full: bool = False
     match: str = ""
+    warm: bool = True
 
     def wants(self, name: str) -> bool:
         return self.match.lower() in name.lower()
@@ -101,18 +106,19 @@ class Result:
         return [verdict for reach in self.reaches if (verdict := reach.judge(self.figures)) is not None]
 
 
-Round = Callable[[Contestant], Awaitable[Figures]]
+Round = Callable[[Contestant], Figures]
 
 
-async def take_turns(contestants: Sequence[Contestant], count: int, job: Round) -> dict[str, list[Figures]]:
-    """`count` rounds, the contestants one after the other in each, so that a busy minute falls on all of them."""
-    found: dict[str, list[Figures]] = {contestant.name: [] for contestant in contestants}
-    for contestant in contestants:
-        for _ in range(WARM_UPS.get(contestant.name, 1)):
-            await job(contestant)
-    for _ in range(count):
+def take_turns(contestants: Sequence[Contestant], scale: Scale, job: Round) -> dict[str, list[Figures]]:
+    """The rounds, the contestants one after the other in each, so that a busy minute falls on all of them."""
+    if scale.warm:
         for contestant in contestants:
-            found[contestant.name].append(await job(contestant))
+            for _ in range(WARM_UPS.get(contestant.name, 1)):
+                job(contestant)
+    found: dict[str, list[Figures]] = {contestant.name: [] for contestant in contestants}
+    for _ in range(scale.rounds):
+        for contestant in contestants:
+            found[contestant.name].append(job(contestant))
     return found
 
 

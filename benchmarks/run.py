@@ -15,7 +15,9 @@ from pathlib import Path
 
 import attrs
 import calls
+import enrolments
 import flows
+import latency
 import sessions
 from measures import Result, Scale, Workshop
 
@@ -26,7 +28,7 @@ except ImportError:  # the generator is then slower, and the same for all
 
 RESULT = Path(__file__).parent.parent / "build" / "bench.json"
 QUICK = Scale(rounds=3, size=0.2)
-TINY = Scale(rounds=1, size=0.002)
+TINY = Scale(rounds=1, size=0.002, warm=False)
 NORMAL = Scale()
 
 GROUPS: dict[str, Callable[[Workshop, Scale], Iterator[Result]]] = {
@@ -37,6 +39,8 @@ GROUPS: dict[str, Callable[[Workshop, Scale], Iterator[Result]]] = {
     "relay": flows.measure_relay,
     "handshakes": sessions.measure_handshakes,
     "memory": sessions.measure_memory,
+    "enrolments": enrolments.measure,
+    "latency": latency.measure,
     "start": sessions.measure_start,
 }
 
@@ -48,6 +52,8 @@ COLUMNS = {
     "kib": ("KiB each", "{:.1f}"),
     "mb": ("MB", "{:.1f}"),
     "seconds": ("s", "{:.3f}"),
+    "times": ("x unloaded", "{:.1f}"),
+    "refused": ("refused", "{:.0f}"),
     "resumed": ("resumed", "{:.0%}"),
 }
 """Figures in the order of their columns, with what stands above and how they are written."""

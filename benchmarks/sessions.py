@@ -8,10 +8,10 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from load import client_context
-from measures import AtLeast, AtMost, Figures, Reach, Result, Scale, Workshop, result
+from measures import AtLeast, AtMost, Figures, Reach, Result, Scale, Workshop, result, take_turns
 from servers import Contestant, CpuMeter, broker_command, resident, running
 from wire import GREETING, GREETING_ANSWER, setup
 
@@ -100,22 +100,9 @@ def measure_handshakes(workshop: Workshop, scale: Scale) -> Iterator[Result]:
                     continue
                 total = scale.amount(500 * (2 if tickets else 1))
                 job = functools.partial(new_sessions, at_once=at_once, total=total, tickets=tickets)
-                rounds = sync_turns(contestants, scale.rounds, job)
+                rounds = take_turns(contestants, scale, job)
                 reaches = RESUMED_REACHES if tickets else FULL_REACHES if at_once == 4 else ()
                 yield result(name, rounds, reaches)
-
-
-def sync_turns(
-    contestants: Sequence[Contestant], count: int, job: Callable[[Contestant], Figures]
-) -> dict[str, list[Figures]]:
-    """As `take_turns`, for jobs that are plain functions."""
-    found: dict[str, list[Figures]] = {contestant.name: [] for contestant in contestants}
-    for number in range(-1, count):
-        for contestant in contestants:
-            figures = job(contestant)
-            if number >= 0:
-                found[contestant.name].append(figures)
-    return found
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,170 @@
+"""The processes of the latency measure: one that feels the delay, and two kinds that make it.
+
+    python prober.py probe SERVER SECONDS     calls at a steady pace; prints [[due, delay], ...] in seconds
+    python prober.py storm SERVER COUNT       on a line of stdin connects all at once; prints [begin, end]
+    python prober.py streams SERVER COUNT     draws so many streams without end; prints how many items came
+
+SERVER is JSON. Each prints `ready` first. Those that make delay hold their sessions until stdin ends. Times are of the
+monotonic clock, which is the same for all processes.
+"""
+
+import asyncio
+import json
+import os
+import select
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from load import Line, client_context, connected
+from servers import Contestant
+from sessions import open_session
+from wire import (
+    FIRST,
+    GREETING,
+    HEADER,
+    REQUEST_N,
+    REQUEST_RESPONSE,
+    REQUEST_STREAM,
+    cut,
+    data_of,
+    frame,
+    request,
+    sized,
+)
+
+PACE = 1000
+"""Calls a second of the session that is measured."""
+GENTLE = 10
+"""Makers of delay are that much nicer than the server and the probe: with fewer cores than processes, what is to be
+measured is the server, and not for how long the scheduler lets a generator run."""
+CREDIT = 256
+ITEM = b"x" * 64
+
+
+def announce() -> None:
+    print("ready", flush=True)
+
+
+class Probe:
+    """One session with a call every millisecond, from a loop that does nothing else.
+
+    A delay is counted from the moment at which its call was due: one that had to wait for an earlier one to be sent
+    has waited too.
+    """
+
+    def __init__(self, server: Contestant) -> None:
+        self.line = open_session(server, client_context(server))
+        self.line.setblocking(False)
+        self.buffer = bytearray()
+        self.due: list[float] = []
+        self.found: list[tuple[float, float]] = []
+
+    def run(self, seconds: float) -> None:
+        begin, total = time.perf_counter(), int(seconds * PACE)
+        while len(self.found) < total:
+            now = time.perf_counter()
+            wait = begin + len(self.due) / PACE - now if len(self.due) < total else 1.0
+            if wait <= 0:
+                self._send(now + wait)
+            elif self.line.pending() or select.select([self.line], [], [], wait)[0]:
+                self._receive()
+            assert now - begin < seconds + 30, f"{total - len(self.found)} calls have no answer"
+
+    def _send(self, due: float) -> None:
+        n = len(self.due)
+        self.due.append(due)
+        self.line.sendall(request(2 * n + 3, REQUEST_RESPONSE, "bench.echo", b"%d" % (FIRST + n)))
+
+    def _receive(self) -> None:
+        try:
+            data = self.line.recv(65536)
+        except ssl.SSLWantReadError:
+            return
+        assert data, "the server closed the session that is measured"
+        self.buffer += data
+        for body in cut(self.buffer):
+            n = (HEADER.unpack_from(body)[0] - 3) // 2
+            assert data_of(body) == b"%d" % (FIRST + n), body
+            self.found.append((self.due[n], time.perf_counter() - self.due[n]))
+
+
+def probe(server: Contestant, seconds: float) -> None:
+    one = Probe(server)
+    announce()
+    one.run(seconds)
+    print(json.dumps(one.found), flush=True)
+
+
+async def storm(server: Contestant, count: float) -> None:
+    loop, context = asyncio.get_running_loop(), client_context(server)
+    lines = [Line(GREETING) for _ in range(int(count))]
+    announce()
+    await loop.run_in_executor(None, sys.stdin.readline)
+    begin = time.perf_counter()
+    await asyncio.gather(
+        *(loop.create_connection(lambda line=line: line, "127.0.0.1", server.port, ssl=context) for line in lines)
+    )
+    for line in lines:
+        await line.ready
+    print(json.dumps([begin, time.perf_counter()]), flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    for line in lines:
+        line.finish()
+        line.transport.close()
+
+
+class Endless(Line):
+    """Draws one stream for ever, every byte compared with what it must be."""
+
+    expected = sized(HEADER.pack(3, 0x0A << 10 | 0x20) + ITEM)
+    pattern = expected * 8192
+    at = granted = 0
+
+    def begin(self) -> None:
+        self.granted = CREDIT
+        self.transport.write(request(3, REQUEST_STREAM, "bench.items", b'{"count":1000000000}', CREDIT))
+
+    def data_received(self, data: bytes) -> None:
+        if not self.granted:
+            super().data_received(data)
+            return
+        offset = self.at % len(self.expected)
+        if self.pattern[offset : offset + len(data)] != data:
+            self.fail(f"wrong items: {data[:200]!r}")
+        self.at += len(data)
+        left = self.granted - self.at // len(self.expected)
+        if left <= CREDIT // 2:
+            self.granted += CREDIT - left
+            self.transport.write(frame(3, REQUEST_N, (CREDIT - left).to_bytes(4, "big")))
+
+
+async def streams(server: Contestant, count: float) -> None:
+    lines = [Endless(GREETING) for _ in range(int(count))]
+    async with connected(server, lines):
+        for line in lines:
+            line.begin()
+        announce()
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        for line in lines:
+            assert not line.done.done() or line.done.exception() is None, line.done
+    print(sum(line.at for line in lines) // len(Endless.expected), flush=True)
+
+
+def main() -> None:
+    role, told, amount = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
+    told["secrets"] = Path(told["secrets"])
+    server = Contestant(**told)
+    if role == "probe":
+        probe(server, amount)
+        return
+    os.nice(GENTLE)
+    roles: dict[str, Callable[[Contestant, float], Any]] = {"storm": storm, "streams": streams}
+    asyncio.run(roles[role](server, amount))
+
+
+if __name__ == "__main__":
+    main()
