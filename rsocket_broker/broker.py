@@ -35,15 +35,17 @@ from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.protocol.relay import Relaying
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.registry import load_plugins
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
-from rsocket_broker.settings import Settings, nearest
+from rsocket_broker.settings import LOCALHOST, Settings, nearest
 from rsocket_broker.state import STATE_FILE, State
 from rsocket_broker.transports.binding import Options
 from rsocket_broker.transports.client_hello import ClientHello
+from rsocket_broker.transports.http import Page, Site, Socket
 from rsocket_broker.transports.listener import Listener
 from rsocket_broker.transports.tcp import listen_tcp, listen_unix
 from rsocket_broker.transports.tls import listen_tls
@@ -60,9 +62,13 @@ SPARE_CONNECTIONS = 256
 PLAIN_CONNECTIONS = 256
 """Of the plain port, where nobody has a reason to stay: more than may wait for an exchange. Each may make us hold two
 messages, and a stranger who keeps them all open shuts nobody out, since the oldest gives way."""
+HTTP_CONNECTIONS = 256
+"""Of the loopback HTTP port: those that ask, and those that wait for the answer to their SETUP, all of this machine."""
 ADMIN_CONNECTIONS = 64
 """Commands at work at once."""
 LOOPBACK = "127.0.0.1"
+RSOCKET_PATH = "/rsocket"
+"""Where RSocket over WebSocket is served, on either port."""
 ADMIN = attrs.evolve(SECURE, streams=64)
 
 DRAIN_S, GOODBYE_S, FAREWELL_S, ADMIN_S = 2.0, 0.8, 0.8, 0.3
@@ -110,9 +116,12 @@ class Broker:
         self._enroller = enroller = Enroller(authority, mediums, Journal(state), limits=settings.enrollment)
         plugins = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
         sessions = LiveSessions[Session](settings.sessions, settings.duplicate)
-        self._endpoint = endpoint = SecureEndpoint(authority.identify, plugins, sessions)
+        self._endpoint = endpoint = SecureEndpoint(authority.identify, plugins, sessions, relay=settings.allow_relay)
         await enroller.settle([name for name in mediums.offered if name != ADB])  # devices are waited for later
-        secure = await self._listen_secure(endpoint, authority)
+        contexts = CurrentContexts(authority)
+        secure = await self._listen_secure(endpoint, contexts)
+        web = await self._listen_web(endpoint, contexts)
+        http = await self._listen_http(endpoint)
         plain = await self._listen_plain(enroller, secure.port)
         admin = await self._listen_admin(verbs(sessions, plugins, self.status))
         self._follow_devices(enroller, plain.port, secure.port)
@@ -122,23 +131,64 @@ class Broker:
             host=settings.listen.host,
             insecure_port=plain.port,
             secure_port=secure.port,
+            http_port=None if http is None else http.port,
+            ws_secure_port=None if web is None else web.port,
             admin=admin,
         )
         self._folder.publish(self.ports)
 
-    async def _listen_secure(self, endpoint: SecureEndpoint, authority: Authority) -> Listener:
+    async def _listen_secure(self, endpoint: SecureEndpoint, contexts: "CurrentContexts") -> Listener:
         listen = self.settings.listen
         return self._opened(
             await listen_tls(
                 listen.host,
                 listen.secure_port,
                 lambda: self._line(SECURE, endpoint.responder()),
-                CurrentContexts(authority).pick,
+                contexts.pick,
                 max_connections=self.settings.sessions.total + SPARE_CONNECTIONS,
                 plain_port=listen.insecure_port or None,
                 options=Options("--host", "--secure-port"),
             )
         )
+
+    async def _listen_web(self, endpoint: SecureEndpoint, contexts: "CurrentContexts") -> Listener | None:
+        """Sessions over WebSocket, for clients with a certificate."""
+        listen = self.settings.listen
+        if listen.ws_secure_port is None:
+            return None
+        site = Site({}, {RSOCKET_PATH: Socket(lambda: self._line(SECURE, endpoint.responder()), SECURE.frame)})
+        return self._opened(
+            await listen_tls(
+                listen.host,
+                listen.ws_secure_port,
+                site.greet,
+                contexts.pick_web,
+                max_connections=self.settings.sessions.total + SPARE_CONNECTIONS,
+                plain_port=listen.insecure_port or None,
+                options=Options("--host", "--ws-secure-port"),
+            )
+        )
+
+    async def _listen_http(self, endpoint: SecureEndpoint) -> Listener | None:
+        """HTTP for this machine. Whoever comes here shows no certificate, so the limits are those for strangers."""
+        port = self.settings.listen.http_port
+        if port is None:
+            return None
+        socket = Socket(lambda: self._line(PLAIN, endpoint.responder()), PLAIN.frame)
+        site = Site(self._pages(), {RSOCKET_PATH: socket}, loopback=True)
+        listener = await listen_tcp(
+            LOCALHOST,
+            port,
+            site.greet,
+            max_connections=HTTP_CONNECTIONS,
+            options=Options("--http-port", "--http-port"),
+        )
+        site.port = listener.port
+        return self._opened(listener)
+
+    def _pages(self) -> dict[str, Page]:
+        """What the HTTP port shows, by path."""
+        return {}
 
     async def _listen_plain(self, enroller: Enroller, secure_port: int) -> Listener:
         listen, log = self.settings.listen, QuietLog(_log)
@@ -175,7 +225,8 @@ class Broker:
         return f"{LOOPBACK}:{self._admin.port}"
 
     def _line(self, limits: Limits, responder: Responder) -> Connection:
-        connection = Connection(Protocol.server(limits, time.monotonic()), responder)
+        protocol = Relaying if self.settings.allow_relay else Protocol
+        connection = Connection(protocol.server(limits, time.monotonic()), responder)
         self._lines.add(connection)
         return connection
 
@@ -285,7 +336,7 @@ def load_mediums(settings: Settings, devices: DeviceRegistry) -> Mediums:
 class CurrentContexts:
     """The TLS contexts for the certificate of the moment: the authority makes a new one before the old one ends.
 
-    `pick` is called from handshake threads.
+    `pick` and `pick_web` are called from handshake threads.
     """
 
     def __init__(self, authority: Authority) -> None:
@@ -295,12 +346,17 @@ class CurrentContexts:
         self._contexts = ServerContexts(self._credentials)
 
     def pick(self, hello: ClientHello) -> ssl.SSLContext:
+        return self._current().pick(hello)
+
+    def pick_web(self, hello: ClientHello) -> ssl.SSLContext:
+        return self._current().pick_web(hello)
+
+    def _current(self) -> ServerContexts:
         credentials = self._authority.server_credentials()
         with self._lock:
             if credentials is not self._credentials:
                 self._credentials, self._contexts = credentials, ServerContexts(credentials)
-            contexts = self._contexts
-        return contexts.pick(hello)
+            return self._contexts
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -23,6 +23,7 @@ LOCALHOST = "localhost"
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  compared with, never bound to unasked
 INSECURE_PORT = 8089
 SECURE_PORT = 8088
+WS_SECURE_PORT = 9088
 """The numbers that are built into shipped SDKs."""
 
 CONFIG_LIMIT = 1024 * 1024
@@ -31,14 +32,20 @@ CONFIG_LIMIT = 1024 * 1024
 
 @attrs.frozen(slots=True)
 class Wanted:
-    """The type that a key must have. `words` is how a message names it; `item` the type of a list's items."""
+    """The type that a key must have. `words` is how a message names it; `item` the type of a list's items.
+
+    `choices` are the only strings for a key that is one; `also` are strings that stand beside the values of its type.
+    """
 
     kind: type
     words: str
     item: type = str
     choices: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     def accepts(self, value: object) -> bool:
+        if isinstance(value, str) and value in self.also:
+            return True
         if self.kind is list:
             return isinstance(value, list) and all(_is(item, self.item) for item in value)
         return _is(value, self.kind) and (not self.choices or value in self.choices)
@@ -133,18 +140,25 @@ def is_loopback(host: str) -> bool:
 
 @attrs.frozen(slots=True, kw_only=True)
 class ListenSettings:
-    """Where the broker listens; port 0 is any free one.
+    """Where the broker listens; port 0 is any free one, None none at all.
 
     `insecure_host` None is `host` where that is loopback, else localhost: strangers from the network may ask for
     certificates only where the operator says so. `names` are further names under which clients reach the broker,
-    for the server's certificate.
+    for the server's certificate. `http_port` is on loopback whatever the hosts say. `ws_secure_port` is the well-known
+    one beside the well-known `secure_port`, else any free one, so that two brokers on other ports never meet there.
     """
 
     host: str = LOCALHOST
     insecure_host: str | None = None
     insecure_port: int = INSECURE_PORT
     secure_port: int = SECURE_PORT
+    http_port: int | None = None
+    ws_secure_port: int | None = attrs.field()
     names: tuple[str, ...] = ()
+
+    @ws_secure_port.default
+    def _beside(self) -> int:
+        return WS_SECURE_PORT if self.secure_port == SECURE_PORT else 0
 
     @property
     def plain_host(self) -> str:
@@ -168,10 +182,10 @@ class ListenSettings:
 class Settings:
     """Everything that one broker is told.
 
-    `duplicate` None leaves the rule to the kind of the session. `adb` is auto, off or HOST:PORT. `plugins` are paths
-    or names of plugins to load. `plugin_tables` and `medium_tables` are as written in the config, by id and name.
-    `device_ports` are the numbers that apps on devices dial for enrolment and for sessions. `passphrase` opens the
-    CA's key where that is encrypted.
+    `duplicate` None leaves the rule to the kind of the session. `allow_relay` lets clients send requests to each other.
+    `adb` is auto, off or HOST:PORT. `plugins` are paths or names of plugins to load. `plugin_tables` and
+    `medium_tables` are as written in the config, by id and name. `device_ports` are the numbers that apps on devices
+    dial for enrolment and for sessions. `passphrase` opens the CA's key where that is encrypted.
     """
 
     home: Path
@@ -179,6 +193,7 @@ class Settings:
     sessions: SessionLimits = attrs.field(factory=SessionLimits)
     enrollment: EnrollmentLimits = attrs.field(factory=EnrollmentLimits)
     duplicate: DuplicateRule | None = None
+    allow_relay: bool = False
     adb: str = "auto"
     plugins: tuple[str, ...] = ()
     plugin_tables: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)

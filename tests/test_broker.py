@@ -202,7 +202,6 @@ async def test_ports_are_published_when_everything_accepts(tmp_path: Path) -> No
         assert [name for name, value in published.items() if value is None] == [
             "http_port",
             "ws_insecure_port",
-            "ws_secure_port",
             "browser_port",
         ]
     assert folder.ports() is None
@@ -212,8 +211,10 @@ async def test_ports_are_published_when_everything_accepts(tmp_path: Path) -> No
 async def test_a_taken_port_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        for field, flag in (("insecure_port", "--insecure-port"), ("secure_port", "--secure-port")):
-            listen = ListenSettings(**({"insecure_port": 0, "secure_port": 0} | {field: port}))
+        for field in ("insecure_port", "secure_port", "ws_secure_port", "http_port"):
+            flag = f"--{field.replace('_', '-')}"
+            ports: dict[str, int] = {"insecure_port": 0, "secure_port": 0, field: port}
+            listen = ListenSettings(**ports)  # type: ignore[arg-type]
             broker = Broker(Settings(home=tmp_path / "home", listen=listen, adb="off"))
             with pytest.raises(ConfigurationError, match=rf"Port {port} .*process {os.getpid()} .*{flag}"):
                 await broker.start()

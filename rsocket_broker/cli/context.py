@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
@@ -18,6 +19,19 @@ PLUGIN_COMMANDS = frozenset({"list", "new", "check"})
 
 class WholeNumber(click.IntRange):
     name = "whole number"
+
+
+class PortNumber(click.IntRange):
+    """A port, or `off` for none."""
+
+    name = "port"
+    OFF = "off"
+
+    def __init__(self) -> None:
+        super().__init__(0, 65535)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self.OFF if value == self.OFF else super().convert(value, param, ctx)
 
 
 class Number(click.FloatRange):
@@ -97,6 +111,8 @@ def wanted(option: click.Option) -> Wanted:
     if isinstance(kind, click.Choice):
         choices = tuple(str(choice) for choice in kind.choices)
         return Wanted(str, "one of " + ", ".join(f'"{choice}"' for choice in choices), choices=choices)
+    if isinstance(kind, PortNumber):
+        return Wanted(int, f'a whole number or "{PortNumber.OFF}"', also=(PortNumber.OFF,))
     item: type = str
     name = "a string"
     if isinstance(kind, click.types.IntParamType):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import resource
@@ -15,7 +16,7 @@ import click
 
 from rsocket_broker.broker import Broker
 from rsocket_broker.cli.ca import passphrase_option, read_passphrase
-from rsocket_broker.cli.context import Context, PathOrName, WholeNumber
+from rsocket_broker.cli.context import Context, PathOrName, PortNumber, WholeNumber
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.throttle import PER_MINUTE, EnrollmentLimits
 from rsocket_broker.errors import ConfigurationError
@@ -25,6 +26,7 @@ from rsocket_broker.settings import (
     INSECURE_PORT,
     LOCALHOST,
     SECURE_PORT,
+    WS_SECURE_PORT,
     ListenSettings,
     Settings,
     is_loopback,
@@ -72,6 +74,21 @@ HOST_HELP = (
     help="Port for sessions; 0 is any free one.",
 )
 @click.option(
+    "--ws-secure-port",
+    type=PortNumber(),
+    metavar="PORT|off",
+    help="Port for sessions over WebSocket, at /rsocket, with TLS up to 1.2; 0 is any free one.  "
+    f"[default: {WS_SECURE_PORT} while --secure-port is {SECURE_PORT}, else any free one]",
+)
+@click.option(
+    "--http-port",
+    type=PortNumber(),
+    metavar="PORT|off",
+    default=PortNumber.OFF,
+    show_default=True,
+    help="Port for HTTP on this machine's loopback alone: /metrics, and /rsocket over WebSocket; 0 is any free one.",
+)
+@click.option(
     "--name",
     "names",
     multiple=True,
@@ -106,6 +123,11 @@ HOST_HELP = (
     "--duplicate",
     type=click.Choice([rule.value for rule in DuplicateRule]),
     help="When a client connects twice.  [default: a Flipper app replaces its older session, others coexist]",
+)
+@click.option(
+    "--allow-relay",
+    is_flag=True,
+    help="Let any client send requests to any other, by the route client:<id, app id or app id@device id>.",
 )
 @click.option(
     "--max-sessions", type=COUNT, metavar="N", default=MAX_SESSIONS, show_default=True, help="Sessions in all."
@@ -155,31 +177,36 @@ def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> N
 
 def check_usage(options: Mapping[str, Any]) -> None:
     """Raises click.UsageError for values that are of the right type and make no sense all the same."""
-    insecure = options["insecure_port"]
     try:
         device_ports(options["device_ports"])
         if options["adb"] != "auto":
             server_address(options["adb"])
-        if insecure and insecure == options["secure_port"] and options["insecure_host"] is None:
-            raise ConfigurationError(f"--insecure-port and --secure-port are both {insecure}: choose two numbers.")
+        check_ports(options)
     except ConfigurationError as error:
         raise click.UsageError(error.public, click.get_current_context(silent=True)) from error
+
+
+def check_ports(options: Mapping[str, Any]) -> None:
+    """Raises ConfigurationError for two ports of one number, where that can be told without asking the system."""
+    names = ["secure_port", "ws_secure_port"]
+    names += ["insecure_port"] if options["insecure_host"] is None else []
+    names += ["http_port"] if is_loopback(options["host"]) else []
+    for one, other in itertools.combinations(sorted(names), 2):
+        number = options[one]
+        if isinstance(number, int) and number and number == options[other]:
+            flags = " and ".join(f"--{name.replace('_', '-')}" for name in (one, other))
+            raise ConfigurationError(f"{flags} are both {number}: choose two numbers.")
 
 
 def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
     """The options, with the tables of config.toml that belong to plugins and media. Raises ConfigurationError."""
     return Settings(
         home=obj.home,
-        listen=ListenSettings(
-            host=options["host"],
-            insecure_host=options["insecure_host"],
-            insecure_port=options["insecure_port"],
-            secure_port=options["secure_port"],
-            names=tuple(options["names"]),
-        ),
+        listen=listen_settings(options),
         sessions=SessionLimits(options["max_sessions"], options["max_sessions_per_identity"]),
         enrollment=EnrollmentLimits.of(options["enrollments_per_minute"]),
         duplicate=DuplicateRule(options["duplicate"]) if options["duplicate"] else None,
+        allow_relay=options["allow_relay"],
         adb=options["adb"],
         plugins=tuple(options["plugins"]),
         plugin_tables=obj.plugin_tables(),
@@ -187,6 +214,26 @@ def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
         device_ports=device_ports(options["device_ports"]),
         passphrase=read_passphrase(options["passphrase_file"]),
     )
+
+
+def listen_settings(options: Mapping[str, Any]) -> ListenSettings:
+    web: dict[str, int | None] = {}
+    if options["ws_secure_port"] is not None:
+        web["ws_secure_port"] = open_port(options["ws_secure_port"])
+    return ListenSettings(
+        host=options["host"],
+        insecure_host=options["insecure_host"],
+        insecure_port=options["insecure_port"],
+        secure_port=options["secure_port"],
+        http_port=open_port(options["http_port"]),
+        names=tuple(options["names"]),
+        **web,
+    )
+
+
+def open_port(value: int | str) -> int | None:
+    """From the value of a `PortNumber`."""
+    return None if isinstance(value, str) else value
 
 
 def device_ports(text: str) -> tuple[int, int]:
@@ -250,9 +297,16 @@ async def run(settings: Settings) -> None:
 def announce(broker: Broker) -> None:
     """The one line on stdout. That nobody reads it must not stop the broker."""
     ports = broker.ports
-    words = f"ready insecure-port={ports.insecure_port} secure-port={ports.secure_port} host={ports.host}"
+    listening = {
+        "insecure-port": ports.insecure_port,
+        "secure-port": ports.secure_port,
+        "ws-secure-port": ports.ws_secure_port,
+        "http-port": ports.http_port,
+    }
+    words = " ".join(f"{name}={number}" for name, number in listening.items() if number is not None)
+    home = logs.visible(str(broker.settings.home))
     with contextlib.suppress(OSError):
-        click.echo(f"{words} pid={ports.pid} home={logs.visible(str(broker.settings.home))}")
+        click.echo(f"ready {words} host={ports.host} pid={ports.pid} home={home}")
 
 
 @contextlib.contextmanager

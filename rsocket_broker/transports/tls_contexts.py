@@ -20,6 +20,8 @@ from rsocket_broker.transports.client_hello import ClientHello
 
 ALPN_RSOCKET = "rs"
 """What Flipper's C++ SDK offers. Under TLS 1.3 it never learns that it was refused, so it is held to 1.2."""
+ALPN_HTTP = "http/1.1"
+"""What WebSocket clients may offer."""
 CONTEXT_LIFE = 60.0
 """Seconds: for so long after it expires a certificate may still come in by a resumed TLS 1.2 session."""
 CONTEXT_USES = 256
@@ -36,6 +38,7 @@ class ServerContexts:
         self._lock = threading.Lock()
         self._legacy = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_2))
         self._modern = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_3))
+        self._web = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_2, ALPN_HTTP))
         self._modern.current(clock())
 
     def pick(self, hello: ClientHello) -> ssl.SSLContext:
@@ -43,6 +46,11 @@ class ServerContexts:
         chosen = self._legacy if ALPN_RSOCKET in hello.alpn else self._modern
         with self._lock:
             return chosen.current(self._clock())
+
+    def pick_web(self, hello: ClientHello) -> ssl.SSLContext:
+        """The context for one handshake of a WebSocket client: SDKs that use it never learn of a late refusal."""
+        with self._lock:
+            return self._web.current(self._clock())
 
 
 class _Renewed:
@@ -61,7 +69,7 @@ class _Renewed:
         return self._context
 
 
-def server_context(credentials: Credentials, newest: ssl.TLSVersion) -> ssl.SSLContext:
+def server_context(credentials: Credentials, newest: ssl.TLSVersion, alpn: str = ALPN_RSOCKET) -> ssl.SSLContext:
     """TLS 1.2 to `newest`; a client must show a certificate that `credentials.trust_pem` vouches for.
 
     Raises AuthorityError when the credentials do not fit together.
@@ -72,7 +80,7 @@ def server_context(credentials: Credentials, newest: ssl.TLSVersion) -> ssl.SSLC
     context.verify_mode = ssl.CERT_REQUIRED
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
-    context.set_alpn_protocols([ALPN_RSOCKET])
+    context.set_alpn_protocols([alpn])
     _load(context, credentials)
     return context
 

@@ -6,15 +6,25 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from rsocket_broker.transports.base import Transport
+from rsocket_broker.transports.http import Site, Socket
 from rsocket_broker.transports.memory import memory_pair
 from rsocket_broker.transports.tcp import connect_tcp, connect_unix, listen_tcp, listen_unix
 from rsocket_broker.transports.tls import connect_tls, listen_tls
 from rsocket_broker.transports.tls_contexts import ServerContexts, client_context
+from rsocket_broker.transports.websocket_client import connect_websocket
 from tests.throwaway_ca import shared_ca
 
 PATIENCE = 10.0
 """Seconds until a test that waits for something gives up."""
-KINDS = ("memory", "tcp", "unix", "tls")
+KINDS = ("memory", "tcp", "unix", "tls", "ws", "wss")
+PLAIN_KINDS = KINDS[:4]
+"""Those that carry any bytes. Over WebSocket the stream must be RSocket's: frames behind their lengths."""
+LIMIT = 0xFF_FFFF
+
+
+def framed(*payloads: bytes) -> bytes:
+    """These as RSocket's stream has frames: each behind its length."""
+    return b"".join(len(payload).to_bytes(3) + payload for payload in payloads)
 
 
 class Recorder:
@@ -127,6 +137,16 @@ async def joined(kind: str, folder: Path, receiver: Recorder | None = None) -> A
     elif kind == "unix":
         listener = await listen_unix(folder / "s", guests)
         await connect_unix(folder / "s", client)
+    elif kind == "ws":
+        site = Site({}, {"/rsocket": Socket(guests, LIMIT)}, loopback=True)
+        listener = await listen_tcp("127.0.0.1", 0, site.greet)
+        site.port = listener.port
+        await connect_websocket("127.0.0.1", listener.port, client)
+    elif kind == "wss":
+        site = Site({}, {"/rsocket": Socket(guests, LIMIT)})
+        listener = await listen_tls("127.0.0.1", 0, site.greet, ServerContexts(shared_ca().server()).pick_web)
+        context = client_context(shared_ca().client())
+        await connect_websocket("127.0.0.1", listener.port, client, context=context)
     else:
         listener = await listen_tls("127.0.0.1", 0, guests, ServerContexts(shared_ca().server()).pick)
         await connect_tls("127.0.0.1", listener.port, client_context(shared_ca().client()), client)

@@ -1,4 +1,4 @@
-"""The contract of transports/base.py, held by every transport."""
+"""The contract of transports/base.py, held by every transport on each kind of event loop (see conftest.py)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from rsocket_broker.transports import memory, sockets
 from rsocket_broker.transports.base import Channel
-from tests.transports.recording import KINDS, Recorder, joined
+from tests.transports.recording import KINDS, Recorder, framed, joined
 
 BIG = 8 * 1024 * 1024
 """More than socket buffers of both sides hold, so that back-pressure shows."""
@@ -25,11 +25,12 @@ def short_deadline(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
 
 async def test_bytes_go_both_ways_in_order(kind: str, tmp_path: Path) -> None:
     async with joined(kind, tmp_path) as (client, server):
-        client.transport.write([b"one ", b"two ", b""])
-        client.transport.write([b"three"])
-        await server.received(b"one two three")
-        server.transport.write([b"back"])
-        await client.received(b"back")
+        sent = framed(b"one", b"two", b"three")
+        client.transport.write([sent[:4], sent[4:9], b""])
+        client.transport.write([sent[9:]])
+        await server.received(sent)
+        server.transport.write([framed(b"back")])
+        await client.received(framed(b"back"))
         assert client.transport.peer.channel is Channel(kind)
         assert server.transport.peer.channel is Channel(kind)
         assert server.transport.peer.address
@@ -37,18 +38,18 @@ async def test_bytes_go_both_ways_in_order(kind: str, tmp_path: Path) -> None:
 
 async def test_a_line_that_is_handed_over_brings_what_follows_to_its_new_user(kind: str, tmp_path: Path) -> None:
     async with joined(kind, tmp_path) as (client, server):
-        client.transport.write([b"first"])
-        await server.received(b"first")
+        client.transport.write([framed(b"first")])
+        await server.received(framed(b"first"))
         heir = Recorder()
         heir.events.append("handed over")
         server.transport.hand_over(heir)
-        client.transport.write([b"second"])
-        await heir.received(b"second")
+        client.transport.write([framed(b"second")])
+        await heir.received(framed(b"second"))
         client.transport.close()
         await heir.until(lambda: "eof" in heir.events)
         server.transport.close()
         await heir.lost()
-        assert server.data == b"first"
+        assert server.data == framed(b"first")
         assert server.events == ["ready", "data"]
         server.transport.hand_over(server)
         server.transport_lost(None)  # the heir has had it; this is for the clean-up of the test
@@ -58,17 +59,17 @@ async def test_nothing_written_is_nothing_sent(kind: str, tmp_path: Path) -> Non
     async with joined(kind, tmp_path) as (client, server):
         client.transport.write([])
         client.transport.write([b"", b""])
-        client.transport.write([b"."])
-        await server.received(b".")
+        client.transport.write([framed(b".")])
+        await server.received(framed(b"."))
 
 
 async def test_an_orderly_close_flushes_first(kind: str, tmp_path: Path) -> None:
-    sent = bytes(range(256)) * 4096
+    sent = framed(bytes(range(256)) * 4096)
     async with joined(kind, tmp_path) as (client, server):
         client.transport.write([sent])
         client.transport.close()
         client.transport.close()
-        client.transport.write([b"too late"])
+        client.transport.write([framed(b"too late")])
         await server.until(lambda: "eof" in server.events)
         assert server.data == sent
         server.transport.close()
@@ -83,7 +84,7 @@ async def test_after_the_peer_has_finished_it_can_still_be_answered(kind: str, t
     async with joined(kind, tmp_path) as (client, server):
         client.transport.close()
         await server.until(lambda: "eof" in server.events)
-        server.transport.write([b"answer"])
+        server.transport.write([framed(b"answer")])
         server.transport.close()
         assert await server.lost() is None
         assert client.data == b""
@@ -92,9 +93,9 @@ async def test_after_the_peer_has_finished_it_can_still_be_answered(kind: str, t
 async def test_a_closed_end_hears_no_more(kind: str, tmp_path: Path) -> None:
     async with joined(kind, tmp_path) as (client, server):
         client.transport.close()
-        server.transport.write([b"x" * 1000])
+        server.transport.write([framed(b"x" * 1000)])
         await server.until(lambda: "eof" in server.events)
-        server.transport.write([b"y" * 1000])
+        server.transport.write([framed(b"y" * 1000)])
         server.transport.close()
         assert await client.lost() is None
         assert client.events == ["ready", "lost"]
@@ -110,7 +111,7 @@ async def test_a_peer_that_never_closes_is_dropped_at_the_deadline(kind: str, tm
 async def test_a_peer_that_never_reads_is_dropped_at_the_deadline(kind: str, tmp_path: Path) -> None:
     async with joined(kind, tmp_path) as (client, server):
         server.transport.pause_reading()
-        client.transport.write([bytes(BIG)])
+        client.transport.write([framed(bytes(BIG))])
         assert client.transport.queued > 0
         client.transport.close()
         assert await client.lost() is None
@@ -120,7 +121,7 @@ async def test_a_peer_that_never_reads_is_dropped_at_the_deadline(kind: str, tmp
 async def test_an_abort_drops_what_is_queued(kind: str, tmp_path: Path) -> None:
     async with joined(kind, tmp_path) as (client, server):
         server.transport.pause_reading()
-        client.transport.write([bytes(BIG)])
+        client.transport.write([framed(bytes(BIG))])
         client.transport.abort()
         client.transport.abort()
         assert client.losses == [], "the end is told later, never from inside the call"
@@ -131,15 +132,16 @@ async def test_an_abort_drops_what_is_queued(kind: str, tmp_path: Path) -> None:
 
 
 async def test_a_slow_reader_holds_up_the_writer(kind: str, tmp_path: Path) -> None:
+    sent = framed(bytes(BIG // 2), b"a" * (BIG // 2))
     async with joined(kind, tmp_path) as (client, server):
         server.transport.pause_reading()
-        client.transport.write([bytes(BIG // 2), b"a" * (BIG // 2)])
+        client.transport.write([sent[: BIG // 2], sent[BIG // 2 :]])
         await client.until(lambda: "paused" in client.events)
         assert client.transport.queued > 0
         server.transport.resume_reading()
         await client.until(lambda: "resumed" in client.events)
-        await server.until(lambda: len(server.data) == BIG)
-        assert server.data == bytes(BIG // 2) + b"a" * (BIG // 2)
+        await server.until(lambda: len(server.data) == len(sent))
+        assert server.data == sent
         assert client.transport.queued < BIG
         assert client.events.count("paused") == client.events.count("resumed")
 
@@ -147,12 +149,12 @@ async def test_a_slow_reader_holds_up_the_writer(kind: str, tmp_path: Path) -> N
 async def test_a_paused_reader_gets_nothing(kind: str, tmp_path: Path) -> None:
     async with joined(kind, tmp_path) as (client, server):
         server.transport.pause_reading()
-        client.transport.write([b"later"])
-        server.transport.write([b"now"])
-        await client.received(b"now")
+        client.transport.write([framed(b"later")])
+        server.transport.write([framed(b"now")])
+        await client.received(framed(b"now"))
         assert server.data == b""
         server.transport.resume_reading()
-        await server.received(b"later")
+        await server.received(framed(b"later"))
 
 
 async def test_pausing_when_the_peer_has_finished_repeats_nothing(kind: str, tmp_path: Path) -> None:
@@ -170,13 +172,13 @@ async def test_it_may_be_closed_from_inside_a_callback(kind: str, tmp_path: Path
     class Brusque(Recorder):
         def data_received(self, data: bytes | memoryview) -> None:
             super().data_received(data)
-            self.transport.write([b"enough"])
+            self.transport.write([framed(b"enough")])
             self.transport.close()
 
     async with joined(kind, tmp_path, Brusque()) as (client, server):
-        server.transport.write([bytes(100_000)])
-        server.transport.write([bytes(100_000)])
+        server.transport.write([framed(bytes(100_000))])
+        server.transport.write([framed(bytes(100_000))])
         await server.until(lambda: "eof" in server.events)
-        assert server.data == b"enough"
+        assert server.data == framed(b"enough")
         server.transport.close()
         assert await client.lost() is None

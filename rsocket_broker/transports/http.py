@@ -1,0 +1,226 @@
+"""A small HTTP server on a transport: one request per connection, answered with a page or carried on as a WebSocket.
+
+It is no web server: GET and HEAD of a few known paths, and nothing that a page from elsewhere could use. A page that
+a browser has loaded from some other site is kept out twice: its requests name that site in `Origin`, and a site that
+has its own name resolved to loopback (DNS rebinding) still gives that name in `Host`.
+"""
+
+import asyncio
+import email.utils
+import http
+import logging
+from collections.abc import Callable, Iterator, Mapping
+
+import attrs
+
+from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.transports.base import Receiver, Transport
+from rsocket_broker.transports.http_request import ASK_FOR_UPGRADE, HeadReader, Refusal, Request
+
+REQUEST_TIMEOUT = 5.0
+"""Seconds from the opening to a whole request: it fits one packet, and programs on this machine send it at once."""
+MAX_WAITING = 64
+"""Connections of a site whose request has not come. One more, and the oldest of them gives way."""
+
+DEFAULT_PORT = 80
+"""Clients leave this number out of `Host`."""
+
+HEADERS = (
+    ("Connection", "close"),
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+)
+"""With every answer: nothing here is for a browser to run, to frame, to keep, or to give to another site."""
+
+Page = Callable[[], tuple[str, bytes]]
+"""Gives the content of a page when it is asked for: its type and its bytes. Runs on the loop."""
+
+_ALLOWED = {"GET", "HEAD"}
+
+_logger = logging.getLogger(__name__)
+
+
+@attrs.frozen(slots=True)
+class Socket:
+    """A path for WebSockets. `receiver` makes who gets the RSocket bytes; `limit` is the longest message, in bytes."""
+
+    receiver: Callable[[], Receiver]
+    limit: int
+
+
+class Site:
+    """What one port serves, by path, and the connections on it that have not asked yet."""
+
+    def __init__(
+        self,
+        pages: Mapping[str, Page],
+        sockets: Mapping[str, Socket],
+        *,
+        loopback: bool = False,
+        timeout: float = REQUEST_TIMEOUT,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self.pages = pages
+        self.sockets = sockets
+        self.timeout = timeout
+        self.log = QuietLog(_logger)
+        self.port: int | None = None
+        """With `loopback`: the number that requests must name. Until it is set nobody is served."""
+        self._loopback = loopback
+        self._max_waiting = max_waiting
+        self._waiting: dict[HttpConnection, None] = {}
+        """Oldest first."""
+
+    def greet(self) -> "HttpConnection":
+        """Who receives a new connection."""
+        return HttpConnection(self)
+
+    def enter(self, connection: "HttpConnection") -> None:
+        if len(self._waiting) >= self._max_waiting:
+            next(iter(self._waiting)).drop()
+        self._waiting[connection] = None
+
+    def leave(self, connection: "HttpConnection") -> None:
+        self._waiting.pop(connection, None)
+
+    def check_source(self, request: Request) -> None:
+        """Raises Refusal for a request that may come from a page of another site.
+
+        Not on loopback there is TLS: the name in `Host` is one that our certificate vouches for, or no browser comes.
+        """
+        host, origin = request.one("host"), request.one("origin")
+        if not host:
+            raise Refusal(400, "The request has no Host header.")
+        if not self._loopback:
+            origins = {f"https://{host.lower()}"}
+        else:
+            hosts = set() if self.port is None else set(loopback_hosts(self.port))
+            if host.lower() not in hosts:
+                raise Refusal(403, "This port answers to localhost, 127.0.0.1 and [::1] only.")
+            origins = {f"http://{each}" for each in hosts}
+        if origin is not None and origin.lower() not in origins:
+            raise Refusal(403, "Pages of other sites may not use this port.")
+
+    def page(self, request: Request) -> tuple[str, bytes]:
+        """The content that is asked for. Raises Refusal."""
+        page = self.pages.get(request.path)
+        if page is None:
+            raise Refusal(404, "There is nothing at this path.")
+        if request.method not in _ALLOWED:
+            raise Refusal(405, "Only GET and HEAD are served here.", ("Allow", "GET, HEAD"))
+        try:
+            return page()
+        except Exception as error:
+            self.log.write(logging.ERROR, "failed pages", "%s could not be made", request.path, error=error)
+            raise Refusal(500, "This page could not be made; the broker's log says why.") from error
+
+
+class HttpConnection:
+    """A Receiver: one connection until its request is answered, or until the WebSocket above it takes over."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._reader = HeadReader()
+        self._transport: Transport
+        self._deadline: asyncio.TimerHandle | None = None
+        self._over = False
+
+    def transport_ready(self, transport: Transport) -> None:
+        self._transport = transport
+        self._deadline = asyncio.get_running_loop().call_later(self._site.timeout, self._expire)
+        self._site.enter(self)
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        if self._over:
+            return
+        method = "GET"
+        try:
+            read = self._reader.feed(data)
+            if read is None:
+                return
+            request, rest = read
+            method = request.method
+            self._answer(request, rest)
+        except Refusal as refusal:
+            self._refuse(refusal, method)
+
+    def eof_received(self) -> None:
+        """Nobody closes before the answer, unless to try the port."""
+        self.drop()
+
+    def writing_paused(self) -> None:
+        """There is one answer, and it is written already."""
+
+    def writing_resumed(self) -> None:
+        """See writing_paused."""
+
+    def transport_lost(self, error: Exception | None) -> None:
+        self._end()
+
+    def drop(self) -> None:
+        self._end()
+        self._transport.abort()
+
+    def _answer(self, request: Request, rest: bytes) -> None:
+        self._site.check_source(request)
+        socket = self._site.sockets.get(request.path)
+        if socket is not None:
+            self._upgrade(request, rest, socket)
+            return
+        kind, body = self._site.page(request)
+        self._send(200, kind, body, (), bodiless=request.method == "HEAD")
+
+    def _upgrade(self, request: Request, rest: bytes, socket: Socket) -> None:
+        if request.method != "GET" or "websocket" not in request.words("upgrade"):
+            raise Refusal(426, "This path is for RSocket over WebSocket.", *ASK_FOR_UPGRADE)
+        if rest:
+            raise Refusal(400, "A WebSocket client waits for the answer before it sends more.")
+        # Loaded here, since most brokers never meet a WebSocket.
+        from rsocket_broker.transports.websocket import WebSocketTransport, accepted
+
+        framing, answer = accepted(request.head, socket.limit)
+        self._end()
+        self._transport.write([answer])
+        WebSocketTransport(self._transport, framing, socket.receiver()).start()
+
+    def _refuse(self, refusal: Refusal, method: str) -> None:
+        address = self._transport.peer.address
+        self._site.log.write(logging.INFO, "refused requests", "HTTP from %s refused: %s", address, refusal)
+        body = f"{refusal.text}\n".encode()
+        self._send(refusal.status, "text/plain; charset=utf-8", body, refusal.headers, bodiless=method == "HEAD")
+
+    def _send(
+        self, status: int, kind: str, body: bytes, headers: tuple[tuple[str, str], ...], *, bodiless: bool
+    ) -> None:
+        self._end()
+        own = (
+            ("Date", email.utils.formatdate(usegmt=True)),
+            ("Content-Type", kind),
+            ("Content-Length", str(len(body))),
+        )
+        lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in (*own, *HEADERS, *headers)]
+        self._transport.write(["\r\n".join([*lines, "", ""]).encode("latin-1"), b"" if bodiless else body])
+        self._transport.close()
+
+    def _expire(self) -> None:
+        self._refuse(Refusal(408, f"No request came within {self._site.timeout:g} s."), "GET")
+
+    def _end(self) -> None:
+        """The request has come, or never will."""
+        self._over = True
+        self._site.leave(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+
+def loopback_hosts(port: int) -> Iterator[str]:
+    """What `Host` says of a request that was made to this machine's loopback and this port."""
+    for name in ("localhost", "127.0.0.1", "[::1]"):
+        yield f"{name}:{port}"
+        if port == DEFAULT_PORT:
+            yield name

@@ -1,0 +1,252 @@
+"""The HTTP endpoint over real sockets; what WebSockets do on it is in test_websocket.py."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import attrs
+import pytest
+
+from rsocket_broker.transports.http import HEADERS, Site, Socket, loopback_hosts
+from rsocket_broker.transports.http_request import MAX_HEAD
+from rsocket_broker.transports.listener import Listener
+from rsocket_broker.transports.tcp import listen_tcp
+from tests.transports.recording import PATIENCE, Echo, Guests
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+UPGRADE = (
+    b"Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: " + KEY + b"\r\n"
+)
+
+
+@attrs.frozen
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@attrs.frozen
+class Place:
+    """A site that listens."""
+
+    site: Site
+    listener: Listener
+    guests: Guests
+
+    @property
+    def host(self) -> str:
+        return f"localhost:{self.listener.port}"
+
+    async def send(self, request: bytes) -> Answer:
+        """These very bytes, and what comes back until the server closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.listener.port)
+        writer.write(request)
+        async with asyncio.timeout(PATIENCE):
+            received = await reader.read()
+        writer.close()
+        return parsed(received)
+
+    async def ask(self, line: str = "GET /page", *headers: str, host: str | None = None) -> Answer:
+        lines = [f"{line} HTTP/1.1", f"Host: {host or self.host}", *headers, "", ""]
+        return await self.send("\r\n".join(lines).encode())
+
+
+def parsed(received: bytes) -> Answer:
+    head, _, body = received.partition(b"\r\n\r\n")
+    line, *fields = head.decode().split("\r\n")
+    pairs = [field.split(": ", 1) for field in fields]
+    return Answer(int(line.split(" ")[1]), {name.lower(): value for name, value in pairs}, body)
+
+
+@contextlib.asynccontextmanager
+async def place(*, timeout: float = PATIENCE, max_waiting: int = 64, loopback: bool = True) -> AsyncIterator[Place]:
+    def broken() -> tuple[str, bytes]:
+        raise RuntimeError("secret")
+
+    guests = Guests(Echo)
+    site = Site(
+        {"/page": lambda: ("text/plain", b"content"), "/broken": broken},
+        {"/rsocket": Socket(guests, 1000)},
+        loopback=loopback,
+        timeout=timeout,
+        max_waiting=max_waiting,
+    )
+    listener = await listen_tcp("localhost", 0, site.greet)
+    site.port = listener.port
+    try:
+        yield Place(site, listener, guests)
+    finally:
+        listener.abort()
+        await listener.wait_closed()
+
+
+async def test_a_page_is_served_once_per_connection() -> None:
+    async with place() as here:
+        answer = await here.ask()
+        assert (answer.status, answer.body) == (200, b"content")
+        assert answer.headers["content-type"] == "text/plain"
+        assert answer.headers["content-length"] == "7"
+        for name, value in HEADERS:
+            assert answer.headers[name.lower()] == value
+        assert "server" not in answer.headers and "access-control-allow-origin" not in answer.headers
+        twice = f"GET /page HTTP/1.1\r\nHost: {here.host}\r\n\r\n".encode() * 2
+        assert (await here.send(twice)).body == b"content"
+        assert (await here.send(twice[: len(twice) // 2] + b"\0garbage" * 1000)).body == b"content"
+
+
+async def test_head_is_get_without_the_content() -> None:
+    async with place() as here:
+        answer = await here.ask("HEAD /page?fresh")
+        assert (answer.status, answer.headers["content-length"], answer.body) == (200, "7", b"")
+        assert (await here.ask("HEAD /nothing")).body == b""
+
+
+async def test_everything_else_is_refused_in_plain_words(caplog: pytest.LogCaptureFixture) -> None:
+    async with place() as here:
+        answer = await here.ask("GET /nothing")
+        assert (answer.status, answer.body) == (404, b"There is nothing at this path.\n")
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        posted = await here.ask("POST /page")
+        assert (posted.status, posted.headers["allow"]) == (405, "GET, HEAD")
+        assert (await here.ask("POST /nothing")).status == 404
+        assert (await here.ask("POST /page", "Content-Length: 3")).status == 400
+        assert (await here.send(b"GET /page HTTP/1.1\r\n\r\n")).status == 400
+        assert (await here.ask("GET /page", f"Host: {here.host}")).status == 400
+        assert (await here.send(b"\x00\x00\x10\x00\x00\x00\x00\x04\r\n\r\n")).status == 400
+        assert (await here.send(b"x" * (MAX_HEAD + 1))).status == 431
+        broken = await here.ask("GET /broken")
+        assert broken.status == 500
+        assert b"secret" not in broken.body
+        assert "RuntimeError: secret" in caplog.text
+
+
+@pytest.mark.row("M-9")
+async def test_only_requests_to_loopback_itself_are_served() -> None:
+    """A site whose name was rebound to 127.0.0.1 still gives its own name, or another port."""
+    async with place() as here:
+        port = here.listener.port
+        for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", f"LocalHost:{port}"):
+            assert (await here.ask(host=host)).status == 200
+        others = ["localhost", "evil.example", f"evil.example:{port}", f"localhost.evil.example:{port}"]
+        others += [f"localhost:{port}.evil.example", f"localhost:{port + 1}", f"127.1:{port}", f"localhost.:{port}"]
+        for host in others:
+            assert (await here.ask(host=host)).status == 403, host
+            assert (await here.ask("GET /rsocket", *UPGRADE.decode().split("\r\n")[:-1], host=host)).status == 403
+
+
+def test_the_number_of_the_usual_port_may_be_left_out() -> None:
+    assert "localhost" in loopback_hosts(80)
+    assert "localhost" not in loopback_hosts(8080)
+
+
+async def test_before_its_own_number_is_known_nobody_is_served() -> None:
+    async with place() as here:
+        here.site.port = None
+        assert (await here.ask()).status == 403
+
+
+@pytest.mark.row("M-9")
+@pytest.mark.parametrize("line", ["GET /page", "GET /rsocket"])
+async def test_pages_of_other_sites_are_refused(line: str) -> None:
+    async with place() as here:
+        port = here.listener.port
+        upgrade = UPGRADE.decode().split("\r\n")[:-1] if "rsocket" in line else []
+        for origin in ("null", "http://evil.example", f"https://localhost:{port}", "http://localhost", "http://[::1]"):
+            assert (await here.ask(line, f"Origin: {origin}", *upgrade)).status == 403, origin
+        twice = (f"Origin: http://localhost:{port}", f"Origin: http://localhost:{port}")
+        assert (await here.ask(line, *twice, *upgrade)).status == 400
+        assert here.guests.all == []
+        own = await here.ask("GET /page", f"Origin: http://127.0.0.1:{port}")
+        assert own.status == 200
+
+
+@pytest.mark.row("M-9")
+async def test_over_tls_a_page_must_be_of_the_same_site() -> None:
+    async with place(loopback=False) as here:
+        assert (await here.ask(host="broker.example:1")).status == 200
+        assert (await here.ask("GET /page", "Origin: https://broker.example:1", host="Broker.example:1")).status == 200
+        for origin in ("http://broker.example:1", "https://evil.example", "https://broker.example"):
+            assert (await here.ask("GET /page", f"Origin: {origin}", host="broker.example:1")).status == 403
+        assert (await here.send(b"GET /page HTTP/1.1\r\nHost:\r\n\r\n")).status == 400
+
+
+async def test_a_websocket_path_asks_for_an_upgrade() -> None:
+    async with place() as here:
+        for line, *headers in (
+            ["GET /rsocket"],
+            ["GET /rsocket", "Upgrade: h2c", "Connection: Upgrade"],
+            ["HEAD /rsocket", "Upgrade: websocket", "Connection: Upgrade"],
+            ["GET /rsocket", "Upgrade: websocket"],
+        ):
+            answer = await here.ask(line, *headers)
+            assert answer.status == 426, (line, headers)
+            assert answer.headers["upgrade"] == "websocket"
+            assert answer.headers["connection"] == "Upgrade"
+        assert here.guests.all == []
+
+
+async def test_an_upgrade_that_is_not_whole_is_refused() -> None:
+    async with place() as here:
+        whole = UPGRADE.decode().strip().split("\r\n")
+        for left_out in (2, 3):
+            answer = await here.ask("GET /rsocket", *whole[:left_out], *whole[left_out + 1 :])
+            assert answer.status == 400
+        old = [line.replace("13", "8") for line in whole]
+        answer = await here.ask("GET /rsocket", *old)
+        assert (answer.status, answer.headers["sec-websocket-version"]) == (400, "13")
+        bad_key = [line.replace(KEY.decode(), "c2hvcnQ=") for line in whole]
+        assert (await here.ask("GET /rsocket", *bad_key)).status == 400
+        start = f"GET /rsocket HTTP/1.1\r\nHost: {here.host}\r\n".encode() + UPGRADE + b"\r\n"
+        assert (await here.send(start + b"\x82\x00")).status == 400, "a client waits for the answer"
+        assert (await here.send(start.replace(b"1.1", b"1.0", 1))).status == 505
+        assert here.guests.all == []
+
+
+@pytest.mark.row("A-45")
+async def test_who_asks_nothing_is_told_so_and_dropped() -> None:
+    async with place(timeout=0.05) as here:
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.listener.port)
+        writer.write(b"GET /page HTTP/1.1\r\n")
+        async with asyncio.timeout(PATIENCE):
+            answer = parsed(await reader.read())
+        assert answer.status == 408
+        writer.close()
+
+
+@pytest.mark.row("A-45")
+async def test_who_drips_a_header_at_a_time_is_dropped_all_the_same() -> None:
+    async with place(timeout=0.2) as here:
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.listener.port)
+        ended = asyncio.ensure_future(reader.read())
+        async with asyncio.timeout(PATIENCE):
+            while not ended.done():
+                writer.write(b"a: b\r\n")
+                await asyncio.wait([ended], timeout=0.02)
+        assert b" 408 " in ended.result()
+        writer.close()
+
+
+@pytest.mark.row("A-45")
+async def test_a_crowd_that_asks_nothing_shuts_nobody_out() -> None:
+    async with place(max_waiting=4) as here:
+        crowd = [await asyncio.open_connection("127.0.0.1", here.listener.port) for _ in range(9)]
+        assert (await here.ask()).status == 200
+        async with asyncio.timeout(PATIENCE):
+            for reader, _ in crowd[:5]:
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+        for _, writer in crowd:
+            writer.close()
+
+
+async def test_who_leaves_before_asking_is_forgotten() -> None:
+    async with place() as here:
+        _, writer = await asyncio.open_connection("127.0.0.1", here.listener.port)
+        writer.write(b"GET /pa")
+        writer.write_eof()
+        async with asyncio.timeout(PATIENCE):
+            while here.listener.counters.accepted == 0 or here.listener.open:
+                await asyncio.sleep(0.01)
+        writer.close()
