@@ -45,12 +45,12 @@ def batch(call: Call, total: int) -> Batch:
 
 
 def measure(workshop: Workshop, scale: Scale) -> Iterator[Result]:
-    with workshop.contestants("broker", "node", "rsocket-py", "floor") as contestants:
-        for plan in filter(lambda plan: scale.wants(plan.name), PLANS):
+    contestants = workshop.contestants("broker", "node", "rsocket-py", "floor")
+    for plan in filter(lambda plan: scale.wants(plan.name), PLANS):
 
-            async def job(contestant: Contestant, plan: Plan = plan) -> Figures:
-                total = scale.amount(plan.total, contestant.name)
-                return await calls(contestant, batch(plan.call, total), plan.window, plan.sessions)
+        async def job(contestant: Contestant, plan: Plan = plan) -> Figures:
+            total = scale.amount(plan.total, contestant.name)
+            return await calls(contestant, batch(plan.call, total), plan.window, plan.sessions)
 
-            those = [one for one in contestants if plan.floor or one.name != "floor"]
-            yield result(plan.name, take_turns(those, scale, lambda server: asyncio.run(job(server))), plan.reaches)
+        those = [one for one in contestants if plan.floor or one.name != "floor"]
+        yield result(plan.name, take_turns(those, scale, lambda server: asyncio.run(job(server))), plan.reaches)

@@ -17,7 +17,7 @@ from load import (
     timed,
 )
 from measures import AtLeast, Figures, Reach, Result, Scale, Workshop, result, take_turns
-from servers import APP_ID, Contestant
+from servers import APP_ID, FAR_APP_ID, Contestant
 from wire import (
     COMPLETE,
     FIRST,
@@ -103,9 +103,9 @@ def measure_events(workshop: Workshop, scale: Scale) -> Iterator[Result]:
         async with connected(server, [line], server.json_port):
             return await timed(server, [line], line.total)
 
-    with workshop.contestants("broker", "node", "rsocket-py") as contestants:
-        rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
-        yield result("app events (Flipper's JSON, fire-and-forget) into a plugin", rounds, EVENT_REACHES)
+    contestants = workshop.contestants("broker", "node", "rsocket-py")
+    rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
+    yield result("app events (Flipper's JSON, fire-and-forget) into a plugin", rounds, EVENT_REACHES)
 
 
 # --- streams ---------------------------------------------------------------------------------------------------------
@@ -198,16 +198,16 @@ class Consumer(Line):
 
 
 def measure_streams(workshop: Workshop, scale: Scale) -> Iterator[Result]:
-    with workshop.contestants("broker", "node", "rsocket-py") as contestants:
-        for items in filter(lambda one: scale.wants(one.name), ITEMS):
+    contestants = workshop.contestants("broker", "node", "rsocket-py")
+    for items in filter(lambda one: scale.wants(one.name), ITEMS):
 
-            async def job(server: Contestant, items: Items = items) -> Figures:
-                line = Consumer(items, scale.amount(100_000, server.name, CREDIT * 2))
-                async with connected(server, [line], server.json_port if items.json else server.port):
-                    return await timed(server, [line], line.count)
+        async def job(server: Contestant, items: Items = items) -> Figures:
+            line = Consumer(items, scale.amount(100_000, server.name, CREDIT * 2))
+            async with connected(server, [line], server.json_port if items.json else server.port):
+                return await timed(server, [line], line.count)
 
-            rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
-            yield result(f"{items.name}, credit {CREDIT}", rounds, items.reaches)
+        rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
+        yield result(f"{items.name}, credit {CREDIT}", rounds, items.reaches)
 
 
 # --- the broker calls the app ----------------------------------------------------------------------------------------
@@ -249,14 +249,13 @@ def measure_app_calls(workshop: Workshop, scale: Scale) -> Iterator[Result]:
         async with connected(server, [line], server.json_port):
             return await timed(server, [line], line.count)
 
-    with workshop.contestants("broker", "node", "rsocket-py") as contestants:
-        rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
-        yield result(f"the broker calls the app (Flipper's JSON), window {APP_WINDOW}", rounds, APP_REACHES)
+    contestants = workshop.contestants("broker", "node", "rsocket-py")
+    rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
+    yield result(f"the broker calls the app (Flipper's JSON), window {APP_WINDOW}", rounds, APP_REACHES)
 
 
 # --- relay -----------------------------------------------------------------------------------------------------------
 
-FAR_APP = f"{APP_ID}.far"
 RELAY_REACHES = (AtLeast(1.2, "node"), AtLeast(0.75, "floor"))
 
 
@@ -264,7 +263,7 @@ class Far(Line):
     """The app at the other end: answers each request with its own data."""
 
     def __init__(self) -> None:
-        super().__init__(GREETING, {"app_id": FAR_APP})
+        super().__init__(GREETING, {"app_id": FAR_APP_ID})
 
     def reply(self, body: bytes) -> bytes:
         return data_of(body)
@@ -274,7 +273,7 @@ async def relayed(workshop: Workshop, server: Contestant, batch: Batch) -> Figur
     """One app calls another through the server. The far one's greeting goes to a handler of the server."""
     near = Caller(batch, 64, {"app_id": APP_ID})
     far = Far()
-    there = attrs.evolve(server, secrets=workshop.secrets_for(FAR_APP))
+    there = attrs.evolve(server, secrets=workshop.far_secrets)
     async with connected(there, [far], server.relay_port), connected(server, [near], server.relay_port):
         return await timed(server, [near], batch.total)
 
@@ -282,18 +281,18 @@ async def relayed(workshop: Workshop, server: Contestant, batch: Batch) -> Figur
 @functools.lru_cache(maxsize=4)
 def relay_batch(size: int, total: int) -> Batch:
     call = echo(size)
-    return Batch(Call(f"client:{FAR_APP}", call.data, call.answer), total)
+    return Batch(Call(f"client:{FAR_APP_ID}", call.data, call.answer), total)
 
 
 def measure_relay(workshop: Workshop, scale: Scale) -> Iterator[Result]:
     plans = (("relay of calls, 64 bytes", 64, 50_000), ("relay of calls, 16 KiB", 16 * 1024, 4_000))
-    with workshop.contestants("broker", "node", "floor", options=["--allow-relay"]) as contestants:
-        for name, size, total in plans:
-            if not scale.wants(name):
-                continue
+    contestants = workshop.contestants("broker", "node", "floor", options=("--allow-relay",))
+    for name, size, total in plans:
+        if not scale.wants(name):
+            continue
 
-            async def job(server: Contestant, size: int = size, total: int = total) -> Figures:
-                return await relayed(workshop, server, relay_batch(size, scale.amount(total, server.name)))
+        async def job(server: Contestant, size: int = size, total: int = total) -> Figures:
+            return await relayed(workshop, server, relay_batch(size, scale.amount(total, server.name)))
 
-            rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
-            yield result(f"{name}, window 64", rounds, RELAY_REACHES, "serve --allow-relay")
+        rounds = take_turns(contestants, scale, lambda server: asyncio.run(job(server)))
+        yield result(f"{name}, window 64", rounds, RELAY_REACHES, "serve --allow-relay")

@@ -45,7 +45,7 @@ class Helper:
 
 @contextlib.contextmanager
 def helper(role: str, server: Contestant, amount: float) -> Iterator[Helper]:
-    told = {**attrs.asdict(server), "secrets": str(server.secrets), "home": None}
+    told = {**attrs.asdict(server), "secrets": str(server.secrets)}
     command = [sys.executable, str(HERE / "prober.py"), role, json.dumps(told), str(amount)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         one = Helper(process)
@@ -89,22 +89,22 @@ def while_streaming(server: Contestant, seconds: float, count: int) -> Figures:
 def measure(workshop: Workshop, scale: Scale) -> Iterator[Result]:
     seconds = max(0.4, SECONDS * min(1.0, scale.size * 2))
     connecting, streaming = scale.amount(500, least=20), scale.amount(50, least=5)
-    with workshop.contestants("broker", "node", "floor", options=MANY) as contestants:
-        found = take_turns(contestants, scale, lambda server: alone(server, seconds))
-        yield result("a session at 1,000 calls/s, alone", found, note=MANY_NOTE)
-        usual = {name: statistics.median(one["p99"] for one in all_) for name, all_ in found.items()}
+    contestants = workshop.contestants("broker", "node", "floor", options=MANY)
+    found = take_turns(contestants, scale, lambda server: alone(server, seconds))
+    yield result("a session at 1,000 calls/s, alone", found, note=MANY_NOTE)
+    usual = {name: statistics.median(one["p99"] for one in all_) for name, all_ in found.items()}
 
-        def compared(server: Contestant, loaded: Figures) -> Figures:
-            return {**loaded, "times": loaded["p99"] / usual[server.name]}
+    def compared(server: Contestant, loaded: Figures) -> Figures:
+        return {**loaded, "times": loaded["p99"] / usual[server.name]}
 
-        def stormed(server: Contestant) -> Figures:
-            return compared(server, while_connecting(server, seconds, connecting))
+    def stormed(server: Contestant) -> Figures:
+        return compared(server, while_connecting(server, seconds, connecting))
 
-        def streamed(server: Contestant) -> Figures:
-            return compared(server, while_streaming(server, seconds, streaming))
+    def streamed(server: Contestant) -> Figures:
+        return compared(server, while_streaming(server, seconds, streaming))
 
-        name = f"a session at 1,000 calls/s while {connecting} others connect"
-        yield result(name, take_turns(contestants, scale, stormed), REACHES, "s: until all of them are served")
-        name = f"a session at 1,000 calls/s while {streaming} stream flat out"
-        streamers = [one for one in contestants if one.name != "floor"]
-        yield result(name, take_turns(streamers, scale, streamed), REACHES, "rate: items of those streams")
+    name = f"a session at 1,000 calls/s while {connecting} others connect"
+    yield result(name, take_turns(contestants, scale, stormed), REACHES, "s: until all of them are served")
+    name = f"a session at 1,000 calls/s while {streaming} stream flat out"
+    streamers = [one for one in contestants if one.name != "floor"]
+    yield result(name, take_turns(streamers, scale, streamed), REACHES, "rate: items of those streams")

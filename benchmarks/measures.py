@@ -1,12 +1,14 @@
 """What a measure is: figures of each contestant by name, reaches that they are held to, and rounds that take turns."""
 
 import contextlib
+import shutil
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
-from servers import Contestant, Unavailable, broker, issue, make_home, reference
+from servers import APP_ID, FAR_APP_ID, Contestant, Unavailable, broker, issue, make_home, reference
 
 Figures = Mapping[str, float]
 """One contestant's figures: `rate` (operations a second), `cpu` (microseconds of server CPU for each), `p50` and `p99`
@@ -131,40 +133,41 @@ def result(name: str, rounds: Mapping[str, Sequence[Figures]], reaches: Sequence
     return Result(name, medians, reaches, note, rounds)
 
 
-@attrs.define
-class Workshop:
-    """A folder to work in, with an authority whose certificates all contestants use."""
+class Workshop(contextlib.ExitStack):
+    """A folder to work in, with an authority whose certificates all contestants use.
 
-    folder: Path
-    say: Callable[[str], None]
-    home: Path = attrs.field(init=False)
-    secrets: Path = attrs.field(init=False)
+    Contestants are started when they are first wanted, and run until the workshop is left: one that has nothing to do
+    costs the others nothing.
+    """
 
-    def __attrs_post_init__(self) -> None:
-        self.home = make_home(self.folder / "home")
-        self.secrets = self.folder / "secrets"
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self.folder, self.say = folder, say
+        self._home = make_home(folder / "home")
+        self.secrets = issue(self._home, folder / "secrets", APP_ID)
+        self.far_secrets = issue(self._home, folder / "far-secrets", FAR_APP_ID)
+        self._running: dict[tuple[str, tuple[str, ...]], Contestant | None] = {}
 
-    def secrets_for(self, app_id: str) -> Path:
-        """The certificates of a further app, made when they are first wanted."""
-        folder = self.folder / app_id
-        return folder if folder.exists() else issue(self.home, folder, app_id)
+    def contestants(self, *names: str, options: tuple[str, ...] = ()) -> list[Contestant]:
+        """Those of them that can run on this machine; the broker with these options of `serve`."""
+        found = [self._kept(name, options if name == "broker" else ()) for name in names]
+        return [one for one in found if one is not None]
 
-    @contextlib.contextmanager
-    def contestants(self, *names: str, options: Sequence[str] = ()) -> Iterator[list[Contestant]]:
-        """Those of them that can run on this machine; the broker with these options of `serve`.
+    def _kept(self, name: str, options: tuple[str, ...]) -> Contestant | None:
+        if (name, options) not in self._running:
+            try:
+                self._running[name, options] = self.enter_context(self.fresh(name, options))
+            except Unavailable as error:
+                if name == "broker":
+                    raise
+                self.say(f"without {name}: {error}")
+                self._running[name, options] = None
+        return self._running[name, options]
 
-        The broker runs first whenever the certificates are still to be made.
-        """
-        with contextlib.ExitStack() as stack:
-            found = []
-            for name in names:
-                try:
-                    found.append(stack.enter_context(self._one(name, options)))
-                except Unavailable as error:
-                    if name == "broker":
-                        raise
-                    self.say(f"without {name}: {error}")
-            yield found
-
-    def _one(self, name: str, options: Sequence[str]) -> contextlib.AbstractContextManager[Contestant]:
-        return broker(self.home, self.secrets, *options) if name == "broker" else reference(name, self.secrets)
+    def fresh(self, name: str, options: tuple[str, ...] = ()) -> contextlib.AbstractContextManager[Contestant]:
+        """A contestant of its own. Each broker has a copy of the home: the same keys, and nobody else's sessions."""
+        if name != "broker":
+            return reference(name, self.secrets)
+        home = Path(tempfile.mkdtemp(dir=self.folder)) / "home"
+        shutil.copytree(self._home, home)
+        return broker(home, self.secrets, *options)

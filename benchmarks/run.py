@@ -126,8 +126,10 @@ def main() -> int:
     print(f"{about}; medians of {scale.rounds}; ratio: how many times better the broker is, by the last figure")
     results: list[Result] = []
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        workshop = Workshop(Path(folder), lambda text: print(f"  {text}", flush=True))
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        Workshop(Path(folder), lambda text: print(f"  {text}", flush=True)) as workshop,
+    ):
         for name in names:
             for found in GROUPS[name](workshop, scale):
                 results.append(found)

@@ -20,6 +20,8 @@ CACHE = HERE.parent / "build" / "node-contestant"
 """The packages of the Node contestant are installed here once, outside of what git knows."""
 
 APP_ID = "org.example.bench"
+FAR_APP_ID = "org.example.bench.far"
+"""The client that calls, and the one that a relayed call goes to."""
 STOPS_WITHIN = 10.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -39,8 +41,6 @@ class Contestant:
     relay_port: int
     secrets: Path
     """The folder with the client's certificates."""
-    insecure_port: int = 0
-    home: Path | None = None
 
 
 def broker_command(*arguments: str) -> list[str]:
@@ -75,9 +75,9 @@ def running(command: list[str], env: dict[str, str] | None = None) -> Iterator[t
 
 
 def make_home(home: Path) -> Path:
-    home.mkdir(mode=0o700, parents=True)
-    subprocess.run(broker_command("--home", str(home), "ca", "init"), check=True, capture_output=True)
-    return home
+    """A home with an authority and the endpoint's certificate, which a first start makes."""
+    with serving(home):
+        return home
 
 
 @contextlib.contextmanager
@@ -89,7 +89,7 @@ def serving(home: Path, *options: str) -> Iterator[tuple[int, dict[str, int]]]:
         yield pid, json.loads((home / "run" / "ports.json").read_text())
 
 
-def issue(home: Path, folder: Path, app_id: str = APP_ID) -> Path:
+def issue(home: Path, folder: Path, app_id: str) -> Path:
     """A client certificate of this home's own authority, and the server's files where the references read them."""
     arguments = ["--home", str(home), "ca", "issue", "--app-id", app_id, "--out", str(folder)]
     subprocess.run(broker_command(*arguments), check=True, capture_output=True)
@@ -104,10 +104,8 @@ def broker(home: Path, folder: Path, *options: str) -> Iterator[Contestant]:
     """The product, with the plugin under measure and everything else as it is by default."""
     plugin = ["--plugin", str(CONTESTANTS / "bench_plugin.py")]
     with serving(home, *plugin, *options) as (pid, ports):
-        if not (folder / "device.crt").exists():
-            issue(home, folder)
         port = ports["secure_port"]
-        yield Contestant("broker", pid, port, port, port, folder, ports["insecure_port"], home)
+        yield Contestant("broker", pid, port, port, port, folder)
 
 
 @contextlib.contextmanager

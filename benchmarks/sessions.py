@@ -92,17 +92,17 @@ def new_sessions(server: Contestant, at_once: int, total: int, tickets: bool) ->
 
 
 def measure_handshakes(workshop: Workshop, scale: Scale) -> Iterator[Result]:
-    with workshop.contestants("broker", "node", "floor") as contestants:
-        for tickets in (False, True):
-            for at_once in (1, 4):
-                name = f"new sessions, {at_once} at a time, tickets {'on' if tickets else 'off'}"
-                if not scale.wants(name):
-                    continue
-                total = scale.amount(500 * (2 if tickets else 1))
-                job = functools.partial(new_sessions, at_once=at_once, total=total, tickets=tickets)
-                rounds = take_turns(contestants, scale, job)
-                reaches = RESUMED_REACHES if tickets else FULL_REACHES if at_once == 4 else ()
-                yield result(name, rounds, reaches)
+    contestants = workshop.contestants("broker", "node", "floor")
+    for tickets in (False, True):
+        for at_once in (1, 4):
+            name = f"new sessions, {at_once} at a time, tickets {'on' if tickets else 'off'}"
+            if not scale.wants(name):
+                continue
+            total = scale.amount(500 * (2 if tickets else 1))
+            job = functools.partial(new_sessions, at_once=at_once, total=total, tickets=tickets)
+            rounds = take_turns(contestants, scale, job)
+            reaches = RESUMED_REACHES if tickets else FULL_REACHES if at_once == 4 else ()
+            yield result(name, rounds, reaches)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def measure_memory(workshop: Workshop, scale: Scale) -> Iterator[Result]:
         found: dict[str, list[Figures]] = {}
         for _ in range(scale.rounds):
             for contestant in ("broker", "node", "floor"):
-                with workshop.contestants(contestant, options=MANY) as (server,):
+                with workshop.fresh(contestant, MANY) as server:
                     found.setdefault(contestant, []).append(idle(server, amount))
         yield result(name, found, MEMORY_REACHES, MANY_NOTE)
 
