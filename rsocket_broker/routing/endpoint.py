@@ -24,6 +24,7 @@ from rsocket_broker.protocol.metadata import COMPOSITE, first_tag
 from rsocket_broker.routing import flipper
 from rsocket_broker.routing.plugin_host import Answer, PluginHost, Seat
 from rsocket_broker.routing.registry import LoadedPlugin
+from rsocket_broker.routing.relay import Switch
 from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.session import Session
 from rsocket_broker.routing.tasks import Tasks
@@ -54,14 +55,18 @@ class SecureEndpoint:
         plugins: Iterable[LoadedPlugin],
         sessions: LiveSessions[Session] | None = None,
         *,
+        relay: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`relay` lets clients send requests to each other, on connections whose protocol is a `Relaying`."""
         self._tasks = Tasks()
         self._identify = identify
         self._clock = clock
         self._numbers = itertools.count(1)
         self.router = Router(PluginHost(plugin, self._tasks) for plugin in plugins)
+        self.router.relays = relay
         self.sessions = LiveSessions[Session]() if sessions is None else sessions
+        self._switch = Switch(self.sessions) if relay else None
 
     def responder(self) -> "SecureResponder":
         """What serves one new connection."""
@@ -79,6 +84,8 @@ class SecureEndpoint:
         for older in self.sessions.admit(session, self._clock()):
             logger.info("%s (%s) is replaced by %s", older.id, identity.principal, session.id)
             self._tasks.spawn(older.connection.close(REPLACED, ErrorCode.CONNECTION_ERROR))
+        if self._switch is not None:
+            self._switch.connect(session)
         logger.info(
             "%s is %s, %s, from %s", session.id, identity.principal, session.kind.value, connection.peer.address
         )

@@ -18,6 +18,7 @@ from rsocket_broker.protocol.frames import Setup
 from rsocket_broker.protocol.limits import SECURE
 from rsocket_broker.protocol.metadata import COMPOSITE, route
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.protocol.relay import Relaying
 from rsocket_broker.routing.endpoint import SecureEndpoint, SecureResponder
 from rsocket_broker.routing.registry import LoadedPlugin, Registry
 from rsocket_broker.routing.session import Session
@@ -162,10 +163,12 @@ class Line:
         *plugins: Plugin | type[Plugin],
         limits: SessionLimits | None = None,
         rule: DuplicateRule | None = None,
+        relay: bool = False,
     ) -> None:
+        self.protocol = Relaying if relay else Protocol
         self.now = 1000.0
         self.sessions = LiveSessions[Session](limits, rule)
-        self.endpoint = SecureEndpoint(identify, loaded(*plugins), self.sessions, clock=lambda: self.now)
+        self.endpoint = SecureEndpoint(identify, loaded(*plugins), self.sessions, relay=relay, clock=lambda: self.now)
         self.clients: list[Client] = []
         self.tap: Callable[[Connection], Receiver] = lambda connection: connection
         """What a transport is given for its connection."""
