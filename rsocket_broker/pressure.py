@@ -96,10 +96,10 @@ class Pressure:
         if self._since is None or feeder is self or feeder in self._feeders or feeder in self._spared:
             return
         self._feeders[feeder] = asyncio.get_running_loop().call_later(FEEDER_PAUSE, self._spare, feeder)
-        if not feeder._slow:
-            feeder._held_since = feeder._clock()
         feeder._slow[self] = None
-        feeder._reconsider()
+        if feeder._held_since is None:
+            feeder._held_since = feeder._clock()
+            feeder._reconsider()
 
     def close(self) -> None:
         """The connection has ended."""

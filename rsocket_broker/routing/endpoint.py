@@ -29,8 +29,8 @@ from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.session import Session
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.live import LiveSessions
-
 from rsocket_broker.tracing import MARK
+
 logger = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 64

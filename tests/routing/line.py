@@ -192,7 +192,7 @@ class Line:
     ) -> Client:
         """A client that has sent its SETUP, and does not know yet what becomes of it."""
         responder = self.endpoint.responder()
-        served = Connection(Protocol.server(SECURE, 0.0), responder, clock=lambda: 0.0)
+        served = Connection(self.protocol.server(SECURE, 0.0), responder, clock=lambda: 0.0)
         data = claims if isinstance(claims, bytes) else b"" if claims is None else json.dumps(claims).encode()
         setup = Setup(metadata_mime=metadata_mime, data=data)
         side = Peerside(answers)
