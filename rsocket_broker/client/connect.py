@@ -14,7 +14,7 @@ from rsocket_broker.client.app_plugin import AppPlugin, by_id
 from rsocket_broker.client.enroll import exchange
 from rsocket_broker.client.flipper import FlipperApp
 from rsocket_broker.client.folder import AppFolder, Enrolled
-from rsocket_broker.client.line import Address, open_secure
+from rsocket_broker.client.line import Address, WebAddress, open_secure
 from rsocket_broker.client.profile import AppProfile
 from rsocket_broker.client.progress import Observer, Progress, Stage
 from rsocket_broker.client.reconnect import Backoff, Failure, Reconnector, Step
@@ -48,7 +48,7 @@ class Settings:
     profile: AppProfile
     folder: AppFolder
     plain: Address
-    secure: Address
+    secure: Address | WebAddress
     plugins: Sequence[AppPlugin] = ()
     backoff: Backoff = attrs.field(factory=Backoff)
     retry_refusals: bool = False
@@ -66,6 +66,7 @@ async def connect(
     host: str = "localhost",
     insecure_port: int = 8089,
     secure_port: int = 8088,
+    websocket: str | None = None,
     plugins: Sequence[AppPlugin] = (),
     device: str | None = None,
     timeout: float | None = None,
@@ -80,6 +81,8 @@ async def connect(
     Waits for a broker that is not there yet, for ever or up to `timeout` seconds (then TimeoutError), and connects
     again whenever the line is lost, until the block is left. `directory` is the app's own folder for its key and its
     certificates, made with mode 0700 where missing. `host` must be a name or address in the broker's certificate.
+    `websocket`, such as `wss://localhost:9088/rsocket`, is where sessions are opened in place of `secure_port`;
+    ValueError says what is wrong with it.
 
     A refusal in words (of the enrolment, of the session) before the first connection raises EnrollmentRefused or
     SetupRefused with the broker's text, unless `retry_refusals`. Later ones are logged and tried again, and so is
@@ -92,7 +95,7 @@ async def connect(
         profile=profile,
         folder=AppFolder(directory),
         plain=Address(host, insecure_port),
-        secure=Address(host, secure_port),
+        secure=Address(host, secure_port) if websocket is None else WebAddress.parse(websocket),
         plugins=plugins,
         backoff=backoff or Backoff(),
         retry_refusals=retry_refusals,

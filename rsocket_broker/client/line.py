@@ -1,8 +1,10 @@
 """Opening one connection to a broker, as a client: a TCP or TLS line with the RSocket engine on it."""
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -13,9 +15,10 @@ from rsocket_broker.protocol.codes import SETUP_ERRORS
 from rsocket_broker.protocol.frames import Setup
 from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.transports.base import Receiver
 from rsocket_broker.transports.tcp import connect_tcp
 from rsocket_broker.transports.tls import connect_tls
-from rsocket_broker.transports.tls_contexts import client_context
+from rsocket_broker.transports.tls_contexts import ALPN_HTTP, client_context
 
 KEEPALIVE_MS = 10_000
 """Interval of our keepalives: short enough for every router on the way to remember the line."""
@@ -30,6 +33,11 @@ PLAIN_MIME = "text/plain"
 """What Flipper's SDKs declare on the plain port, for data and metadata alike."""
 
 
+WS_PATH = "/rsocket"
+_WEB_PORTS = {"wss": 443, "ws": 80}
+"""Where a URL names no port (RFC 6455 3)."""
+
+
 @attrs.frozen(slots=True)
 class Address:
     """Where a port of the broker is. `host` is also the name that its certificate must carry."""
@@ -39,6 +47,40 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+@attrs.frozen(slots=True)
+class WebAddress:
+    """Where a broker takes sessions over WebSocket; not `secure` ones only on this machine."""
+
+    host: str
+    port: int
+    path: str = WS_PATH
+    secure: bool = True
+
+    @classmethod
+    def parse(cls, url: str) -> "WebAddress":
+        """From `wss://HOST:PORT/rsocket`, or `ws://` to loopback. Raises ValueError, saying what is wrong with it."""
+        parts = urlsplit(url)
+        if parts.scheme not in _WEB_PORTS or not parts.hostname:
+            raise ValueError(f"{url!r} is not the address of a WebSocket, such as wss://localhost:9088/rsocket")
+        if parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError(f"{url!r} has more than a host, a port and a path")
+        if parts.scheme == "ws" and not _is_loopback(parts.hostname):
+            raise ValueError(f"{url!r} would go over the network without TLS: use wss")
+        port = parts.port or _WEB_PORTS[parts.scheme]
+        return cls(parts.hostname, port, parts.path or WS_PATH, parts.scheme == "wss")
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'wss' if self.secure else 'ws'}://{host}:{self.port}{self.path}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 async def open_plain(address: Address, claims: bytes, responder: Responder) -> Connection:
@@ -59,13 +101,13 @@ async def open_plain(address: Address, claims: bytes, responder: Responder) -> C
 
 
 async def open_secure(
-    address: Address,
+    address: Address | WebAddress,
     credentials: Credentials,
     claims: bytes,
     responder: Responder,
     opened: Callable[[Connection], None],
 ) -> Connection:
-    """A connection to the secure port that the broker has accepted: its first frame has come.
+    """A connection to a secure port that the broker has accepted: its first frame has come.
 
     `opened` is called before anything can arrive. Raises TlsRefused when either side refuses the other's certificate
     (under TLS 1.3 we learn of it only after our own handshake), SetupRefused with the broker's words, AuthorityError
@@ -74,7 +116,7 @@ async def open_secure(
     setup = Setup(keepalive_ms=KEEPALIVE_MS, lifetime_ms=LIFETIME_MS, data=claims)
     connection = _connection(setup, SECURE, responder)
     opened(connection)
-    await connect_tls(address.host, address.port, client_context(credentials), connection)
+    await _dial(address, credentials, connection)
     try:
         async with asyncio.timeout(ACCEPT_TIMEOUT):
             await connection.wait_accepted()
@@ -84,6 +126,16 @@ async def open_secure(
         connection.abort()
         raise
     return connection
+
+
+async def _dial(address: Address | WebAddress, credentials: Credentials, receiver: Receiver) -> None:
+    if isinstance(address, Address):
+        await connect_tls(address.host, address.port, client_context(credentials), receiver)
+        return
+    from rsocket_broker.transports.websocket_client import connect_websocket  # the library behind it is loaded slowly
+
+    context = client_context(credentials, [ALPN_HTTP]) if address.secure else None
+    await connect_websocket(address.host, address.port, receiver, path=address.path, context=context)
 
 
 def reason(connection: Connection, error: ConnectionClosed) -> BrokerError:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rsocket_broker.client.folder import AppFolder
-from rsocket_broker.client.line import Address, open_plain, open_secure
+from rsocket_broker.client.line import Address, WebAddress, open_plain, open_secure
 from rsocket_broker.client.responder import Refuser
 from rsocket_broker.connection import Connection
 from rsocket_broker.credentials import Credentials
@@ -104,6 +104,40 @@ async def test_a_server_that_hangs_up_is_an_error_of_the_network(stub: StubBroke
         own = credentials(tmp_path / "app", stub.authority)
         with pytest.raises((OSError, ConnectionClosed)):
             await open_secure(address, own, CLAIMS, Refuser(), lambda connection: None)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("wss://broker.example:9088/rsocket", WebAddress("broker.example", 9088)),
+        ("wss://[::1]:9088", WebAddress("::1", 9088)),
+        ("wss://broker.example/a/b", WebAddress("broker.example", 443, "/a/b")),
+        ("ws://localhost:1", WebAddress("localhost", 1, secure=False)),
+        ("ws://127.0.0.1:1", WebAddress("127.0.0.1", 1, secure=False)),
+    ],
+)
+def test_the_address_of_a_websocket_is_read_and_told(url: str, address: WebAddress) -> None:
+    assert WebAddress.parse(url) == address
+    assert WebAddress.parse(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://localhost:9088/rsocket", "not the address of a WebSocket"),
+        ("localhost:9088", "not the address of a WebSocket"),
+        ("wss:///rsocket", "not the address of a WebSocket"),
+        ("wss://me:secret@localhost:9088", "more than a host"),
+        ("wss://localhost:9088/rsocket?a=b", "more than a host"),
+        ("ws://broker.example:9088", "without TLS"),
+        ("ws://localhost.example:9088", "without TLS"),
+        ("ws://192.168.0.1:9088", "without TLS"),
+        ("wss://localhost:99999", "ort"),
+    ],
+)
+def test_an_address_that_will_not_do_is_refused_before_anything_is_sent(url: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        WebAddress.parse(url)
 
 
 def test_an_address_is_told_as_people_write_it() -> None:

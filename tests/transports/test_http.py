@@ -204,7 +204,7 @@ async def test_an_upgrade_that_is_not_whole_is_refused() -> None:
         assert here.guests.all == []
 
 
-@pytest.mark.row("A-45")
+@pytest.mark.row("A-32")
 async def test_who_asks_nothing_is_told_so_and_dropped() -> None:
     async with place(timeout=0.05) as here:
         reader, writer = await asyncio.open_connection("127.0.0.1", here.listener.port)
@@ -215,7 +215,7 @@ async def test_who_asks_nothing_is_told_so_and_dropped() -> None:
         writer.close()
 
 
-@pytest.mark.row("A-45")
+@pytest.mark.row("A-32")
 async def test_who_drips_a_header_at_a_time_is_dropped_all_the_same() -> None:
     async with place(timeout=0.2) as here:
         reader, writer = await asyncio.open_connection("127.0.0.1", here.listener.port)
@@ -228,7 +228,7 @@ async def test_who_drips_a_header_at_a_time_is_dropped_all_the_same() -> None:
         writer.close()
 
 
-@pytest.mark.row("A-45")
+@pytest.mark.row("A-32")
 async def test_a_crowd_that_asks_nothing_shuts_nobody_out() -> None:
     async with place(max_waiting=4) as here:
         crowd = [await asyncio.open_connection("127.0.0.1", here.listener.port) for _ in range(9)]

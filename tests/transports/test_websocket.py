@@ -74,7 +74,7 @@ async def test_text_ends_the_line_with_the_code_for_it() -> None:
         assert "text" in str(error)
 
 
-@pytest.mark.row("A-41")
+@pytest.mark.row("A-31")
 async def test_a_message_beyond_the_limit_of_its_path_ends_the_line() -> None:
     async with place() as here, connect(url(here)) as line:
         await line.send(bytes(1001))
@@ -111,7 +111,6 @@ async def opened(here: Place) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     return reader, writer
 
 
-@pytest.mark.row("A-43")
 async def test_garbage_after_the_upgrade_ends_that_line_only() -> None:
     async with place() as here, connect(url(here)) as other:
         reader, writer = await opened(here)

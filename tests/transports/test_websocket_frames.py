@@ -115,7 +115,6 @@ def broken(data: bytes, framing: Framing | None = None, step: int | None = None)
     return stream, close.code, framing.broken
 
 
-@pytest.mark.row("A-43")
 @pytest.mark.parametrize("step", [None, 1])
 def test_a_peer_that_breaks_the_rules_is_told_which(step: int | None) -> None:
     good = binary(b"good")
@@ -137,7 +136,7 @@ def test_a_peer_that_breaks_the_rules_is_told_which(step: int | None) -> None:
         assert (stream, said) == (framed(b"good"), code), why
 
 
-@pytest.mark.row("A-41", "A-43")
+@pytest.mark.row("A-31")
 def test_a_message_beyond_the_limit_is_refused_at_its_header() -> None:
     for header in (struct.pack("!BBQ", 0x82, 0xFF, LIMIT + 1), struct.pack("!BBQ", 0x82, 0xFF, 2**63)):
         stream, code, _ = broken(binary(bytes(LIMIT)) + header + bytes(4))
@@ -207,7 +206,6 @@ def by_the_library(data: bytes) -> tuple[list[bytes], bool, bool]:
     return messages, False, protocol.parser_exc is not None
 
 
-@pytest.mark.row("A-43")
 @pytest.mark.long
 def test_any_bytes_are_understood_as_the_library_understands_them(portion: Callable[[int], list[int]]) -> None:
     for case in portion(3000):
