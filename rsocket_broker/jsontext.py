@@ -1,8 +1,38 @@
-"""JSON as peers send it: parsed strictly, failing with one error whatever is wrong with the bytes."""
+r"""JSON as peers send it: parsed strictly, failing with one error whatever is wrong with the bytes.
 
+orjson does the work where it is installed; the standard library does it elsewhere, and wherever the two part ways:
+
+    half a character ("\ud83d")         orjson refuses it                   kept, and written again as it came
+    an integer of more than 64 bits     orjson reads a float                kept whole, up to Python's 4300 digits
+    NaN, 1e999                          orjson writes null for NaN          refused, both ways
+    nesting                             1024 levels, or Python's stack      refused beyond MAX_DEPTH
+    keys, subclasses, named tuples      orjson refuses, or has views        as the standard library writes them
+    enums and UUIDs                     the standard library refuses them   written by their value
+
+So a plugin meets the same values either way, and the same errors in the same words. Only the spelling of a number may
+differ in what is written (1e-07, 1e-7).
+"""
+
+import enum
 import json
 import math
-from typing import NoReturn
+import uuid
+from array import array
+from collections.abc import Callable
+from itertools import accumulate
+from re import compile as pattern
+from typing import Any, Final, NoReturn
+
+try:
+    import orjson
+except ImportError:  # not built for this Python
+    orjson = None  # type: ignore[assignment]
+
+MAX_DEPTH: Final = 500
+"""Arrays and objects inside each other. What reads them by recursion, a handler perhaps, has Python's 1000 calls."""
+
+_DIGITS: Final = 19
+"""An integer of fewer digits fits into 64 bits, signed."""
 
 
 class JsonError(ValueError):
@@ -21,19 +51,26 @@ def _finite(text: str) -> float:
     return value
 
 
+def _by_value(value: object) -> object:
+    """What the standard library asks when it knows no JSON for something; these are what orjson knows besides."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON")
+
+
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_ascii_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_by_value)
+_ascii_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_by_value)
 
 
-def parse(data: bytes | bytearray | memoryview) -> object:
-    r"""The value that `data` (UTF-8 JSON text) stands for.
+# ---- the standard library's way ------------------------------------------------------------------------------------
 
-    Text may hold halves of characters (`"\ud83d"`), as apps send where they cut a text: `dump` can write them again.
-    Raises JsonError for bad UTF-8, bad syntax, NaN or Infinity, and nesting too deep to follow (RFC 8259, 9).
-    """
+
+def _slow_parse(data: bytes) -> object:
     try:
-        return _decoder.decode(str(data, "utf-8"))
+        value = _decoder.decode(str(data, "utf-8"))
     except UnicodeDecodeError as error:
         raise JsonError("not UTF-8 text") from error
     except json.JSONDecodeError as error:
@@ -44,6 +81,111 @@ def parse(data: bytes | bytearray | memoryview) -> object:
         raise
     except ValueError as error:  # Python converts no number of more than 4300 digits
         raise JsonError("a number in it is too long") from error
+    if _may_be_deep(data) and _depth(data) > MAX_DEPTH:
+        raise JsonError("nested too deeply")
+    return value
+
+
+def _slow_dump(value: object) -> bytes:
+    try:
+        text = _encoder.encode(value)
+        try:
+            return text.encode()
+        except UnicodeEncodeError:  # half a character has no UTF-8 form, but it can be written as it came: escaped
+            return _ascii_encoder.encode(value).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JsonError(f"cannot be written as JSON: {error}") from error
+
+
+# ---- orjson's way --------------------------------------------------------------------------------------------------
+
+
+def _fast_parse(data: bytes) -> object:
+    try:
+        value: object = orjson.loads(data)
+    except ValueError:
+        return _slow_parse(data)  # which says what is wrong, or does not mind
+    size = len(data)
+    if size >= _DIGITS and data.translate(_ZEROS).find(_LONG) >= 0:
+        return _slow_parse(data)
+    if size > 2 * MAX_DEPTH and _may_be_deep(data) and _depth(data) > MAX_DEPTH:
+        raise JsonError("nested too deeply")
+    return value
+
+
+def _fast_dump(value: object) -> bytes:
+    try:
+        data: bytes = orjson.dumps(value, None, _OPTIONS)
+    except TypeError:
+        return _slow_dump(value)
+    if data.find(b"null") >= 0 and not _is_finite(value):
+        return _slow_dump(value)
+    return data
+
+
+_OPTIONS: Final = (
+    0
+    if orjson is None
+    else orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+)
+_ZEROS: Final = bytes(ord("0") if chr(byte) in "0123456789" else 0 for byte in range(256))
+_LONG: Final = b"0" * _DIGITS
+
+
+def _is_finite(value: object) -> bool:
+    """Whether there is certainly no NaN or Infinity in what orjson has written: it writes null for them."""
+    waiting: list[Any] = [value]
+    while waiting:
+        one = waiting.pop()
+        kind = type(one)
+        if kind is dict:
+            waiting.extend(one.values())
+        elif kind is list or kind is tuple:
+            waiting.extend(one)
+        elif kind is float:
+            if not math.isfinite(one):
+                return False
+        elif one is not None and kind not in _PLAIN:
+            return False  # an enum: what is its value?
+    return True
+
+
+_PLAIN: Final = frozenset({str, int, bool, uuid.UUID})
+
+
+# ---- depth ---------------------------------------------------------------------------------------------------------
+
+
+def _may_be_deep(data: bytes) -> bool:
+    return data.count(b"[") + data.count(b"{") > MAX_DEPTH
+
+
+def _depth(data: bytes) -> int:
+    """How deeply valid JSON text is nested."""
+    steps = data.translate(_STEPS, _NO_STEPS).replace(b'""', b"")
+    if b'"' in steps or b"\\" in steps:  # a text holds a bracket, or an escape, behind which a quote ends nothing
+        steps = _TEXT.sub(b"", data).translate(_STEPS, _NO_STEPS)
+    return max(accumulate(array("b", steps)), default=0)
+
+
+_UP, _DOWN = 1, 0xFF  # which is -1 to array("b")
+_STEPS: Final = bytes(_UP if chr(byte) in "[{" else _DOWN if chr(byte) in "]}" else byte for byte in range(256))
+_NO_STEPS: Final = bytes(byte for byte in range(256) if chr(byte) not in '[]{}"\\')
+_TEXT: Final = pattern(rb'"(?:[^"\\]|\\.)*"')
+
+
+# ---- what everybody calls ------------------------------------------------------------------------------------------
+
+_parse: Callable[[bytes], object] = _slow_parse if orjson is None else _fast_parse
+
+
+def parse(data: bytes | bytearray | memoryview) -> object:
+    r"""The value that `data` (UTF-8 JSON text) stands for.
+
+    Text may hold halves of characters (`"\ud83d"`), as apps send where they cut a text: `dump` can write them again.
+    Raises JsonError for bad UTF-8, bad syntax, NaN or Infinity, and nesting beyond MAX_DEPTH (RFC 8259, 9).
+    """
+    return _parse(data if type(data) is bytes else bytes(data))
 
 
 def parse_object(data: bytes | bytearray | memoryview) -> dict[str, object]:
@@ -54,13 +196,5 @@ def parse_object(data: bytes | bytearray | memoryview) -> dict[str, object]:
     return value
 
 
-def dump(value: object) -> bytes:
-    """`value` as compact UTF-8 JSON. Raises JsonError when it cannot be expressed (NaN, cycles, foreign types)."""
-    try:
-        text = _encoder.encode(value)
-        try:
-            return text.encode()
-        except UnicodeEncodeError:  # half a character has no UTF-8 form, but it can be written as it came: escaped
-            return _ascii_encoder.encode(value).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise JsonError(f"cannot be written as JSON: {error}") from error
+dump: Callable[[object], bytes] = _slow_dump if orjson is None else _fast_dump
+"""A value as compact UTF-8 JSON. Raises JsonError when it cannot be expressed (NaN, cycles, foreign types)."""
