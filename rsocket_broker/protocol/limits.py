@@ -21,8 +21,9 @@ class Limits:
 
     frame: int = MAX_FRAME
     """Largest frame taken from the peer. A longer one ends the connection as soon as its length is known."""
-    fragment: int = MAX_FRAME
-    """Largest frame that we send; a message that needs more is fragmented."""
+    fragment: int = MAX_FRAME - 3
+    """Largest frame that we send; a message that needs more is fragmented. rsocket-java counts the three bytes of the
+    length as part of the frame, and waits in silence when one of the full size has come."""
     message: int = 64 * MIB
     """Largest message after reassembly, data and metadata together. A longer one fails its own stream only."""
     reassembly: int = 128 * MIB

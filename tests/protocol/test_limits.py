@@ -10,6 +10,7 @@ def test_the_presets_are_what_the_two_endpoints_promise() -> None:
     assert SECURE.message == 64 * MIB
     assert PLAIN.message == MIB
     assert SECURE.frame == MAX_FRAME == 2**24 - 1
+    assert SECURE.fragment + 3 == MAX_FRAME
 
 
 @pytest.mark.parametrize("preset", [SECURE, PLAIN], ids=["secure", "plain"])
