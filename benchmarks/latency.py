@@ -14,7 +14,7 @@ from measures import AtMost, Figures, Result, Scale, Workshop, result, take_turn
 from servers import HERE, Contestant
 from sessions import MANY, MANY_NOTE
 
-SECONDS = 4.0
+SECONDS = 3.0
 """Of one round, at full size."""
 AHEAD = 0.2
 """Seconds that the probe runs before a storm breaks."""

@@ -187,7 +187,7 @@ class Caller(Line):
     def data_received(self, data: bytes) -> None:
         if self.in_order and self.ready.done():
             at = self.at + len(data)
-            if self.batch.answers[self.at : at] == data:
+            if self.batch.answers[self.at : at] == data and at <= self.sent * self.batch.answer_size:
                 self.at, self.answered = at, at // self.batch.answer_size
                 self._go_on()
                 return

@@ -98,7 +98,7 @@ def measure_handshakes(workshop: Workshop, scale: Scale) -> Iterator[Result]:
             name = f"new sessions, {at_once} at a time, tickets {'on' if tickets else 'off'}"
             if not scale.wants(name):
                 continue
-            total = scale.amount(500 * (2 if tickets else 1))
+            total = scale.amount(300 * (2 if tickets else 1))
             job = functools.partial(new_sessions, at_once=at_once, total=total, tickets=tickets)
             rounds = take_turns(contestants, scale, job)
             reaches = RESUMED_REACHES if tickets else FULL_REACHES if at_once == 4 else ()
