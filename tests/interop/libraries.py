@@ -60,10 +60,26 @@ def node_modules(folder: Path) -> Path:
     return built(f"node-{folder.name}", files, install) / "node_modules"
 
 
+def java() -> Program:
+    for tool in ("javac", "mvn"):
+        want(tool, "apt-get install default-jdk-headless maven")
+    folder = HERE / "java"
+    files = [folder / "pom.xml", *(folder / "src").rglob("*.java")]
+
+    def compile_all(place: Path) -> None:
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        execute(["mvn", "-B", "-q", "compile", "dependency:copy-dependencies"], place)
+
+    target = built("java", files, compile_all) / "target"
+    path = f"{target / 'classes'}{os.pathsep}{target / 'dependency' / '*'}"
+    return Program(["java", "-XX:TieredStopAtLevel=1", "-cp", path, "InteropClient"])
+
+
 LIBRARIES: Mapping[str, Prepare] = {
     "rsocket-py": python,
     "rsocket-js-1": javascript("rsocket-1"),
     "rsocket-js-0": javascript("rsocket-0"),
+    "rsocket-java": java,
 }
 
 
