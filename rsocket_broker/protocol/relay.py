@@ -58,6 +58,7 @@ ADDRESS: Final = b"client:"
 GONE: Final = "The other client has gone."
 LEAVING: Final = "The other client is leaving."
 UNREAD: Final = "Too much is waiting for a client that does not read."
+UNLEASED: Final = "The other client's lease allows no request at present."
 OVERRUN: Final = "More payloads were sent than were asked for."
 
 _FIRE: Final = Interaction.FIRE_AND_FORGET
@@ -72,6 +73,7 @@ _ITEM: Final = _PAYLOAD | NEXT
 _ANSWER: Final = _PAYLOAD | NEXT | COMPLETE
 
 _SERVING: Final = ConnectionState.SERVING
+_SUSPENDED: Final = ConnectionState.SUSPENDED
 
 _REQUEST: Final = -1
 _BARE, _COUNTED = 1, 2
@@ -88,8 +90,8 @@ class Way:
         self.stays = stays
         """Whether the way stays open when the request, of which fragments are still coming, is whole."""
         self.message = message
-        """What fragments belong to: 0 none, _REQUEST the request, _BARE or _COUNTED a payload that has had its N flag
-        or has not yet."""
+        """What fragments belong to: 0 none, _REQUEST the request, _BARE a payload that has had no N flag yet,
+        _COUNTED one that has."""
 
 
 Leg = tuple["Relaying", int, Way | None, Way | None]
@@ -103,8 +105,8 @@ class Outlet(Interface):
     def wake(self) -> None:
         """Something was queued, or ended, in the course of another connection's events: write it soon."""
 
-    def make_room(self, feeder: Any) -> bool:
-        """The peer is slow to read, and `feeder` (the Outlet of another protocol) brings more for it.
+    def make_room(self, feeder: Any, size: int) -> bool:
+        """The peer is slow to read, or away, and `feeder` (the Outlet of another protocol) brings a frame for it.
 
         Slows the feeder down where that can be. False when so much waits that nothing may be added.
         """
@@ -175,6 +177,10 @@ class Relaying(Protocol):
             and stream_id == self._peer_next < NEAR_THE_LAST_ID
             and (other := self._found(tag)) is not None
             and not other.blocked
+            and not other._wrapped
+            and other._next_id < NEAR_THE_LAST_ID
+            and self._grant is None
+            and other._allowance is None  # leases count requests one by one
         ):
             at = begin - PREFIX - HEADER
             after = self._call_run(other, data, at)
@@ -207,7 +213,7 @@ class Relaying(Protocol):
             return
         try:
             other = self.find(tag)
-            other.bear()
+            other.bear(self._now)
             other.emit(self, 0, FrameType.METADATA_PUSH << TYPE_SHIFT | METADATA, data, begin, end)
         except RequestFailed:
             self.relays_failed += 1
@@ -219,7 +225,7 @@ class Relaying(Protocol):
         assert self.find is not None
         try:
             other = self.find(tag)
-            other.bear()
+            other.bear(self._now)
         except RequestFailed:
             return None
         return other
@@ -230,7 +236,7 @@ class Relaying(Protocol):
         route = data[at + 9 : at + 9 + PREFIX + int.from_bytes(data[at + 9 : at + 9 + PREFIX], "big")]
         shortest, limit = HEADER + len(route), min(self.limits.frame, LIGHT, other._fragment)
         onward, inward, out, size = self._onward, other._inward, other._out, len(data)
-        last = first + 2 * min(self._room(), other.limits.streams - len(inward), (MAX_31 - their_id) // 2)
+        last = first + 2 * min(self._room(), other.limits.streams - len(inward))
         written = at
         while expected < last and size - at >= PREFIX + HEADER:
             high, low, stream_id, kind = read_start(data, at)
@@ -276,8 +282,10 @@ class Relaying(Protocol):
             if stays and not self._room():
                 raise Rejected(f"more than {self.limits.streams} streams are open")
             other = self.find(tag)
-            other.bear()
-            other.emit(self, other._next_id, interaction << TYPE_SHIFT | flags, data, begin, end)
+            other.bear(self._now)
+            other._spend_allowance()
+            their_id = other._free_id()
+            other.emit(self, their_id, interaction << TYPE_SHIFT | flags, data, begin, end)
         except RequestFailed as problem:
             self.relays_failed += 1
             if interaction is not _FIRE:
@@ -286,9 +294,9 @@ class Relaying(Protocol):
         self.relayed += 1
         if stays:
             up, down = _ways(interaction, flags, initial_n)
-            self._onward[stream_id] = (other, other._next_id, up, down)
-            other._inward[other._next_id] = (self, stream_id, down, up)
-        other._next_id += 2
+            self._onward[stream_id] = (other, their_id, up, down)
+            other._inward[their_id] = (self, stream_id, down, up)
+        other._next_id = their_id + 2
 
     def _is_sound(self, flags: int, data: bytes, begin: int, end: int) -> bool:
         """Whether the metadata of a frame ends inside it: the other client would blame us for one that does not.
@@ -307,6 +315,9 @@ class Relaying(Protocol):
         """How many streams more the peer may open."""
         return max(0, self.limits.streams - len(self._states) + self._own_streams - len(self._onward))
 
+    def _in_use(self, stream_id: int) -> bool:
+        return stream_id in self._inward or super()._in_use(stream_id)
+
     def _may_open(self, stream_id: int) -> bool:
         return stream_id not in self._onward and super()._may_open(stream_id)
 
@@ -318,10 +329,12 @@ class Relaying(Protocol):
 
     # ---- what others bring for the peer ----------------------------------------------------------------------
 
-    def bear(self) -> None:
-        """Raises Rejected when the peer cannot take one more request."""
-        if self._state is not _SERVING or self._next_id > MAX_31:
+    def bear(self, now: float) -> None:
+        """Raises Rejected when the peer cannot take one more request. One that is away will, when it is back."""
+        if self._state is not _SERVING and self._state is not _SUSPENDED:
             raise Rejected(LEAVING)
+        if not self.may_request(now):
+            raise Rejected(UNLEASED)
         if len(self._inward) >= self.limits.streams:
             raise Rejected(f"More than {self.limits.streams} streams are passed on to that client.")
 
@@ -330,7 +343,7 @@ class Relaying(Protocol):
         size = HEADER + end - begin
         if size > self._fragment:
             raise Rejected(f"The other client takes frames of at most {self._fragment} bytes.")
-        if self.blocked and not self.outlet.make_room(feeder.outlet):
+        if self.blocked and not self.outlet.make_room(feeder.outlet, size):
             raise Rejected(UNREAD)
         head = pack_start(size >> 16, size & 0xFFFF, stream_id, kind)
         if size < WORTH_A_COPY:
@@ -425,7 +438,7 @@ class Relaying(Protocol):
         if not n:
             self._cut(stream_id, leg, Invalid("a request for no payloads at all"))
             return
-        if other.blocked and not other.outlet.make_room(self.outlet):
+        if other.blocked and not other.outlet.make_room(self.outlet, 0):
             self._cut(stream_id, leg, Rejected(UNREAD))
             return
         sent.credit = min(sent.credit + n, MAX_31)

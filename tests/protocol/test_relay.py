@@ -12,7 +12,7 @@ from rsocket_broker.protocol.codes import CONNECTION_CLOSE, MAX_31, FrameType, I
 from rsocket_broker.protocol.events import RequestReceived
 from rsocket_broker.protocol.limits import SECURE, Limits
 from rsocket_broker.protocol.metadata import AUTHENTICATION, ROUTING, Entry, Mime, build_composite, build_tags, route
-from rsocket_broker.protocol.relay import GONE, LEAVING, OVERRUN, UNREAD, Relaying, address
+from rsocket_broker.protocol.relay import GONE, LEAVING, OVERRUN, UNLEASED, UNREAD, Relaying, address
 from tests.playbook import IGNORE, SETUP_BODY, C, F, Frame, M, N, Playbook, cut, u32, wire, with_metadata
 
 CALL, FIRE, STREAM, CHANNEL = (
@@ -39,7 +39,7 @@ class Outlet:
     def wake(self) -> None:
         self.woken += 1
 
-    def make_room(self, feeder: Any) -> bool:
+    def make_room(self, feeder: Any, size: int) -> bool:
         self.feeders.append(feeder)
         return self.room
 
@@ -49,11 +49,13 @@ class End(Playbook):
 
     protocol: Relaying
 
-    def __init__(self, name: str, ends: dict[str, "End"], limits: Limits) -> None:
+    def __init__(
+        self, name: str, ends: dict[str, "End"], limits: Limits, setup: bytes = wire(FrameType.SETUP, 0, SETUP_BODY)
+    ) -> None:
         super().__init__(Relaying.server(limits, 100.0))
         self.outlet = self.protocol.outlet = Outlet()
         self.protocol.name = name
-        self >> wire(FrameType.SETUP, 0, SETUP_BODY)
+        self >> setup
         self.take(self.protocol.accept_setup(self.now))
         self.events()
 
@@ -766,3 +768,70 @@ def assert_mirrored(one: End, other: End) -> None:
             back = theirs[leg[1]]
             assert back[2] is sent and back[3] is heard
             assert back[0] is one.protocol
+
+
+# ---- leases, resumption, ids that come round -------------------------------------------------------------------
+
+
+def lease_setup(body: bytes = SETUP_BODY) -> bytes:
+    return wire(FrameType.SETUP, 0, body, C)
+
+
+@pytest.mark.row("A-39")
+def test_requests_that_are_passed_on_are_held_to_the_leases_of_both_sides() -> None:
+    ends: dict[str, End] = {}
+    limits = attrs.evolve(SECURE, lease_requests=3)
+    pair = Pair(End("a", ends, limits, setup=lease_setup()), End("b", ends, SECURE, setup=lease_setup()))
+    pair.a.sent()
+    pair.b.sent()
+    call = with_metadata(TO_B, b"x")
+    pair.a >> wire(CALL, 1, call, M)
+    pair.a.error(1, ErrorCode.REJECTED, UNLEASED)
+    pair.b >> wire(FrameType.LEASE, 0, u32(10_000) + u32(1))
+    pair.a >> wire(CALL, 3, call, M) + wire(CALL, 5, call, M) + wire(CALL, 7, call, M)
+    pair.b << Frame(CALL, 2, M, call)
+    pair.a.error(5, ErrorCode.REJECTED, UNLEASED)
+    pair.a.error(7, ErrorCode.REJECTED, "the lease does not allow")
+
+
+def resumable_setup() -> bytes:
+    fixed = SETUP_BODY[:12]
+    return wire(FrameType.SETUP, 0, fixed + b"\x00\x05token" + SETUP_BODY[12:], 0x80)
+
+
+@pytest.mark.row("D-4", "A-40")
+def test_streams_outlive_the_line_of_one_end() -> None:
+    """What is passed on in the meantime is retained there, and goes out when the peer is back."""
+    ends: dict[str, End] = {}
+    limits = attrs.evolve(SECURE, resume_seconds=60)
+    pair = Pair(End("a", ends, limits, setup=resumable_setup()), End("b", ends, SECURE))
+    begin(pair, STREAM)
+    assert pair.a.protocol.suspend(pair.a.now)
+    pair.a.protocol.blocked = True
+    pair.b >> wire(PAYLOAD, 2, b"1", N)
+    pair.b >> wire(CALL, 1, with_metadata(route("client:a"), b"call"), M)
+    assert pair.a.protocol.data_to_send() == []
+    assert pair.a.protocol.retained > 0
+    pair.a.outlet.room = False
+    pair.b >> wire(CALL, 3, with_metadata(route("client:a"), b"call"), M)
+    pair.b.error(3, ErrorCode.REJECTED, UNREAD)
+    asked = len(KINDS[STREAM]) + 6 + len(with_metadata(TO_B, b"x"))
+    pair.a.protocol.resume(0, asked, pair.a.now)
+    kinds = [(frame.kind, frame.stream_id) for frame in pair.a.sent()]
+    assert kinds == [(FrameType.RESUME_OK, 0), (PAYLOAD, 1), (CALL, 2)]
+    assert pair.a.protocol.suspend(pair.a.now)
+    pair.a.tick(61)
+    assert pair.a.protocol.closed
+    pair.b.error(1, ErrorCode.CANCELED, GONE)
+    pair.b << Frame(CANCEL, 2, 0, b"")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_stream_ids_come_round(pair: Pair, together: bool) -> None:
+    begin(pair, STREAM)
+    pair.b.protocol._next_id = MAX_31 - 1
+    calls = [wire(CALL, n, with_metadata(TO_B, b"x"), M) for n in range(3, 13, 2)]
+    for data in [b"".join(calls)] if together else calls:
+        pair.a >> data
+    assert [frame.stream_id for frame in pair.b.sent()] == [MAX_31 - 1, 4, 6, 8, 10]
+    assert pair.b.protocol.request(Interaction.REQUEST_RESPONSE, b"ours") == 12
