@@ -7,7 +7,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -199,6 +199,12 @@ class Authority:
     def certificates(self, app_id: str | None = None) -> list[Record]:
         """The inventory, or one app's part of it, in the order of issue."""
         return self._inventory.records(app_id)
+
+    def counts(self, soon: timedelta) -> list[tuple[str, str, int, int, int]]:
+        """The inventory in numbers: profile, status, how many, how many of them are valid now, and how many of these
+        end within `soon`."""
+        now = self._clock()
+        return self._inventory.counts(now, now + soon)
 
     def record(self, serial: int) -> Record | None:
         """The certificate with this serial number; None when there never was one."""

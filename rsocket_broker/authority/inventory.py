@@ -131,6 +131,16 @@ class Inventory:
             )
             database.execute(_INSERT, _to_row(record))
 
+    def counts(self, now: datetime, soon: datetime) -> list[tuple[str, str, int, int, int]]:
+        """(profile, status, how many, of these valid at `now`, of these no more at `soon`)."""
+        rows = self._state.read(
+            "SELECT profile, status, COUNT(*), SUM(not_before <= ? AND not_after > ?),"
+            " SUM(not_before <= ? AND not_after > ? AND not_after <= ?)"
+            " FROM certificates GROUP BY profile, status",
+            (at := int(now.timestamp()), at, at, at, int(soon.timestamp())),
+        )
+        return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+
     def by_fingerprint(self, fingerprint: bytes) -> Record | None:
         """The certificate whose DER has this SHA-256; None when it was never issued here."""
         rows = self._state.read("SELECT * FROM certificates WHERE fingerprint = ?", (fingerprint,))

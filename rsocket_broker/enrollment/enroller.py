@@ -12,8 +12,11 @@ import functools
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterator
 from datetime import UTC, datetime
+
+import attrs
 
 from rsocket_broker.authority.authority import Authority
 from rsocket_broker.authority.requests import CheckedRequest
@@ -42,6 +45,7 @@ from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, Turns, too_often
 from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
+from rsocket_broker.histogram import Histogram
 from rsocket_broker.quiet_log import QuietLog
 
 _REFUSALS = "enrolments that were refused"
@@ -56,6 +60,14 @@ log = logging.getLogger(__name__)
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+@attrs.define(slots=True)
+class _Course:
+    """What is known of one request while it is served, for the counters."""
+
+    medium: str = "none"
+    counts: bool = True
 
 
 class Enroller:
@@ -85,6 +97,11 @@ class Enroller:
         self._repeats = Repeats()
         self._log = QuietLog(log, clock, _LINES)
         self._unfinished: set[asyncio.Task[dict[str, object]]] = set()
+        self.results: Counter[tuple[str, str]] = Counter()
+        """How many requests for a certificate ended how: by the name of the driver ("none" where it did not come to
+        one), and `ok`, the step at which they were refused, `failed`, or `left` when the peer did not wait."""
+        self.seconds = Histogram()
+        """How long those took that succeeded."""
 
     @property
     def known_os(self) -> tuple[str, ...]:
@@ -98,20 +115,23 @@ class Enroller:
         done. Raises EnrollmentRefused, already logged.
         """
         async with self._reported(claims, peer):
-            self._admit(peer)
-            request = parse_message(message, claims)
-            _log_device_lines(request, claims)
-            if isinstance(request, Acknowledgement):
-                self._log_acknowledgement(request, claims)
-                return {}
-            check_clock(request, self._now())
-            checked = await asyncio.to_thread(self._authority.check_request, request.csr)
-            app_id = claimed_app_id(request, checked.common_name)
-            self._admit_app(peer, app_id, claims.device)
-            driver = self._mediums.select(request)
-            async with self._turns.admitted((app_id, claims.os, claims.device)):
-                container = await self._prove(driver, request, checked)
-                return await self._finish_for(claims, peer, self._finish(driver, checked, container))
+            with self._counted() as course:
+                self._admit(peer)
+                request = parse_message(message, claims)
+                _log_device_lines(request, claims)
+                if isinstance(request, Acknowledgement):
+                    self._log_acknowledgement(request, claims)
+                    course.counts = False
+                    return {}
+                check_clock(request, self._now())
+                checked = await asyncio.to_thread(self._authority.check_request, request.csr)
+                app_id = claimed_app_id(request, checked.common_name)
+                self._admit_app(peer, app_id, claims.device)
+                driver = self._mediums.select(request)
+                course.medium = driver.name
+                async with self._turns.admitted((app_id, claims.os, claims.device)):
+                    container = await self._prove(driver, request, checked)
+                    return await self._finish_for(claims, peer, self._finish(driver, checked, container))
 
     async def serve_to_end(self, message: bytes, claims: Claims, peer: str) -> dict[str, object]:
         """Like `serve`, for a peer that awaits no answer: cancelling stops the waiting only, not the work."""
@@ -269,6 +289,26 @@ class Enroller:
             )
         else:
             log.debug("%s has its certificates", whose)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator["_Course"]:
+        """Counts how the block ends."""
+        course, began = _Course(), self._clock()
+        result = "failed"
+        try:
+            yield course
+            result = "ok"
+        except EnrollmentRefused as refusal:
+            result = refusal.step.replace(" ", "_")
+            raise
+        except asyncio.CancelledError:
+            result = "left"
+            raise
+        finally:
+            if course.counts:
+                self.results[course.medium, result] += 1
+                if result == "ok":
+                    self.seconds.observe(self._clock() - began)
 
     @contextlib.asynccontextmanager
     async def _reported(self, claims: Claims, peer: str) -> AsyncIterator[None]:

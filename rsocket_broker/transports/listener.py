@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
 
+from rsocket_broker.histogram import Histogram
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.transports.base import Channel, Receiver
 from rsocket_broker.transports.sockets import SocketTransport
@@ -31,9 +33,15 @@ class Counters:
     handshakes: int = 0
     refused: int = 0
     """Handshakes that one side refused with an alert, or bytes that were no TLS."""
+    reasons: Counter[str] = attrs.field(factory=Counter)
+    """Those refused, by the alert (`peer:` in front of it where the other side sent it) or what came instead of TLS."""
+    failed: int = 0
+    """Handshakes that came to nothing through a fault of ours."""
     timed_out: int = 0
     displaced: int = 0
     """Dropped to make room for newcomers, the oldest first: unfinished handshakes, or strangers on the plain port."""
+    handshake_seconds: Histogram = attrs.field(factory=Histogram)
+    """From accept to the end of each handshake that succeeded: the peer's part and the way there and back included."""
 
 
 class Listener:
@@ -71,6 +79,7 @@ class Listener:
         """Oldest first."""
         self._starting: set[asyncio.Task[object]] = set()
         self._closed = False
+        self._held = False
         self._all_gone = asyncio.Event()
         self._closing_callbacks: list[Callable[[], None]] = []
         self._log = QuietLog(_logger)
@@ -81,9 +90,18 @@ class Listener:
 
     def start(self) -> None:
         """Begins to accept, or begins again after a pause."""
-        if not self._closed:
+        if not self._closed and not self._held:
             for listening in self._sockets:
                 self._loop.add_reader(listening, self._accept, listening)
+
+    def hold(self) -> None:
+        """Accepts nobody until `release`; whoever connects waits in the kernel's queue."""
+        self._held = True
+        self._stop_accepting()
+
+    def release(self) -> None:
+        self._held = False
+        self.start()
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Runs `callback` when the listener closes."""
@@ -113,6 +131,8 @@ class Listener:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(ACCEPT_BATCH):
+            if self._held or self._closed:
+                return
             try:
                 accepted, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -162,9 +182,13 @@ class Listener:
     def _pause(self, error: OSError) -> None:
         """The system has no descriptor or memory for one more; those who wait stay in the kernel's queue."""
         self._log.write(logging.ERROR, "full system", "cannot accept connections on port %d: %s", self.port, error)
-        for listening in self._sockets:
-            self._loop.remove_reader(listening)
+        self._stop_accepting()
         self._loop.call_later(ACCEPT_PAUSE, self.start)
+
+    def _stop_accepting(self) -> None:
+        if not self._closed:
+            for listening in self._sockets:
+                self._loop.remove_reader(listening)
 
     def _forget(self, connection: SocketTransport) -> None:
         self._connections.pop(connection, None)

@@ -18,14 +18,19 @@ from rsocket_broker.transports.client_hello import (
     looks_like_http,
     looks_like_rsocket,
 )
-from rsocket_broker.transports.listener import Counters
+from rsocket_broker.transports.listener import Counters, Listener
 from rsocket_broker.transports.tls_line import Lower, TlsLine, TlsTransport
 from rsocket_broker.transports.tls_refusals import tls_refused
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds from accept to the end of the handshake: an emulator under load needs two; a silent peer needs no more."""
 MAX_HANDSHAKES = 512
-"""Handshakes under way at a time, silent ones included. Half of a usual limit of open files (1024)."""
+"""Handshakes under way at a time, silent ones included. Half of a usual limit of open files (1024). Whoever comes in
+a crowd waits in the kernel's queue meanwhile, and is not refused."""
+STALLED = 1.0
+"""Seconds without a word from the peer, after which its handshake gives way where others wait: many round trips."""
+LOOK_AGAIN = 0.1
+"""Seconds between two looks for stalled handshakes while others wait."""
 WORKERS = max(1, min(4, (os.cpu_count() or 2) - 1))
 """Threads for OpenSSL's part, 1 to 3 ms each time, without Python's lock. One core is left for live sessions."""
 MAX_ANSWER = 256 * 1024
@@ -83,30 +88,56 @@ class Reception:
         self._max_connections = max_connections
         self._plain_port = plain_port
         self._under_way: dict[ServerHandshake, None] = {}
+        """Oldest first."""
+        self._listener: Listener | None = None
+        self._holding = False
+        """Newcomers wait in the kernel's queue."""
         self._established = 0
         self._closed = False
 
     def greet(self) -> "ServerHandshake":
         return ServerHandshake(self)
 
+    def attend(self, listener: Listener) -> None:
+        """The listener that is held back while there are too many handshakes."""
+        self._listener = listener
+
     def admit(self, handshake: "ServerHandshake") -> bool:
-        """Makes room for one more, at the cost of the one that has been at it longest; False when full or closed."""
+        """Takes one more; False when there are too many sessions, or the end has come."""
         if self._closed or self._established >= self._max_connections:
             self.counters.turned_away += 1
             return False
-        if len(self._under_way) >= self._max_handshakes:
-            self.counters.displaced += 1
-            next(iter(self._under_way)).drop()
         self._under_way[handshake] = None
+        if len(self._under_way) >= self._max_handshakes and not self._holding and self._listener is not None:
+            self._holding = True
+            self._listener.hold()
+            self._make_room()
         return True
 
     def forget(self, handshake: "ServerHandshake") -> None:
         self._under_way.pop(handshake, None)
+        if self._holding and len(self._under_way) < self._max_handshakes and self._listener is not None:
+            self._holding = False
+            self._listener.release()
 
-    def establish(self, lower: Lower, line: TlsLine) -> None:
+    def _make_room(self) -> None:
+        """Drops handshakes whose peers have nothing to say, the oldest first, until one more can come in."""
+        if not self._holding or self._closed:
+            return
+        now = self.loop.time()
+        for handshake in [one for one in self._under_way if one.silent_for(now) >= STALLED]:
+            self.counters.displaced += 1
+            handshake.drop()
+            if not self._holding:
+                return
+        self.loop.call_later(LOOK_AGAIN, self._make_room)
+
+    def establish(self, lower: Lower, line: TlsLine, began: float) -> None:
+        """`began` is when the connection was accepted, on the loop's clock."""
         transport = TlsTransport(lower, line, self.receiver_factory(), self._leave)
         self._established += 1
         self.counters.handshakes += 1
+        self.counters.handshake_seconds.observe(self.loop.time() - began)
         transport.start()
 
     def close(self) -> None:
@@ -118,8 +149,9 @@ class Reception:
 
     def not_tls(self, received: bytes | bytearray, address: str, reason: str) -> None:
         """One line for whoever mixed up the ports."""
-        self.counters.refused += 1
         start = bytes(received[:8])
+        kind = "plain_rsocket" if looks_like_rsocket(start) else "http" if looks_like_http(start) else "not_tls"
+        self._count_refusal(kind)
         if looks_like_rsocket(start):
             where = f"; plain RSocket is served on port {self._plain_port}" if self._plain_port else ""
             self.log.write(
@@ -133,11 +165,18 @@ class Reception:
             self.log.write(logging.INFO, "garbage", "%s sent bytes that are no TLS: %s", address, reason)
 
     def refused(self, error: ssl.SSLError, address: str) -> None:
+        refusal = tls_refused(error)
+        alert = refusal.alert or "other"
+        self._count_refusal(f"peer:{alert}" if refusal.by_peer else alert)
+        self.log.write(logging.WARNING, "refused handshakes", "TLS with %s: %s", address, refusal.public)
+
+    def _count_refusal(self, reason: str) -> None:
         self.counters.refused += 1
-        self.log.write(logging.WARNING, "refused handshakes", "TLS with %s: %s", address, tls_refused(error).public)
+        self.counters.reasons[reason] += 1
 
     def failed(self, error: BaseException) -> None:
         """Not the peer's fault, yet any peer can bring it about again and again."""
+        self.counters.failed += 1
         known = isinstance(error, BrokerError)
         self.log.write(
             logging.ERROR,
@@ -169,15 +208,23 @@ class ServerHandshake:
         self._line: TlsLine | None = None
         self._step: Step | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._began = 0.0
+        self._waits_since: float | None = None
+        """When the peer's turn began; None while it is ours."""
         self._over = False
+
+    def silent_for(self, now: float) -> float:
+        """Seconds that we have waited for the peer's next word; 0 while it waits for ours."""
+        return 0.0 if self._waits_since is None else now - self._waits_since
 
     def transport_ready(self, transport: Transport) -> None:
         self._lower = cast("Lower", transport)
+        self._began = self._waits_since = self._reception.loop.time()
         if not self._reception.admit(self):
             self._over = True
             transport.abort()
             return
-        self._deadline = self._reception.loop.call_later(self._reception.timeout, self._expire)
+        self._deadline = self._reception.loop.call_at(self._began + self._reception.timeout, self._expire)
 
     def data_received(self, data: bytes | memoryview) -> None:
         if self._line is not None:
@@ -245,6 +292,7 @@ class ServerHandshake:
 
     def _run(self, step: Callable[[], bool]) -> None:
         self._lower.pause_reading()
+        self._waits_since = None
         self._step = self._reception.pool.run(step, self._stepped)
 
     def _stepped(self, step: Step) -> None:
@@ -258,12 +306,13 @@ class ServerHandshake:
         elif step.result() and self._line is not None:
             self._establish(self._line)
         else:
+            self._waits_since = self._reception.loop.time()
             self._lower.resume_reading()
 
     def _establish(self, line: TlsLine) -> None:
         self._end()
         try:
-            self._reception.establish(self._lower, line)
+            self._reception.establish(self._lower, line, self._began)
         except BaseException:  # a receiver that fails must not leave a line that nobody reads
             self._lower.abort()
             raise

@@ -1,6 +1,6 @@
 import sqlite3
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -108,3 +108,16 @@ def test_a_new_server_certificate_supersedes_the_old_one(inventory: Inventory) -
 def test_roots_are_listed_by_generation(inventory: Inventory, home: Path) -> None:
     assert list(inventory.roots()) == [1]
     assert inventory.roots()[1].profile == "root"
+
+
+def test_certificates_are_counted_by_what_became_of_them(inventory: Inventory) -> None:
+    for serial in (1, 2, 3):
+        inventory.add(record(serial))
+    day = timedelta(days=1)
+
+    def clients(now: datetime, soon: datetime) -> list[tuple[str, str, int, int, int]]:
+        return [row for row in inventory.counts(now, soon) if row[0] == "client"]
+
+    assert clients(START, START + 40 * day) == [("client", "active", 3, 3, 3)]
+    assert clients(START, START + 20 * day) == [("client", "active", 3, 3, 0)]
+    assert clients(START + 31 * day, START + 40 * day) == [("client", "active", 3, 0, 0)]

@@ -146,6 +146,21 @@ async def test_an_app_with_nothing_but_its_request_gets_a_working_pair(
 _DER = serialization.Encoding.DER
 
 
+@pytest.mark.row("A-53")
+async def test_requests_are_counted_by_driver_and_by_how_they_ended(workshop: Workshop, app: DesktopApp) -> None:
+    await workshop.enroller.serve(app.message(), app.claims, LOCALHOST)
+    await refused(workshop, app, medium=99)
+    await refused(workshop, app, csr="nonsense")
+    await refused(workshop, app, destination="/nowhere/")
+    assert workshop.enroller.results == {
+        ("filesystem", "ok"): 1,
+        ("none", "medium"): 1,
+        ("none", "signing_request"): 1,
+        ("filesystem", "proof"): 1,
+    }
+    assert workshop.enroller.seconds.count == 1
+
+
 @pytest.mark.row("A-02")
 async def test_nothing_is_signed_before_the_proof(console: Console) -> None:
     await console.ask()
