@@ -8,6 +8,7 @@ from typing import Protocol as Interface
 from weakref import WeakValueDictionary
 
 from rsocket_broker.errors import (
+    BrokerError,
     Canceled,
     ConnectionClosed,
     Rejected,
@@ -16,24 +17,31 @@ from rsocket_broker.errors import (
     request_error,
 )
 from rsocket_broker.flow import RequestedStream, parts
+from rsocket_broker.lasting import Lasting
 from rsocket_broker.payload import ErrorCode, Payload
+from rsocket_broker.pressure import RELAY_QUEUE, Pressure
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.events import (
     CancelReceived,
     ConnectionEnded,
     ErrorReceived,
     Event,
+    LeaseReceived,
+    LineLost,
+    LineResumed,
     MetadataPushReceived,
     PayloadReceived,
     RequestNReceived,
     RequestReceived,
+    ResumeReceived,
     SetupAccepted,
     SetupReceived,
 )
 from rsocket_broker.protocol.limits import LIGHT
 from rsocket_broker.protocol.protocol import Protocol
-from rsocket_broker.serving import STOPPED, Handlers, Serving
-from rsocket_broker.transports.base import Peer, Transport
+from rsocket_broker.protocol.relay import Find, Relaying
+from rsocket_broker.serving import STOPPED, Handlers
+from rsocket_broker.transports.base import Transport
 
 FLUSH_AT: Final = 256 * 1024
 """Bytes that one turn of the loop may queue before they are written: about what one read can bring."""
@@ -41,6 +49,8 @@ WINDOW: Final = 128
 """Payloads in flight towards a consumer that says nothing else; it is topped up when half is used."""
 LAST_WORDS: Final = 1.0
 """Seconds for the handler of a channel whose peer has failed it: to take in what came before, and the error."""
+DRAIN_STEP: Final = 0.02
+"""Seconds between two looks at streams that other connections end."""
 CLOSE_GRACE: Final = 2.0
 """Seconds that a goodbye may take to reach a peer before the line is cut."""
 
@@ -55,28 +65,38 @@ class Responder(Handlers, Interface):
         """The connection has ended. Called exactly once, whether or not `setup` was."""
 
 
-class Connection(Serving):
+Resumer = Callable[["Connection", ResumeReceived], None]
+"""Finds the connection that a RESUME is for and calls its `resume`, with the new connection that brought it. Raises
+BrokerError (SetupRefused is one) to refuse, in words for the client."""
+
+
+class Connection(Lasting):
     """A live RSocket connection, and the Receiver of its transport.
 
     Requests may be sent as soon as it is open: on a server when the responder accepted the SETUP, on a client when
     the transport is ready. The calls raise ConnectionClosed when it is not, and RequestFailed when the peer says no.
+
+    One that can be resumed outlives its transport: while it is `suspended` its work goes on, calls wait, and what is
+    sent is retained.
     """
 
     def __init__(
-        self, protocol: Protocol, responder: Responder, *, clock: Callable[[], float] = time.monotonic
+        self,
+        protocol: Protocol,
+        responder: Responder,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        resumer: Resumer | None = None,
     ) -> None:
-        super().__init__(protocol, responder)
-        self.peer: Peer
+        """Without a `resumer`, a server refuses every RESUME."""
+        super().__init__(protocol, responder, clock)
         self.opened = clock()
         self.metadata_mime = ""
         self.data_mime = ""
         self.bytes_in = 0
         self.bytes_out = 0
-        self.closing: ConnectionClosed | None = None
-        """Set as soon as the connection has ended: how."""
         self._responder = responder
-        self._clock = clock
-        self._transport: Transport | None = None
+        self._resumer = resumer
         self._actions = _ACTIONS
         self._answers: dict[int, asyncio.Future[Payload]] = {}
         self._channels: WeakValueDictionary[int, RequestedStream] = WeakValueDictionary()
@@ -88,6 +108,11 @@ class Connection(Serving):
         self._deciding = False
         self._flushing = False
         self._queued_before = 0
+        self.pressure = Pressure(clock, self._choose_reading)
+        """Who stalls whom."""
+        self._relaying = protocol if isinstance(protocol, Relaying) else None
+        if self._relaying is not None:
+            self._relaying.outlet = self
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -106,6 +131,54 @@ class Connection(Serving):
     def streams_open(self) -> int:
         return self._protocol.streams
 
+    @property
+    def bytes_waiting(self) -> int:
+        """Bytes that are ready for the peer and that it has not taken."""
+        transport = self._transport
+        waiting = self._protocol.queued + self._protocol.retained + self._waiting
+        return waiting + (0 if transport is None else transport.queued)
+
+    @property
+    def streams_waiting(self) -> int:
+        """Streams on which nothing can be sent until the peer asks for more."""
+        waiting = sum(not self._protocol.credit(stream_id) for stream_id in self._gates)
+        return waiting + (0 if self._relaying is None else self._relaying.ways_without_credit())
+
+    # ---- requests that are passed on -------------------------------------------------------------------------
+
+    @property
+    def relaying(self) -> Relaying | None:
+        """The protocol, where it can pass requests on."""
+        return self._relaying
+
+    @property
+    def partners(self) -> set[str]:
+        """The names of the clients with which the peer has streams now: those that feed it, and those that it feeds."""
+        return set() if self._relaying is None else self._relaying.partners()
+
+    def relay(self, name: str, find: Find | None) -> None:
+        """From now on the peer's requests that have an address go where `find` says; the peer is known as `name`.
+
+        None of `find`: the peer may be sent the requests of others, and sends none.
+        """
+        if self._relaying is not None:
+            self._relaying.name = name
+            self._relaying.relay(find)
+
+    def wake(self) -> None:
+        """For Relaying: another connection has queued something here."""
+        self._flush_soon()
+
+    def make_room(self, feeder: "Connection", size: int) -> bool:
+        """For Relaying: whether `feeder` may bring more for a peer that is slow to read. Pauses it for a while.
+
+        For a peer that is away, too much would be the end of its session: so the frame itself counts there.
+        """
+        self.pressure.hold(feeder.pressure)
+        if self._protocol.suspended:
+            return self.bytes_waiting + size <= min(RELAY_QUEUE, self._protocol.limits.resume_bytes // 2)
+        return self.bytes_waiting <= RELAY_QUEUE
+
     # ---- requests to the peer --------------------------------------------------------------------------------
 
     async def request_response(self, payload: Payload, timeout: float | None = None) -> Payload:
@@ -115,10 +188,10 @@ class Connection(Serving):
         (a timeout, a cancelled task) cancels the request at the peer.
         """
         ends = None if timeout is None else self._loop.time() + timeout
-        if self.closing is not None or not self._may_write.is_set():
+        if self.closing is not None or not self._may_write.is_set() or self._lease_came is not None:
             try:
                 async with asyncio.timeout_at(ends):
-                    await self.drain()
+                    await self._turn_to_ask()
             except TimeoutError:
                 raise _no_answer(timeout) from None
         stream_id = self._protocol.request(Interaction.REQUEST_RESPONSE, *parts(payload))
@@ -210,16 +283,31 @@ class Connection(Serving):
         return self._lost.result()
 
     async def drain_requests(self, timeout: float) -> None:
-        """Refuses new requests from now on and waits for the running ones, at most `timeout` seconds."""
+        """Refuses new requests from now on and waits for the running ones, at most `timeout` seconds.
+
+        One that is suspended ends at once: nobody could take its answers.
+        """
+        if self._protocol.suspended:
+            self._finish(ConnectionEnded(None, "the session cannot be resumed any more", by_peer=False))
         self._refusing = True
         self._protocol.answer_at_once = None
-        await self._work.wait(timeout)
+        if self._relaying is None:
+            await self._work.wait(timeout)
+        else:
+            self._relaying.relay(None)
+            await asyncio.gather(self._work.wait(timeout), self._drain_relays(self._relaying, timeout))
+
+    async def _drain_relays(self, relaying: Relaying, timeout: float) -> None:
+        deadline = self._loop.time() + timeout
+        while relaying.relays_open and self._loop.time() < deadline:  # noqa: ASYNC110  # others end these streams
+            await asyncio.sleep(DRAIN_STEP)
 
     # ---- Receiver: what the transport calls ------------------------------------------------------------------
 
     def transport_ready(self, transport: Transport) -> None:
         self.peer = transport.peer
         self._transport = transport
+        self._protocol.begin_resume(self._clock())
         self._flush()
         self._arm_timer()
         if self.closing is not None:
@@ -234,17 +322,29 @@ class Connection(Serving):
             self._flush()
 
     def eof_received(self) -> None:
+        if self._lose_line(None):
+            return
         self._handle(self._protocol.receive_eof(self._clock()))
         self._settle()
 
     def writing_paused(self) -> None:
         self._may_write.clear()
         self._queued_before = 0 if self._transport is None else self._transport.queued
+        self._note_pressure(behind=True)
         self._choose_reading()
+
+    def _note_pressure(self, *, behind: bool) -> None:
+        if self._relaying is not None:
+            self._relaying.blocked = behind
+        if behind:
+            self.pressure.begin()
+        else:
+            self.pressure.end()
 
     def writing_resumed(self) -> None:
         self._protocol.heard(self._clock())
         self._may_write.set()
+        self._note_pressure(behind=False)
         for gate in self._gates.values():
             gate.set()
         stalled, self._stalled = self._stalled, []
@@ -253,6 +353,8 @@ class Connection(Serving):
         self._choose_reading()
 
     def transport_lost(self, error: Exception | None) -> None:
+        if self._lose_line(error):
+            return
         self._finish(ConnectionEnded(None, "the connection was lost", by_peer=True), error)
         # Half a message can be 64 MiB, and this object lives in cycles: let go now, not when the collector comes.
         self._protocol.receive_eof(self._clock())
@@ -294,6 +396,9 @@ class Connection(Serving):
         self._flushing = False
         transport = self._transport
         if transport is None:
+            if self._protocol.suspended:
+                self._protocol.data_to_send()  # retained there
+                self._settle()
             return
         if self._protocol.queued:
             self.bytes_out += self._protocol.queued
@@ -312,6 +417,8 @@ class Connection(Serving):
     def _need_room(self) -> None:
         if self.closing is not None:
             raise self._closed_error()
+        if self._lease_came is not None:
+            self._protocol.may_request(self._clock())  # one that has run out is known to have
         waiting = self._protocol.queued + (0 if self._transport is None else self._transport.queued)
         if waiting > self._protocol.limits.outgoing:
             raise Rejected("too much is waiting for a peer that does not read")
@@ -320,7 +427,7 @@ class Connection(Serving):
         """Reads only while answers can be written. A client goes on: two that wait for each other wait for ever."""
         if self._transport is None or self.closing is not None:
             return
-        if self._deciding or (self._protocol.is_server and not self._may_write.is_set()):
+        if self._deciding or self.pressure.held or (self._protocol.is_server and not self._may_write.is_set()):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -380,6 +487,8 @@ class Connection(Serving):
 
     def _accept_setup(self) -> None:
         events = self._protocol.accept_setup(self._clock())
+        if self._protocol.leased:
+            self._lease_came = asyncio.Event()
         self._arm_timer()
         self._handle(events)
 
@@ -389,6 +498,17 @@ class Connection(Serving):
         else:
             _, text = self._explain(error)
             self._protocol.refuse_setup(ErrorCode.REJECTED_SETUP, text)
+        self._settle()
+
+    def _on_resume(self, event: ResumeReceived) -> None:
+        try:
+            if self._resumer is None:
+                raise SetupRefused("resumption is not supported")
+            self._resumer(self, event)
+        except BrokerError as error:
+            self._protocol.refuse_setup(ErrorCode.REJECTED_RESUME, error.public)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as in _on_setup
+            self._protocol.refuse_setup(ErrorCode.REJECTED_RESUME, self._explain(error)[1])
         self._settle()
 
     def _on_accepted(self, event: SetupAccepted) -> None:
@@ -476,6 +596,27 @@ class Connection(Serving):
         if self._timer is not None:
             self._timer.cancel()
         self._work.stop_all()
+        self._end_requests()
+        self._protocol.receive_eof(self._clock())
+        self._may_write.set()
+        self.pressure.close()
+        if self._lease_came is not None:
+            self._lease_came.set()
+        if not self._accepted.done():
+            self._accepted.set_result(None)
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+        elif not self._lost.done():
+            self._lost.set_result(self._closed_error())
+        self._tell_change()
+        try:
+            self._responder.closed(self._closed_error())
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as in _on_request
+            self._explain(error)
+
+    def _end_requests(self) -> None:
+        """Tells those who wait for the peer that nothing will come."""
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(self._closed_error())
@@ -483,17 +624,6 @@ class Connection(Serving):
             stream.end(self._closed_error())
         self._answers.clear()
         self._incoming.clear()
-        self._protocol.receive_eof(self._clock())
-        self._may_write.set()
-        if not self._accepted.done():
-            self._accepted.set_result(None)
-        self._flush()
-        if self._transport is not None:
-            self._transport.close()
-        try:
-            self._responder.closed(self._closed_error())
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as in _on_request
-            self._explain(error)
 
 
 def _expire(answer: "asyncio.Future[Payload]", timeout: float | None) -> None:
@@ -508,6 +638,10 @@ def _no_answer(timeout: float | None) -> TimeoutError:
 _ACTIONS: Final[dict[type, Callable[[Connection, Any], None]]] = {
     SetupReceived: Connection._on_setup,
     SetupAccepted: Connection._on_accepted,
+    ResumeReceived: Connection._on_resume,
+    LineLost: Connection._on_line_lost,
+    LineResumed: Connection._on_line_resumed,
+    LeaseReceived: Connection._on_lease,
     RequestReceived: Connection._on_request,
     PayloadReceived: Connection._on_payload,
     RequestNReceived: Connection._on_request_n,

@@ -10,7 +10,10 @@ from rsocket_broker.protocol.codes import Interaction
 
 
 class SetupReceived(NamedTuple):
-    """A well-formed SETUP frame. Nothing behind it is parsed until it is accepted or refused. Times are in ms."""
+    """A well-formed SETUP frame. Nothing behind it is parsed until it is accepted or refused. Times are in ms.
+
+    `lease`: leases are to hold. `resume_token` (a secret) is None when the connection is not to be resumed.
+    """
 
     keepalive_ms: int
     lifetime_ms: int
@@ -18,6 +21,36 @@ class SetupReceived(NamedTuple):
     data_mime: str
     data: bytes
     metadata: bytes | None
+    lease: bool = False
+    resume_token: bytes | None = None
+
+
+class ResumeReceived(NamedTuple):
+    """Server only: a well-formed RESUME as the first frame. Nothing behind it is parsed.
+
+    The client has received everything before position `received`, and can send again all from `available` on.
+    """
+
+    token: bytes
+    received: int
+    available: int
+
+
+class LineLost(NamedTuple):
+    """The peer is silent, and the connection suspended: its line is to be dropped."""
+
+    text: str
+
+
+class LineResumed(NamedTuple):
+    """Client only: the server goes on over the new line."""
+
+
+class LeaseReceived(NamedTuple):
+    """The peer lets us send `number` requests within `ttl_ms`."""
+
+    ttl_ms: int
+    number: int
 
 
 class SetupAccepted(NamedTuple):
@@ -85,6 +118,10 @@ class ConnectionEnded(NamedTuple):
 Event = (
     SetupReceived
     | SetupAccepted
+    | ResumeReceived
+    | LineLost
+    | LineResumed
+    | LeaseReceived
     | RequestReceived
     | PayloadReceived
     | RequestNReceived

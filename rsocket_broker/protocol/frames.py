@@ -23,7 +23,7 @@ from rsocket_broker.protocol.codes import (
     ErrorCode,
     FrameType,
 )
-from rsocket_broker.protocol.events import SetupReceived
+from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.limits import MAX_FRAME
 
 PREFIX: Final = 3
@@ -32,6 +32,7 @@ HEADER: Final = 6
 """Bytes of stream id, type and flags, which start each frame."""
 LARGEST_MIME: Final = 255
 LARGEST_INTERVAL: Final = MAX_31
+LARGEST_TOKEN: Final = 0xFFFF
 
 Octets = bytes | bytearray
 """What may be sent. What is received is always bytes."""
@@ -40,8 +41,12 @@ _START: Final = struct.Struct("!BHIH")
 _NUMBER: Final = struct.Struct("!I")
 _LENGTH: Final = struct.Struct("!BH")
 _SETUP: Final = struct.Struct("!HHII")
-_POSITION: Final = bytes(8)
-"""The resume position of a KEEPALIVE: all zeros where resumption is not in use."""
+_SHORT: Final = struct.Struct("!H")
+_POSITION: Final = struct.Struct("!Q")
+_POSITIONS: Final = struct.Struct("!QQ")
+_VERSION: Final = struct.Struct("!HH")
+_LEASE: Final = struct.Struct("!II")
+_MAX_63: Final = (1 << 63) - 1
 
 read_start = _START.unpack_from
 """(buffer, offset) -> length high, length low, stream id, type and flags. Needs nine bytes."""
@@ -77,9 +82,18 @@ def _is_interval(_: object, field: "attrs.Attribute[int]", value: int) -> None:
         raise ValueError(f"{field.name} is between 1 and {LARGEST_INTERVAL} ms")
 
 
+def _is_token(_: object, field: "attrs.Attribute[bytes | None]", value: bytes | None) -> None:
+    if value is not None and not 0 < len(value) <= LARGEST_TOKEN:
+        raise ValueError(f"{field.name} has 1 to {LARGEST_TOKEN} bytes")
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class Setup:
-    """What a client says first. Times in milliseconds; MIME types as text, for the whole connection."""
+    """What a client says first. Times in milliseconds; MIME types as text, for the whole connection.
+
+    `lease`: each side asks only as much as the other lets it. `resume_token`: bytes that nobody can guess, never used
+    before, with which the connection can be resumed; None for one that ends with its line.
+    """
 
     keepalive_ms: int = attrs.field(default=20_000, validator=_is_interval)
     lifetime_ms: int = attrs.field(default=90_000, validator=_is_interval)
@@ -87,20 +101,46 @@ class Setup:
     data_mime: str = attrs.field(default="application/json", validator=_is_mime)
     data: bytes = attrs.field(default=b"", repr=False)
     metadata: bytes | None = attrs.field(default=None, repr=False)
+    lease: bool = False
+    resume_token: bytes | None = attrs.field(default=None, repr=False, validator=_is_token)
 
 
 def setup(value: Setup) -> bytes:
-    """SETUP without resumption and without leases. Raises ValueError when it does not fit into one frame."""
-    fixed = _SETUP.pack(MAJOR_VERSION, MINOR_VERSION, value.keepalive_ms, value.lifetime_ms)
-    body = fixed + _mime(value.metadata_mime) + _mime(value.data_mime) + joined(value.metadata, value.data)
-    flags = 0 if value.metadata is None else METADATA
+    """SETUP. Raises ValueError when it does not fit into one frame."""
+    body = _SETUP.pack(MAJOR_VERSION, MINOR_VERSION, value.keepalive_ms, value.lifetime_ms)
+    flags = (0 if value.metadata is None else METADATA) | (LEASE if value.lease else 0)
+    if value.resume_token is not None:
+        flags |= RESUME
+        body += _token(value.resume_token)
+    body += _mime(value.metadata_mime) + _mime(value.data_mime) + joined(value.metadata, value.data)
     if HEADER + len(body) > MAX_FRAME:
         raise ValueError("the setup payload does not fit into one frame, and a SETUP cannot be fragmented")
     return frame(0, FrameType.SETUP << TYPE_SHIFT | flags, body)
 
 
-def keepalive(data: bytes, *, respond: bool) -> bytes:
-    return frame(0, FrameType.KEEPALIVE << TYPE_SHIFT | (RESPOND if respond else 0), _POSITION + data)
+def _token(token: bytes) -> bytes:
+    return _SHORT.pack(len(token)) + token
+
+
+def resume(token: bytes, received: int, available: int) -> bytes:
+    """RESUME: we have received everything before one position, and can send again all from the other on."""
+    body = _VERSION.pack(MAJOR_VERSION, MINOR_VERSION) + _token(token) + _POSITIONS.pack(received, available)
+    return frame(0, FrameType.RESUME << TYPE_SHIFT, body)
+
+
+def resume_ok(received: int) -> bytes:
+    return frame(0, FrameType.RESUME_OK << TYPE_SHIFT, _POSITION.pack(received))
+
+
+def lease(ttl_ms: int, number: int) -> bytes:
+    """LEASE: the peer may send `number` requests within `ttl_ms`."""
+    return frame(0, FrameType.LEASE << TYPE_SHIFT, _LEASE.pack(ttl_ms, number))
+
+
+def keepalive(data: bytes, *, respond: bool, position: int = 0) -> bytes:
+    """KEEPALIVE. `position` is how far we have received; 0 where resumption is not in use."""
+    kind = FrameType.KEEPALIVE << TYPE_SHIFT | (RESPOND if respond else 0)
+    return frame(0, kind, _POSITION.pack(position) + data)
 
 
 def request_n(stream_id: int, n: int) -> bytes:
@@ -164,18 +204,54 @@ def read_error(buffer: bytes, begin: int, end: int, limit: int) -> tuple[int, st
     return code, buffer[begin + 4 : min(end, begin + 4 + limit)].decode("utf-8", "replace")
 
 
-def read_keepalive(buffer: bytes, begin: int, end: int) -> bytes:
-    """The data of a KEEPALIVE, which an answer gives back."""
-    if begin + len(_POSITION) > end:
+def read_keepalive(buffer: bytes, begin: int, end: int) -> tuple[int, bytes]:
+    """The position of a KEEPALIVE, and its data, which an answer gives back."""
+    if begin + _POSITION.size > end:
         raise ProtocolViolation("a KEEPALIVE frame ends inside its position")
-    return buffer[begin + len(_POSITION) : end]
+    return read_position(buffer, begin, end), buffer[begin + _POSITION.size : end]
+
+
+def read_position(buffer: bytes, begin: int, end: int) -> int:
+    """The position of a RESUME_OK: 63 bits, the reserved one ignored."""
+    if begin + _POSITION.size > end:
+        raise ProtocolViolation("a RESUME_OK frame ends inside its position")
+    position: int = _POSITION.unpack_from(buffer, begin)[0]
+    return position & _MAX_63
+
+
+def read_lease(buffer: bytes, begin: int, end: int) -> tuple[int, int]:
+    """Time to live in ms and number of requests; 0 for either means: no request at all."""
+    if begin + _LEASE.size > end:
+        raise ProtocolViolation("a LEASE frame ends inside its numbers")
+    ttl_ms, number = _LEASE.unpack_from(buffer, begin)
+    return ttl_ms & MAX_31, number & MAX_31
+
+
+def read_resume(buffer: bytes, begin: int, end: int) -> ResumeReceived:
+    """Raises ProtocolViolation: REJECTED_RESUME for another major version, CONNECTION_ERROR for what cannot be read."""
+    try:
+        major, _minor = _VERSION.unpack_from(buffer[begin:end])
+        token, at = _read_token(buffer, begin + _VERSION.size, end)
+        received, available = _POSITIONS.unpack_from(buffer[at:end])
+    except struct.error as problem:
+        raise ProtocolViolation("the RESUME frame is too short") from problem
+    if major != MAJOR_VERSION:
+        raise ProtocolViolation(f"version {major} of RSocket is not served, only 1.0", ErrorCode.REJECTED_RESUME)
+    return ResumeReceived(token, received & _MAX_63, available & _MAX_63)
+
+
+def _read_token(buffer: bytes, at: int, end: int) -> tuple[bytes, int]:
+    """A token, and where it ends. Raises struct.error when it does not fit."""
+    after = at + _SHORT.size + _SHORT.unpack_from(buffer[at:end])[0]
+    if after > end:
+        raise struct.error("a token longer than its frame")
+    return buffer[at + _SHORT.size : after], after
 
 
 def read_setup(buffer: bytes, begin: int, end: int, flags: int) -> SetupReceived:
     """A SETUP that this engine can serve.
 
-    Raises ProtocolViolation: UNSUPPORTED_SETUP for another major version or a lease, REJECTED_SETUP for resumption
-    (the specification wants that code where a server cannot resume), INVALID_SETUP for what cannot be read.
+    Raises ProtocolViolation: UNSUPPORTED_SETUP for another major version, INVALID_SETUP for what cannot be read.
     """
     try:
         major, _minor, interval, lifetime = _SETUP.unpack_from(buffer[begin:end])
@@ -183,16 +259,25 @@ def read_setup(buffer: bytes, begin: int, end: int, flags: int) -> SetupReceived
         raise _invalid("ends before its first MIME type") from problem
     if major != MAJOR_VERSION:
         raise ProtocolViolation(f"version {major} of RSocket is not served, only 1.0", ErrorCode.UNSUPPORTED_SETUP)
-    if flags & RESUME:
-        raise ProtocolViolation("resumption is not supported", ErrorCode.REJECTED_SETUP)
-    if flags & LEASE:
-        raise ProtocolViolation("leases are not supported", ErrorCode.UNSUPPORTED_SETUP)
     if not 0 < interval <= LARGEST_INTERVAL or not 0 < lifetime <= LARGEST_INTERVAL:
         raise _invalid("has a keepalive interval or lifetime of 0 or of more than 31 bits")
-    metadata_mime, at = _read_mime(buffer, begin + _SETUP.size, end)
+    token, at = None, begin + _SETUP.size
+    if flags & RESUME:
+        token, at = _read_setup_token(buffer, at, end)
+    metadata_mime, at = _read_mime(buffer, at, end)
     data_mime, at = _read_mime(buffer, at, end)
     metadata, data = _setup_payload(buffer, at, end, flags)
-    return SetupReceived(interval, lifetime, metadata_mime, data_mime, data, metadata)
+    return SetupReceived(interval, lifetime, metadata_mime, data_mime, data, metadata, bool(flags & LEASE), token)
+
+
+def _read_setup_token(buffer: bytes, at: int, end: int) -> tuple[bytes, int]:
+    try:
+        token, after = _read_token(buffer, at, end)
+    except struct.error as problem:
+        raise _invalid("ends inside its resume token") from problem
+    if not token:
+        raise _invalid("has an empty resume token")
+    return token, after
 
 
 def _read_mime(buffer: bytes, at: int, end: int) -> tuple[str, int]:

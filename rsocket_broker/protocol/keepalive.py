@@ -28,6 +28,11 @@ class Heartbeat:
         self._due = now + self._interval
         self._unanswered: float | None = None
 
+    def restart(self, now: float) -> None:
+        """The line is another one: nothing was asked on it yet."""
+        self._due = now + self._interval
+        self._unanswered = None
+
     def sent(self, now: float) -> None:
         self._due = now + self._interval
         if self._unanswered is None:

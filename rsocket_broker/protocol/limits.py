@@ -9,6 +9,13 @@ MIB: Final = 1024 * KIB
 
 MAX_FRAME: Final = 0xFF_FFFF
 """The largest frame that the specification allows: its length field has 24 bits."""
+RESUME_SECONDS: Final = 120.0
+"""A phone that changes networks, or a laptop that is carried to another room, is back within a minute or two."""
+RESUME_BYTES: Final = 8 * MIB
+"""What a session retains for a peer that is away: a few of the largest messages that apps usually send."""
+LEASE_REQUESTS: Final = 1_000_000
+LEASE_PERIOD: Final = 10.0
+"""So many requests in so many seconds: more than one connection is served in that time, so it hinders nobody."""
 LIGHT: Final = 16 * KIB
 """A request up to this size is bounded well enough by the number of streams."""
 MIN_FRAGMENT: Final = 64
@@ -44,6 +51,14 @@ class Limits:
     """From the opening to a whole SETUP, and again from there to its acceptance. A phone needs 2 or 3 round trips."""
     error_text: int = 4 * KIB
     """Text of an ERROR frame that is kept or sent; the rest of it is of no use to a reader, only to a flooder."""
+    resume_seconds: float = 0.0
+    """How long the connection outlives its line. 0: not at all, and a SETUP or RESUME that asks for it is refused."""
+    resume_bytes: int = RESUME_BYTES
+    """Frames sent that the peer has not confirmed. Over it, the oldest are given up while the line stands (it may then
+    be impossible to resume), and the connection ends while it is away."""
+    lease_requests: int = LEASE_REQUESTS
+    """Requests that a peer with leases may send in each period."""
+    lease_period: float = LEASE_PERIOD
 
     def __attrs_post_init__(self) -> None:
         if not 6 <= self.frame <= MAX_FRAME or not MIN_FRAGMENT <= self.fragment <= MAX_FRAME:
@@ -51,6 +66,8 @@ class Limits:
         counts = (self.reassembly, self.streams, self.serving, self.incoming, self.incoming_all, self.outgoing)
         if min(self.message, *counts) < 1:
             raise ValueError("a limit of nothing would serve nobody")
+        if self.resume_seconds < 0 or min(self.resume_bytes, self.lease_requests) < 1 or self.lease_period <= 0:
+            raise ValueError("resumption has a time of 0 or more and room for a byte, a lease a request and a period")
         if self.message < self.frame:
             raise ValueError("a message that fits one frame must fit: `message` is at least `frame`")
 

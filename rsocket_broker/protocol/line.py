@@ -9,11 +9,18 @@ from rsocket_broker.protocol.codes import (
     FLAGS_MASK,
     IGNORE,
     RESPOND,
+    RESUME,
     SETUP_ERRORS,
     TYPE_SHIFT,
     ErrorCode,
 )
-from rsocket_broker.protocol.events import ConnectionEnded, Event, MetadataPushReceived, SetupAccepted
+from rsocket_broker.protocol.events import (
+    ConnectionEnded,
+    Event,
+    MetadataPushReceived,
+    SetupAccepted,
+    SetupReceived,
+)
 from rsocket_broker.protocol.frames import (
     HEADER,
     PREFIX,
@@ -21,11 +28,13 @@ from rsocket_broker.protocol.frames import (
     keepalive,
     read_error,
     read_keepalive,
+    read_resume,
     read_setup,
     read_start,
 )
 from rsocket_broker.protocol.keepalive import Heartbeat, patience
 from rsocket_broker.protocol.limits import Limits
+from rsocket_broker.protocol.resume import Ledger
 from rsocket_broker.protocol.states import ConnectionState, StreamState
 
 HELD_BEHIND_SETUP: Final = 1 << 20
@@ -67,6 +76,12 @@ class Line:
         self._deadline = now + limits.setup_deadline
         self._patience: float | None = None
         self._heartbeat: Heartbeat | None = None
+        self._offer: SetupReceived | None = None
+        """What is being decided on."""
+        self._ledger: Ledger | None = None
+        """Kept for a connection that can be resumed."""
+        self._tallied = 0
+        """Up to where the frames that are being read are in the ledger."""
         self._buffer = bytearray()
         self._needed = 0
         self._events: list[Event] = []
@@ -87,7 +102,7 @@ class Line:
         self._out = []
         self.frames_out += len(out)
         self.queued = 0
-        return out
+        return out if self._ledger is None else self._recorded(out)
 
     # ---- input -----------------------------------------------------------------------------------------------
 
@@ -97,8 +112,8 @@ class Line:
         Bytes behind a SETUP are kept until `accept_setup`. A memoryview is not used after the call.
         """
         self._now = now
-        if self._state is ConnectionState.CLOSED:
-            return []
+        if not self._dispatch and self._state is not ConnectionState.DECIDING:
+            return []  # it is over, or suspended: what an old line still brings will come again
         if self._needed or self._state is ConnectionState.DECIDING:
             self._buffer += data
             if self._state is ConnectionState.DECIDING:
@@ -117,6 +132,9 @@ class Line:
         if self._state is not ConnectionState.DECIDING:
             return []
         self._now = now
+        offer, self._offer = self._offer, None
+        assert offer is not None
+        self._established(offer)
         self._enter(ConnectionState.SERVING)
         data = bytes(self._buffer)
         self._buffer = bytearray()
@@ -159,20 +177,23 @@ class Line:
             elif self._state in _TOO_SLOW:
                 self._end(*_TOO_SLOW[self._state])
             else:
-                self._end(ErrorCode.CONNECTION_ERROR, f"nothing was heard for {self._patience:.0f} s")
+                self._line_is_dead(f"nothing was heard for {self._patience:.0f} s", now)
         return self._take_events()
 
     def _beat(self, heartbeat: Heartbeat, now: float) -> None:
         if heartbeat.is_dead(now):
-            self._end(ErrorCode.CONNECTION_ERROR, "the server does not answer keepalives")
+            self._line_is_dead("the server does not answer keepalives", now)
         else:
             self.send_keepalive(now)
+
+    def _line_is_dead(self, text: str, now: float) -> None:
+        self._end(ErrorCode.CONNECTION_ERROR, text)
 
     def send_keepalive(self, now: float) -> None:
         """Client only: asks the server for a sign of life."""
         if self._heartbeat is not None and self._state is not ConnectionState.CLOSED:
             self._heartbeat.sent(now)
-            self._send(keepalive(b"", respond=True))
+            self._send(self._keepalive(b"", respond=True))
 
     def close(self, text: str = "", code: int | None = None) -> None:
         """Says goodbye with an ERROR on stream 0.
@@ -210,11 +231,20 @@ class Line:
                     at = end if verdict == MOVED else verdict
                 if not dispatch:
                     break
+            if self._ledger is not None:
+                self._tally(data, at)
+                self._tallied = 0
             self._keep(data, at)
         except ProtocolViolation as violation:
             self._end(violation.code, violation.public)
         self.frames_in += count
         return self._take_events()
+
+    def _tally(self, data: bytes, end: int) -> None:
+        """Everything in `data` before `end` has been read: whole frames, each handled, or ignored as it deserves."""
+        if self._ledger is not None:
+            self._ledger.take_in(data, self._tallied, end)
+            self._tallied = end
 
     def _keep(self, data: bytes, at: int) -> None:
         """Keeps the start of a frame that is not whole yet; judges its length as soon as it is known."""
@@ -249,17 +279,29 @@ class Line:
     def _on_setup(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int:
         if stream_id:
             raise ProtocolViolation("a SETUP frame belongs on stream 0", ErrorCode.INVALID_SETUP)
+        if flags & RESUME and not self.limits.resume_seconds:
+            raise ProtocolViolation("resumption is not supported", ErrorCode.REJECTED_SETUP)
         event = read_setup(data, begin, end, flags)
+        self._offer = event
         self._patience = patience(event.keepalive_ms, event.lifetime_ms)
         self._deadline = self._now + self.limits.setup_deadline
         self._enter(ConnectionState.DECIDING)
         self._events.append(event)
         return MOVED
 
-    def _on_resume(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
+    def _on_resume(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int:
         if stream_id:
             raise ProtocolViolation("a RESUME frame belongs on stream 0", ErrorCode.INVALID_SETUP)
-        raise ProtocolViolation("resumption is not supported", ErrorCode.REJECTED_RESUME)
+        if not self.limits.resume_seconds:
+            raise ProtocolViolation("resumption is not supported", ErrorCode.REJECTED_RESUME)
+        event = read_resume(data, begin, end)
+        self._deadline = self._now + self.limits.setup_deadline
+        self._enter(ConnectionState.DECIDING)
+        self._events.append(event)
+        return MOVED
+
+    def _established(self, setup: SetupReceived) -> None:
+        """The SETUP is accepted: what it asked for holds from now on."""
 
     def _on_frame_before_setup(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
         raise ProtocolViolation("the first frame is SETUP", ErrorCode.INVALID_SETUP)
@@ -283,11 +325,22 @@ class Line:
     def _on_keepalive(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
         if stream_id:
             return
-        echo = read_keepalive(data, begin, end)
+        position, echo = read_keepalive(data, begin, end)
+        if self._ledger is not None:
+            self._tally(data, begin - PREFIX - HEADER)
+            self._heard_position(position)
         if flags & RESPOND:
-            self._send(keepalive(echo, respond=False))
+            self._send(self._keepalive(echo, respond=False))
         elif self._heartbeat is not None:
             self._heartbeat.answered()
+
+    def _keepalive(self, data: bytes, *, respond: bool) -> bytes:
+        return keepalive(data, respond=respond, position=0 if self._ledger is None else self._ledger.received)
+
+    def _heard_position(self, position: int) -> None:
+        """The peer has received everything before `position`."""
+        if self._ledger is not None:
+            self._ledger.release(position)
 
     def _on_metadata_push(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
         if not stream_id:
@@ -330,15 +383,19 @@ class Line:
         self._buffer = bytearray()
         self._forget_all()
 
+    def _is_busy(self) -> bool:
+        """Whether a stream is open."""
+        return bool(self._states)
+
     def _forget_all(self) -> None:
         """Drops what is kept for streams."""
         self._states.clear()
+
+    def _recorded(self, out: list[bytes]) -> list[bytes]:
+        """What is written of `out`, of a connection that can be resumed."""
+        return out
 
     def _send(self, frame: bytes) -> None:
         if self._state is not ConnectionState.CLOSED:
             self._out.append(frame)
             self.queued += len(frame)
-    def _is_busy(self) -> bool:
-        """Whether a stream is open."""
-        return bool(self._states)
-

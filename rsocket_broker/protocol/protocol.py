@@ -26,9 +26,10 @@ from rsocket_broker.protocol.frames import (
 )
 from rsocket_broker.protocol.keepalive import Heartbeat
 from rsocket_broker.protocol.limits import Limits
-from rsocket_broker.protocol.runs import Runs
+from rsocket_broker.protocol.resume import Ledger, Pool
 from rsocket_broker.protocol.states import CONNECTION, ROWS, ConnectionState, Effect, Input, StreamState, action
-from rsocket_broker.protocol.streams import WITH_CREDIT
+from rsocket_broker.protocol.streams import NEAR_THE_LAST_ID, WITH_CREDIT
+from rsocket_broker.protocol.suspension import Suspension
 
 # Looked up for every frame: plain names are much cheaper than attributes of an enum.
 _CLOSED: Final = StreamState.CLOSED
@@ -38,7 +39,15 @@ _SENT: Final = int(Input.SENT_NEXT) - 1
 _SENT_KINDS: Final = tuple(
     FrameType.PAYLOAD << TYPE_SHIFT | (NEXT if bits & 1 else 0) | (COMPLETE if bits & 2 else 0) for bits in range(4)
 )
-_OPEN: Final = frozenset({ConnectionState.SERVING, ConnectionState.JOINING, ConnectionState.JOINED})
+_OPEN: Final = frozenset(
+    {
+        ConnectionState.SERVING,
+        ConnectionState.JOINING,
+        ConnectionState.JOINED,
+        ConnectionState.SUSPENDED,
+        ConnectionState.RESUMING,
+    }
+)
 _ASKED: Final = {
     Interaction.REQUEST_RESPONSE: StreamState.ASKED_RESPONSE,
     Interaction.FIRE_AND_FORGET: StreamState.CLOSED,
@@ -47,7 +56,7 @@ _ASKED: Final = {
 }
 
 
-class Protocol(Runs):
+class Protocol(Suspension):
     """The state of one connection.
 
     Feed it with `receive_data`, `receive_eof` and `handle_timer`, act on the events that they return, and write what
@@ -62,26 +71,40 @@ class Protocol(Runs):
         """Use `server` or `client`."""
         super().__init__(limits, state, now)
         self._next_id = 2 if self.is_server else 1
+        self._wrapped = False
 
     @classmethod
-    def server(cls, limits: Limits, now: float) -> Self:
-        """The side that waits for a SETUP."""
-        return cls(limits, ConnectionState.EXPECTING, now)
+    def server(cls, limits: Limits, now: float, pool: Pool | None = None) -> Self:
+        """The side that waits for a SETUP. `pool` bounds what it retains for resumption together with others."""
+        self = cls(limits, ConnectionState.EXPECTING, now)
+        if pool is not None:
+            self._pool = pool
+        return self
 
     @classmethod
     def client(cls, value: Setup, limits: Limits, now: float) -> Self:
         """The side that sends `value` as its SETUP, which is in `data_to_send` at once.
 
-        Raises ValueError when that does not fit into one frame.
+        Raises ValueError when that does not fit into one frame, or asks for a resumption that `limits` give no time.
         """
         self = cls(limits, ConnectionState.JOINING, now)
         self._heartbeat = Heartbeat(value.keepalive_ms, value.lifetime_ms, now)
         self._send(setup(value))
+        if value.resume_token is not None:
+            if not limits.resume_seconds:
+                raise ValueError("a connection that can be resumed needs a time limit for it")
+            self._token = value.resume_token
+            self._ledger = Ledger(limits.resume_bytes, self._pool)
+        if value.lease:
+            self._begin_leases()
         return self
 
     @property
     def is_open(self) -> bool:
-        """Requests may be sent: SETUP is accepted (server) or sent (client), and nobody is leaving."""
+        """Requests may be sent: SETUP is accepted (server) or sent (client), and nobody is leaving.
+
+        What is sent while the connection is suspended goes out once it is resumed.
+        """
         return self._state in _OPEN
 
     @property
@@ -119,18 +142,19 @@ class Protocol(Runs):
         """Sends a request; returns its stream id.
 
         `initial_n` (1 or more) is the first credit of a stream or channel; `complete` says that a channel has no
-        payload beyond this one. Raises ConnectionClosed when no request can be sent any more, or not yet.
+        payload beyond this one. Raises ConnectionClosed when no request can be sent any more, or not yet; Rejected when
+        the peer's lease allows none (see `may_request`).
         """
         if self._state not in _OPEN:
             raise ConnectionClosed("the connection is not open")
-        stream_id = self._next_id
-        if stream_id > MAX_31:
-            raise ConnectionClosed("the connection has used up its stream ids: open another")
+        stream_id = self._next_id if self._next_id < NEAR_THE_LAST_ID and not self._wrapped else self._free_id()
         leading = b""
         if interaction in WITH_CREDIT:
             if not 0 < initial_n <= MAX_31:
                 raise ValueError(f"a request for a stream asks for 1 to {MAX_31} payloads")
             leading = number(initial_n)
+        if self._allowance is not None:
+            self._spend_allowance()
         kind = interaction << TYPE_SHIFT | (COMPLETE if complete else 0)
         self._send_message(stream_id, kind, leading, data, metadata)
         self._next_id = stream_id + 2
@@ -145,6 +169,20 @@ class Protocol(Runs):
         self._states[stream_id] = state
         self._own_streams += 1
         return stream_id
+
+    def _free_id(self) -> int:
+        """The next stream id of ours that is not in use: when all have been used once, they are used again."""
+        stream_id = self._next_id
+        while stream_id > MAX_31 or self._in_use(stream_id):
+            if stream_id > MAX_31:
+                self._wrapped = True
+                stream_id = 2 if self.is_server else 1
+            else:
+                stream_id += 2
+        return stream_id
+
+    def _in_use(self, stream_id: int) -> bool:
+        return stream_id in self._states
 
     def send_payload(
         self,

@@ -26,7 +26,11 @@ class ConnectionState(enum.IntEnum):
     """Client: open, and the server has shown it."""
     LEAVING = 5
     """The peer said CONNECTION_CLOSE: open streams may finish, new ones are refused."""
-    CLOSED = 6
+    SUSPENDED = 6
+    """The line was lost; the connection waits to be resumed, and nothing is read."""
+    RESUMING = 7
+    """Client: RESUME is sent over a new line; only its answer is read."""
+    CLOSED = 8
 
 
 class Action(enum.Enum):
@@ -50,6 +54,10 @@ class Action(enum.Enum):
     KEEPALIVE = "_on_keepalive"
     METADATA_PUSH = "_on_metadata_push"
     IGNORE = "_on_nothing"
+    LEASE = "_on_lease"
+    RESUMED = "_on_resume_ok"
+    RESUME_REFUSED = "_on_resume_refused"
+    NOT_RESUMED = "_on_frame_before_resume_ok"
     UNKNOWN = "_on_unknown"
 
 
@@ -61,7 +69,7 @@ _REQUESTS: Final = {
 }
 _REST: Final = {
     FrameType.SETUP: Action.IGNORE,
-    FrameType.LEASE: Action.IGNORE,
+    FrameType.LEASE: Action.LEASE,
     FrameType.RESUME_OK: Action.IGNORE,
     FrameType.KEEPALIVE: Action.KEEPALIVE,
     FrameType.REQUEST_N: Action.REQUEST_N,
@@ -81,18 +89,26 @@ CONNECTION: Final[dict[ConnectionState, dict[FrameType, Action]]] = {
         **_CLIENT,
         FrameType.PAYLOAD: Action.JOIN,
         FrameType.KEEPALIVE: Action.JOIN,
+        FrameType.LEASE: Action.JOIN,
         FrameType.ERROR: Action.JOIN_OR_END,
     },
     ConnectionState.JOINED: {**_REQUESTS, **_CLIENT},
     ConnectionState.LEAVING: {**dict.fromkeys(_REQUESTS, Action.REFUSE), **_CLIENT},
+    ConnectionState.RESUMING: {FrameType.RESUME_OK: Action.RESUMED, FrameType.ERROR: Action.RESUME_REFUSED},
 }
-"""Frame types without a row: before SETUP the frame is out of order, later it is unknown (see `action`)."""
+"""Frame types without a row are out of order where the state expects something definite, else unknown (`action`)."""
+
+_MISSING: Final = {
+    ConnectionState.EXPECTING: Action.OUT_OF_ORDER,
+    ConnectionState.RESUMING: Action.NOT_RESUMED,
+}
 
 
 def action(state: ConnectionState, kind: int) -> Action:
-    """What a frame of type `kind` (0 to 63) means in `state`. DECIDING and CLOSED read no frames and have no rows."""
+    """What a frame of type `kind` (0 to 63) means in `state`. DECIDING, SUSPENDED and CLOSED read no frames and have
+    no rows."""
     rows = CONNECTION[state]
-    missing = Action.OUT_OF_ORDER if state is ConnectionState.EXPECTING else Action.UNKNOWN
+    missing = _MISSING.get(state, Action.UNKNOWN)
     return {int(known): what for known, what in rows.items()}.get(kind, missing)
 
 

@@ -10,9 +10,9 @@ from rsocket import frame as theirs
 from rsocket_broker.errors import ProtocolViolation
 from rsocket_broker.protocol import frames
 from rsocket_broker.protocol.codes import MAX_31, ErrorCode, FrameType
-from rsocket_broker.protocol.events import SetupReceived
+from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.frames import Setup
-from tests.playbook import SETUP_BODY, SETUP_LEASE, SETUP_RESUME, Frame, M, cut, wire, with_metadata
+from tests.playbook import SETUP_BODY, SETUP_RESUME, Frame, M, cut, wire, with_metadata
 
 stream_ids = st.integers(1, MAX_31)
 times = st.integers(1, MAX_31)
@@ -78,8 +78,11 @@ def test_the_setup_of_flippers_sdk() -> None:
         (SETUP_BODY[:4] + b"\x80" + SETUP_BODY[5:], 0, ErrorCode.INVALID_SETUP),
         (b"\x00\x02" + SETUP_BODY[2:], 0, ErrorCode.UNSUPPORTED_SETUP),
         (b"\x00\x00" + SETUP_BODY[2:], 0, ErrorCode.UNSUPPORTED_SETUP),
-        (SETUP_BODY, SETUP_LEASE, ErrorCode.UNSUPPORTED_SETUP),
-        (SETUP_BODY, SETUP_RESUME, ErrorCode.REJECTED_SETUP),
+        (SETUP_BODY, SETUP_RESUME, ErrorCode.INVALID_SETUP),
+        (SETUP_BODY[:12], SETUP_RESUME, ErrorCode.INVALID_SETUP),
+        (SETUP_BODY[:12] + b"\x00\x00" + SETUP_BODY[12:], SETUP_RESUME, ErrorCode.INVALID_SETUP),
+        (SETUP_BODY[:12] + b"\x00\x04tok", SETUP_RESUME, ErrorCode.INVALID_SETUP),
+        (SETUP_BODY[:12] + b"\x00\x04toke", SETUP_RESUME, ErrorCode.INVALID_SETUP),
     ],
 )
 def test_a_setup_that_cannot_be_served(body: bytes, flags: int, code: ErrorCode) -> None:
@@ -90,21 +93,97 @@ def test_a_setup_that_cannot_be_served(body: bytes, flags: int, code: ErrorCode)
 
 @pytest.mark.parametrize(
     "settings",
-    [{"keepalive_ms": 0}, {"lifetime_ms": 2**31}, {"data_mime": "x" * 256}, {"metadata_mime": "é"}],
-    ids=str,
+    [
+        {"keepalive_ms": 0},
+        {"lifetime_ms": 2**31},
+        {"data_mime": "x" * 256},
+        {"metadata_mime": "é"},
+        {"resume_token": b""},
+        {"resume_token": bytes(1 << 16)},
+    ],
+    ids=lambda settings: next(iter(settings)),
 )
 def test_a_setup_of_ours_that_nobody_could_read(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         Setup(**settings)
 
 
-@given(data=st.binary(max_size=300), respond=st.booleans())
-def test_keepalive(data: bytes, respond: bool) -> None:
-    raw = frames.keepalive(data, respond=respond)
+POSITIONS = st.integers(0, (1 << 63) - 1)
+
+
+@given(data=st.binary(max_size=300), respond=st.booleans(), position=POSITIONS)
+def test_keepalive(data: bytes, respond: bool, position: int) -> None:
+    raw = frames.keepalive(data, respond=respond, position=position)
     sent = one(raw)
-    assert frames.read_keepalive(sent.body, 0, len(sent.body)) == data
+    assert frames.read_keepalive(sent.body, 0, len(sent.body)) == (position, data)
     other = parsed_by_rsocket_py(raw)
     assert (other.flags_respond, other.data, other.stream_id) == (respond, data, 0)
+    assert other.last_received_position == position
+
+
+@given(token=st.binary(min_size=1, max_size=300), lease=st.booleans(), metadata=st.none() | st.binary(max_size=20))
+def test_a_setup_that_asks_for_resumption_and_leases(token: bytes, lease: bool, metadata: bytes | None) -> None:
+    raw = frames.setup(Setup(resume_token=token, lease=lease, data=b"claims", metadata=metadata))
+    sent = one(raw)
+    event = frames.read_setup(sent.body, 0, len(sent.body), sent.flags)
+    assert (event.resume_token, event.lease, event.data, event.metadata) == (token, lease, b"claims", metadata)
+    other = parsed_by_rsocket_py(raw)
+    assert (other.flags_resume, other.flags_lease) == (True, lease)
+    assert (other.resume_identification_token, other.data) == (token, b"claims")
+
+
+@given(token=st.binary(min_size=1, max_size=300), received=POSITIONS, available=POSITIONS)
+def test_resume(token: bytes, received: int, available: int) -> None:
+    raw = frames.resume(token, received, available)
+    sent = one(raw)
+    assert (sent.kind, sent.stream_id, sent.flags) == (FrameType.RESUME, 0, 0)
+    assert frames.read_resume(sent.body, 0, len(sent.body)) == ResumeReceived(token, received, available)
+    other = parsed_by_rsocket_py(raw)
+    assert (other.resume_identification_token, other.last_server_position) == (token, received)
+    assert other.first_client_position == available
+
+
+RESUME_BODY = bytes([0, 1, 0, 0, 0, 3]) + b"tok" + (7).to_bytes(8, "big") + (5).to_bytes(8, "big")
+
+
+@pytest.mark.parametrize("size", range(len(RESUME_BODY)))
+def test_a_resume_that_is_too_short(size: int) -> None:
+    with pytest.raises(ProtocolViolation) as refusal:
+        frames.read_resume(RESUME_BODY[:size], 0, size)
+    assert refusal.value.code == ErrorCode.CONNECTION_ERROR
+
+
+def test_a_resume_of_another_version() -> None:
+    with pytest.raises(ProtocolViolation) as refusal:
+        frames.read_resume(b"\x00\x02" + RESUME_BODY[2:], 0, len(RESUME_BODY))
+    assert refusal.value.code == ErrorCode.REJECTED_RESUME
+
+
+@given(position=POSITIONS)
+def test_resume_ok(position: int) -> None:
+    raw = frames.resume_ok(position)
+    sent = one(raw)
+    assert (sent.kind, sent.stream_id) == (FrameType.RESUME_OK, 0)
+    assert frames.read_position(sent.body, 0, len(sent.body)) == position
+    assert parsed_by_rsocket_py(raw).last_received_client_position == position
+    with pytest.raises(ProtocolViolation):
+        frames.read_position(sent.body, 0, 7)
+
+
+def test_the_reserved_bit_of_a_position_is_not_read() -> None:
+    assert frames.read_position(b"\x80" + bytes(6) + b"\x05", 0, 8) == 5
+
+
+@given(ttl_ms=st.integers(0, MAX_31), number=st.integers(0, MAX_31))
+def test_lease(ttl_ms: int, number: int) -> None:
+    raw = frames.lease(ttl_ms, number)
+    sent = one(raw)
+    assert (sent.kind, sent.stream_id) == (FrameType.LEASE, 0)
+    assert frames.read_lease(sent.body, 0, len(sent.body)) == (ttl_ms, number)
+    other = parsed_by_rsocket_py(raw)
+    assert (other.time_to_live, other.number_of_requests) == (ttl_ms, number)
+    with pytest.raises(ProtocolViolation):
+        frames.read_lease(sent.body, 0, 7)
 
 
 @given(stream_id=stream_ids, n=st.integers(1, MAX_31))

@@ -23,7 +23,6 @@ from tests.playbook import (
     IGNORE,
     KEEPALIVE_RESPOND,
     SETUP_BODY,
-    SETUP_LEASE,
     SETUP_RESUME,
     C,
     M,
@@ -73,10 +72,9 @@ def test_setup_and_resume_belong_on_stream_0(kind: FrameType, stream_id: int) ->
     [
         (SETUP_BODY[:9], 0, ErrorCode.INVALID_SETUP),
         (b"\x00\x02" + SETUP_BODY[2:], 0, ErrorCode.UNSUPPORTED_SETUP),
-        (SETUP_BODY, SETUP_LEASE, ErrorCode.UNSUPPORTED_SETUP),
         (SETUP_BODY, SETUP_RESUME, ErrorCode.REJECTED_SETUP),
     ],
-    ids=["malformed", "version 2", "lease", "resume"],
+    ids=["malformed", "version 2", "resume"],
 )
 def test_a_setup_that_cannot_be_served_ends_it_and_nothing_after_it_is_read(
     body: bytes, flags: int, code: ErrorCode
@@ -92,7 +90,7 @@ def test_a_minor_version_of_the_future_is_served() -> None:
     assert isinstance(play.events()[0], SetupReceived)
 
 
-def test_resume_as_the_first_frame_is_rejected_with_its_own_code() -> None:
+def test_resume_is_rejected_with_its_own_code_where_it_is_not_offered() -> None:
     play = Playbook.new_server() >> wire(FrameType.RESUME, 0, bytes(24)) + ASK
     play.ends_with(ErrorCode.REJECTED_RESUME)
 
@@ -139,7 +137,7 @@ def test_a_second_setup_is_ignored() -> None:
     play.quiet()
 
 
-def test_a_client_ignores_a_setup_a_lease_and_a_resume() -> None:
+def test_a_client_ignores_a_setup_a_resume_and_what_it_has_not_asked_for() -> None:
     play = Playbook.client()
     for kind in (FrameType.SETUP, FrameType.LEASE, FrameType.RESUME, FrameType.RESUME_OK):
         play >> wire(kind, 0, bytes(30))
@@ -170,17 +168,18 @@ def test_the_decision_about_a_setup_has_one_too() -> None:
     ("data", "event"),
     [
         (wire(FrameType.KEEPALIVE, 0, bytes(8)), None),
+        (wire(FrameType.LEASE, 0, bytes(8)), None),
         (wire(FrameType.REQUEST_FNF, 2, b"x"), RequestReceived(2, Interaction.FIRE_AND_FORGET, b"x", None, 0, False)),
         (wire(FrameType.PAYLOAD, 1, b"x", N | C), PayloadReceived(1, b"x", None, True, True)),
         (error(1, 0x201, b"no"), ErrorReceived(1, 0x201, "no")),
     ],
-    ids=["keepalive", "request", "payload", "error"],
+    ids=["keepalive", "lease", "request", "payload", "error"],
 )
 def test_a_client_knows_that_it_was_accepted_by_the_first_frame_that_says_so(data: bytes, event: Event | None) -> None:
     play = Playbook.client(joined=False)
     play.protocol.request(Interaction.REQUEST_RESPONSE, b"q")
     play.sent()
-    play >> wire(FrameType.LEASE, 0, bytes(8))
+    play >> wire(FrameType.RESUME_OK, 0, bytes(8))
     play.quiet()
     play >> data << SetupAccepted()
     if event is not None:

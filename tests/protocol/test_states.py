@@ -98,12 +98,23 @@ def test_before_setup_every_frame_but_two_is_out_of_order(kind: int) -> None:
     assert action(ConnectionState.EXPECTING, kind) is expected.get(kind, Action.OUT_OF_ORDER)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("state", [state for state in CONNECTION if state is not ConnectionState.EXPECTING])
+@pytest.mark.row("A-41")
+@pytest.mark.parametrize("kind", range(64))
+def test_a_resume_has_two_answers(kind: int) -> None:
+    expected = {FrameType.RESUME_OK: Action.RESUMED, FrameType.ERROR: Action.RESUME_REFUSED}
+    assert action(ConnectionState.RESUMING, kind) is expected.get(kind, Action.NOT_RESUMED)  # type: ignore[call-overload]
+
+
+OPEN = [state for state in CONNECTION if state not in {ConnectionState.EXPECTING, ConnectionState.RESUMING}]
+
+
+@pytest.mark.parametrize("state", OPEN)
 def test_an_open_connection_knows_every_type_but_reserved_and_extensions(state: ConnectionState) -> None:
     unknown = {kind for kind in range(64) if action(state, kind) is Action.UNKNOWN}
     assert unknown == set(range(64)) - {kind for kind in FrameType if kind is not FrameType.EXT}
 
 
 def test_states_that_read_nothing_have_no_rows() -> None:
-    assert set(ConnectionState) - set(CONNECTION) == {ConnectionState.DECIDING, ConnectionState.CLOSED}
-    assert not {ConnectionState.DECIDING, ConnectionState.CLOSED} & set(Protocol.DISPATCH)
+    deaf = {ConnectionState.DECIDING, ConnectionState.SUSPENDED, ConnectionState.CLOSED}
+    assert set(ConnectionState) - set(CONNECTION) == deaf
+    assert not deaf & set(Protocol.DISPATCH)

@@ -1,0 +1,157 @@
+"""What a connection counts and keeps so that it can be resumed (RSocket 1.0, "Resuming Operation").
+
+A position is a number of bytes since SETUP, in one direction: of frames of streams (requests, REQUEST_N, CANCEL,
+PAYLOAD, ERROR), as they were sent after fragmentation, without their length fields. All other frames, and every frame
+on stream 0, have none and are never sent again.
+"""
+
+from collections import deque
+from typing import Final
+
+from rsocket_broker.errors import ProtocolViolation
+from rsocket_broker.protocol.codes import TYPE_SHIFT, ErrorCode, FrameType
+from rsocket_broker.protocol.frames import PREFIX, read_start
+
+_FIRST_KIND: Final = FrameType.REQUEST_RESPONSE << TYPE_SHIFT
+_BEYOND_KINDS: Final = FrameType.METADATA_PUSH << TYPE_SHIFT
+"""The types with a position stand side by side: 0x04 to 0x0B."""
+
+
+class Pool:
+    """Bytes that all connections of a broker retain together: parallel sessions must not multiply their budget."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.used > self.limit
+
+
+def measure(frames: bytes, begin: int, end: int) -> tuple[int, list[tuple[int, int]]]:
+    """Of the whole frames that stand in `frames[begin:end]`: how many bytes have a position, and where the frames
+    without one begin and end."""
+    at, size = begin, 0
+    others = []
+    while at < end:
+        high, low, stream_id, kind = read_start(frames, at)
+        length = high << 16 | low
+        after = at + PREFIX + length
+        if _FIRST_KIND <= kind < _BEYOND_KINDS and stream_id:
+            size += length
+        else:
+            others.append((at, after))
+        at = after
+    return size, others
+
+
+class Ledger:
+    """The positions of one connection, and the frames sent that the peer has not confirmed."""
+
+    __slots__ = ("_blocks", "_budget", "_pool", "first", "received", "sent", "size")
+
+    def __init__(self, budget: int, pool: Pool) -> None:
+        self.sent = 0
+        """Position behind the last frame sent."""
+        self.received = 0
+        """Position behind the last frame received."""
+        self.first = 0
+        """Position of the earliest frame that can be sent again."""
+        self.size = 0
+        """Bytes that are kept."""
+        self._budget = budget
+        self._pool = pool
+        self._blocks: deque[tuple[int, bytes]] = deque()
+        """Runs of whole frames with a position, length fields included, each with the position behind it."""
+
+    @property
+    def is_over(self) -> bool:
+        """More is kept than this connection may, or all of them together."""
+        return self.size > self._budget or self._pool.is_over
+
+    @property
+    def is_filling(self) -> bool:
+        """Half the budget is kept: time to ask the peer how far it has come."""
+        return self.size * 2 > self._budget
+
+    def take_in(self, data: bytes, begin: int, end: int) -> None:
+        """Whole frames were received: those in `data[begin:end]`."""
+        self.received += measure(data, begin, end)[0]
+
+    def record(self, frames: bytes) -> list[bytes]:
+        """Whole frames are sent. Returns those that have no position, and are not kept."""
+        size, others = measure(frames, 0, len(frames))
+        left_out = [frames[begin:end] for begin, end in others]
+        if others:
+            frames = _without(frames, others)
+        if size:
+            self.sent += size
+            self._blocks.append((self.sent, frames))
+            self._charge(len(frames))
+        return left_out
+
+    def trim(self) -> None:
+        """Forgets the oldest frames until no more is kept than may be."""
+        while self._blocks and self.is_over:
+            self._drop()
+
+    def release(self, position: int) -> None:
+        """The peer has received everything before `position`. One that cannot be is ignored."""
+        if position <= self.sent:
+            while self._blocks and self._blocks[0][0] <= position:
+                self._drop()
+
+    def replay(self, position: int) -> list[bytes]:
+        """Everything that was sent from `position` on. Raises ProtocolViolation, with REJECTED_RESUME, when that is
+        not to be had: it was never sent, it is kept no longer, or no frame begins there."""
+        if position > self.sent:
+            raise _impossible("more was received than was sent")
+        if position < self.first:
+            raise _impossible("what was sent from there on is kept no longer")
+        start, found = self.first, []
+        for end, frames in self._blocks:
+            if position <= start:
+                found.append(frames)
+            elif position < end:
+                found.append(frames[_offset(frames, position - start) :])
+            start = end
+        return found
+
+    def clear(self) -> None:
+        """Nothing will be sent again."""
+        while self._blocks:
+            self._drop()
+
+    def _drop(self) -> None:
+        self.first, frames = self._blocks.popleft()
+        self._charge(-len(frames))
+
+    def _charge(self, size: int) -> None:
+        self.size += size
+        self._pool.used += size
+
+
+def _without(frames: bytes, others: list[tuple[int, int]]) -> bytes:
+    begins = [0, *(end for _, end in others)]
+    ends = [*(begin for begin, _ in others), len(frames)]
+    return b"".join(frames[begin:end] for begin, end in zip(begins, ends, strict=True))
+
+
+def _offset(frames: bytes, size: int) -> int:
+    """Where in `frames` the frame stands that has `size` bytes of frames before it."""
+    at = 0
+    while size > 0:
+        high, low, _, _ = read_start(frames, at)
+        length = high << 16 | low
+        at += PREFIX + length
+        size -= length
+    if size:
+        raise _impossible("no frame begins there")
+    return at
+
+
+def _impossible(why: str) -> ProtocolViolation:
+    return ProtocolViolation(f"the session cannot be resumed from that position: {why}", ErrorCode.REJECTED_RESUME)
