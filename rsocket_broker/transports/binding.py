@@ -14,8 +14,9 @@ from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.transports.port_holder import port_holder
 
 LOCALHOST = "localhost"
-BACKLOG = 1024
-"""Connections that the kernel may complete before we accept them: Android's SDK gives up on a connect after 30 ms."""
+BACKLOG = 4096
+"""Connections that the kernel may complete before we accept them: Android's SDK gives up on a connect after 30 ms, and
+after a restart everybody comes at once. Linux takes no more than this (`somaxconn`) unless told to."""
 SAME_PORT_ATTEMPTS = 64
 """With port 0, how often to draw until the number is free on both loopback addresses; the first nearly always is."""
 

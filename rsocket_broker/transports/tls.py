@@ -7,7 +7,7 @@ from collections.abc import Callable
 from rsocket_broker.transports.base import Channel, Receiver
 from rsocket_broker.transports.binding import BACKLOG, Options, bind_tcp
 from rsocket_broker.transports.client_hello import ClientHello
-from rsocket_broker.transports.listener import MAX_CONNECTIONS, Listener
+from rsocket_broker.transports.listener import ACCEPT_BATCH, MAX_CONNECTIONS, Listener
 from rsocket_broker.transports.tcp import connect_tcp
 from rsocket_broker.transports.tls_handshake import HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, ClientHandshake, Reception
 from rsocket_broker.transports.tls_line import TlsTransport
@@ -30,7 +30,8 @@ async def listen_tls(
 
     `contexts` is asked for the context of each connection when its hello has come, on a worker thread.
     `receiver_factory` is called once for each handshake that succeeded, on the loop. Over `max_connections`
-    established ones newcomers are closed at once; over `max_handshakes` unfinished ones the oldest gives way.
+    established ones newcomers are closed at once; over `max_handshakes` unfinished ones newcomers wait in the kernel's
+    queue, and whoever keeps them waiting by silence gives way.
     `plain_port` is what the log tells someone who speaks plain RSocket here.
     """
     sockets = await bind_tcp(host, port, backlog, options)
@@ -42,9 +43,10 @@ async def listen_tls(
         max_connections=max_connections,
         plain_port=plain_port,
     )
-    cap = max_connections + max_handshakes
+    cap = max_connections + max_handshakes + ACCEPT_BATCH  # a crowd is noticed after the batch that brings it
     listener = Listener(sockets, Channel.TLS, reception.greet, cap=cap, counters=reception.counters)
     listener.on_close(reception.close)
+    reception.attend(listener)
     listener.start()
     return listener
 

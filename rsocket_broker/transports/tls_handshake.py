@@ -128,8 +128,8 @@ class Reception:
         for handshake in [one for one in self._under_way if one.silent_for(now) >= STALLED]:
             self.counters.displaced += 1
             handshake.drop()
-            if not self._holding:
-                return
+            if len(self._under_way) < self._max_handshakes:
+                return  # `forget` has let them in
         self.loop.call_later(LOOK_AGAIN, self._make_room)
 
     def establish(self, lower: Lower, line: TlsLine, began: float) -> None:
