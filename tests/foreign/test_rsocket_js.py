@@ -112,3 +112,43 @@ async def test_a_refused_exchange_tells_the_app_why(js_app: RunJsApp, tmp_path: 
     async with js_app(folder, APP_ID) as app:
         told = await app.heard("failed")
         assert "signing request" in told["text"]
+
+
+@pytest.mark.row("F-3", "M-11")
+async def test_over_websocket_it_holds_the_same_session(
+    js_app: RunJsApp, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    """The library's own WebSocket client, on Node's `ws`."""
+    port = broker.ports["ws_secure_port"]
+    async with js_app(make_folder(tmp_path / "sonar", APP_ID), APP_ID, webSocketPort=port, keepAlive=50) as app:
+        await app.heard("asked", method="getPlugins")
+        await app.heard("told", message={"method": "init", "params": {"plugin": "Recorder"}})
+        (shown,) = await clients(broker)
+        assert (shown["app_id"], shown["transport"]) == (APP_ID, "wss")
+        done = await asyncio.to_thread(broker.command, "clients", "show", APP_ID, "--json")
+        assert "TLSv1.2" in done.stdout
+
+        assert await call(broker, "Screen", "reverse", {"text": "abc" * 10_000}) == (0, {"text": "cba" * 10_000})
+        app.command(event={"method": "execute", "params": {"api": "Recorder", "method": "noted", "params": {"n": 2}}})
+        async with asyncio.timeout(10):
+            while not any(one["params"] == {"n": 2} for one in await told_to_the_plugin(broker, tmp_path)):
+                await asyncio.sleep(0.05)
+        app.command(close=True)
+        await app.heard("end")
+        assert not [one for one in app.told if one["happened"] == "protocol error"]
+    async with asyncio.timeout(10):
+        while await clients(broker):
+            await asyncio.sleep(0.05)
+
+
+async def told_to_the_plugin(broker: BrokerProcess, folder: Path) -> list[dict[str, Any]]:
+    async with client.connect(
+        app_id="org.example.reader",
+        app="Reader",
+        directory=folder / "reader",
+        insecure_port=broker.insecure_port,
+        secure_port=broker.secure_port,
+        timeout=10,
+    ) as session:
+        events: list[dict[str, Any]] = await session.request("Recorder.events")
+        return events

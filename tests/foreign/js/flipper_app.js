@@ -2,6 +2,7 @@
 //
 // Usage: node flipper_app.js '{"host", "insecurePort", "securePort", "directory", "app", "appId", "plugins",
 //                             "backgroundPlugins"}'
+// With "webSocketPort" the session is opened over WebSocket on that port, in place of "securePort".
 // The directory already holds app.csr and privateKey.pem. Told on stdout, one JSON object a line: what happened.
 // Taken from stdin, one JSON object a line: {"event": {...}} sends a message to the server, {"ask": {...}}
 // makes a request, {"close": true} ends the session.
@@ -13,6 +14,8 @@ const path = require('path');
 const readline = require('readline');
 const {RSocketClient, BufferEncoders} = require('rsocket-core');
 const {default: RSocketTcpClient, RSocketTlsClient} = require('rsocket-tcp-client');
+const {default: RSocketWebSocketClient} = require('rsocket-websocket-client');
+const WebSocket = require('ws');
 const {Flowable, Single} = require('rsocket-flowable');
 
 const KEEPALIVE_MS = 10000;
@@ -111,8 +114,6 @@ const responder = {
 
 function openSession(answer) {
   const tls = {
-    host: options.host,
-    port: options.securePort,
     servername: 'localhost',
     ca: fs.readFileSync(file('sonarCA.crt')),
     cert: fs.readFileSync(file('device.crt')),
@@ -120,8 +121,12 @@ function openSession(answer) {
     ALPNProtocols: options.alpn ? [options.alpn] : undefined,
   };
   const csr = fs.readFileSync(file('app.csr'), 'utf8');
-  return connect(
-    RSocketTlsClient, tls, claims({device_id: answer.deviceId, csr, csr_path: options.directory + '/'}), responder);
+  const own = claims({device_id: answer.deviceId, csr, csr_path: options.directory + '/'});
+  if (options.webSocketPort) {
+    const url = `wss://${options.host}:${options.webSocketPort}/rsocket`;
+    return connect(RSocketWebSocketClient, {url, wsCreator: (address) => new WebSocket(address, tls)}, own, responder);
+  }
+  return connect(RSocketTlsClient, {host: options.host, port: options.securePort, ...tls}, own, responder);
 }
 
 function obey(socket, command) {

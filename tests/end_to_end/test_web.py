@@ -1,0 +1,201 @@
+"""Sessions over WebSocket beside a certificate, and the HTTP port of this machine: what they carry, and whom not."""
+
+import asyncio
+import contextlib
+import json
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+
+from rsocket_broker import client
+from rsocket_broker.errors import TlsRefused
+from tests.end_to_end import wire
+from tests.end_to_end.conftest import RECORDER, Connect
+from tests.end_to_end.meddlers import ThrowawayAuthority
+from tests.end_to_end.processes import BrokerProcess, start_broker
+from tests.end_to_end.test_session import Recorder
+from tests.foreign.sdk_folder import client_context, enrolled_folder
+from tests.transports.outsiders import needs_openssl
+
+REFUSED = "A client certificate is needed here."
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    home = tmp_path_factory.mktemp("web") / "home"
+    running = start_broker(home, "--plugin", "echo", "--plugin", str(RECORDER), "--http-port", "0")
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def folder(broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return enrolled_folder(tmp_path_factory.mktemp("stranger") / "sonar", "org.example.web", broker.insecure_port)
+
+
+def web(broker: BrokerProcess, scheme: str = "wss", path: str = "/rsocket") -> str:
+    return f"{scheme}://localhost:{broker.ports['ws_secure_port' if scheme == 'wss' else 'http_port']}{path}"
+
+
+async def frames(line: ClientConnection) -> AsyncIterator[wire.Frame]:
+    async for message in line:
+        assert isinstance(message, bytes)
+        stream, word = int.from_bytes(message[:4]), int.from_bytes(message[4:6])
+        yield wire.Frame(stream, word >> 10, word & 0x3FF, message[6:])
+
+
+async def send(line: ClientConnection, frame: bytes) -> None:
+    """One frame as one message: its length is left out."""
+    await line.send(frame[3:])
+
+
+@pytest.mark.row("A-37", "M-11")
+async def test_a_whole_session_over_websocket(app: Connect, app_id: str, broker: BrokerProcess) -> None:
+    async def numbers() -> AsyncIterator[object]:
+        for number in range(5):
+            yield number
+
+    plugin = Recorder()
+    async with app(websocket=web(broker), secure_port=9, plugins=[plugin]) as session:
+        assert await session.request("echo.request", {"hello": [None]}) == {"hello": [None]}
+        answers = [one.data async for one in session.stream_payloads("echo.stream", client.Payload(b"300:10"))]
+        assert [len(answer or b"") for answer in answers] == [10] * 300
+        assert [one async for one in session.channel("echo.channel", numbers())] == list(range(5))
+        large = bytes(20 * 1024 * 1024)  # more than one frame, and so more than one message
+        assert (await session.request_payload("echo.request", client.Payload(large))).data == large
+        with pytest.raises(client.ApplicationError):
+            await session.request("echo.error")
+        await asyncio.wait_for(plugin.started.wait(), 10)
+        (shown,) = [one for one in await asyncio.to_thread(broker.clients) if one["app_id"] == app_id]
+        assert shown["transport"] == "wss"
+        call = ("clients", "call", app_id, "Recorder", "reverse", '{"text": "abc"}')
+        done = await asyncio.to_thread(broker.command, *call)
+        assert json.loads(done.stdout) == {"text": "cba"}
+
+
+async def test_a_library_of_others_holds_a_session_message_by_message(broker: BrokerProcess, folder: Path) -> None:
+    async with connect(web(broker), ssl=client_context(folder)) as line:
+        assert line.transport.get_extra_info("ssl_object").version() == "TLSv1.2"
+        await send(line, wire.setup(mime=wire.COMPOSITE))
+        await send(line, wire.request(wire.REQUEST_RESPONSE, 1, b"[1]", wire.routed("echo.request")))
+        answer = await anext(frames(line))
+        assert (answer.stream, wire.payload_data(answer)) == (1, b"[1]")
+
+
+@needs_openssl
+@pytest.mark.row("F-1")
+@pytest.mark.parametrize("wanted", ["-tls1_2", "-no_ssl3"])
+def test_the_web_port_sends_two_certificates_and_speaks_no_tls_1_3(
+    broker: BrokerProcess, folder: Path, wanted: str
+) -> None:
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{broker.ports['ws_secure_port']}", "-showcerts", wanted]
+    command += ["-cert", str(folder / "device.crt"), "-key", str(folder / "privateKey.pem"), "-alpn", "h2,http/1.1"]
+    done = subprocess.run(command, capture_output=True, text=True, input="", timeout=10, check=False)
+    assert done.stdout.count("-----BEGIN CERTIFICATE-----") == 2
+    assert "Protocol  : TLSv1.2" in done.stdout
+    assert "ALPN protocol: http/1.1" in done.stdout
+
+
+@needs_openssl
+def test_tls_1_3_alone_is_refused_at_the_web_port(broker: BrokerProcess) -> None:
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{broker.ports['ws_secure_port']}", "-tls1_3"]
+    done = subprocess.run(command, capture_output=True, text=True, input="", timeout=10, check=False)
+    assert "protocol version" in done.stderr
+
+
+@pytest.mark.row("M-1", "M-11")
+async def test_without_a_certificate_of_ours_the_web_port_says_nothing(
+    app: Connect, broker: BrokerProcess, folder: Path, tmp_path: Path
+) -> None:
+    bare = ssl.create_default_context(cafile=folder / "sonarCA.crt")
+    foreign = ThrowawayAuthority(tmp_path).client_context(tmp_path, folder / "sonarCA.crt")
+    for context in (bare, foreign):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            async with connect(web(broker), ssl=context):
+                pass
+
+
+async def test_only_rsocket_is_at_the_web_port(broker: BrokerProcess, folder: Path) -> None:
+    for path in ("/", "/metrics", "/rsocket/", "/exchange"):
+        with pytest.raises(InvalidStatus, match="404"):
+            async with connect(web(broker, path=path), ssl=client_context(folder)):
+                pass
+
+
+@pytest.mark.row("M-9")
+async def test_a_web_page_of_another_site_opens_no_session(broker: BrokerProcess, folder: Path) -> None:
+    """Even where the browser has a certificate to show."""
+    own = web(broker).replace("wss", "https").removesuffix("/rsocket")
+    for scheme, origins in (("wss", ["https://evil.example", "null", own.replace("https", "http")]), ("ws", [own])):
+        context = client_context(folder) if scheme == "wss" else None
+        for origin in origins:
+            with pytest.raises(InvalidStatus, match="403"):
+                async with connect(web(broker, scheme), ssl=context, origin=origin):  # type: ignore[arg-type]
+                    pass
+    async with connect(web(broker), ssl=client_context(folder), origin=own):  # type: ignore[arg-type]
+        pass
+
+
+@pytest.mark.row("M-1", "A-36")
+async def test_the_http_port_opens_no_session_without_a_certificate(broker: BrokerProcess) -> None:
+    async with connect(web(broker, "ws")) as line:
+        await send(line, wire.setup(mime=wire.COMPOSITE))
+        await send(line, wire.request(wire.REQUEST_RESPONSE, 1, b"1", wire.routed("echo.request")))
+        received = [frame async for frame in frames(line)]
+    assert [frame.error for frame in received] == [(wire.REJECTED_SETUP, REFUSED)]
+
+
+async def test_our_own_client_hears_so_too(app: Connect, broker: BrokerProcess) -> None:
+    with pytest.raises(client.SetupRefused, match=REFUSED):
+        async with app(websocket=web(broker, "ws")):
+            pass
+
+
+async def test_a_port_that_takes_no_websocket_is_an_error_in_words(app: Connect, broker: BrokerProcess) -> None:
+    with pytest.raises(TimeoutError, match="it says 404"):
+        async with app(websocket=web(broker, path="/elsewhere"), timeout=1):
+            pass
+    with contextlib.suppress(TlsRefused), pytest.raises(TimeoutError):
+        async with app(websocket=f"wss://localhost:{broker.insecure_port}", timeout=1):
+            pass
+
+
+@pytest.mark.row("A-31")
+async def test_strangers_on_the_http_port_have_small_messages(broker: BrokerProcess) -> None:
+    async with connect(web(broker, "ws")) as line:
+        await line.send(bytes(1024 * 1024 + 1))
+        with pytest.raises(ConnectionClosedError):
+            await line.recv()
+    assert line.close_code == 1009
+
+
+@pytest.mark.row("A-35")
+async def test_a_request_before_setup_is_refused(broker: BrokerProcess, folder: Path) -> None:
+    async with connect(web(broker), ssl=client_context(folder)) as line:
+        await send(line, wire.request(wire.REQUEST_RESPONSE, 1, b"1", wire.routed("echo.request")))
+        (answer,) = [frame async for frame in frames(line)]
+    assert answer.error[0] == wire.INVALID_SETUP
+
+
+def test_curl_gets_plain_words(broker: BrokerProcess) -> None:
+    address = f"http://localhost:{broker.ports['http_port']}"
+    done = subprocess.run(["curl", "-s", f"{address}/rsocket"], capture_output=True, text=True, timeout=10, check=False)
+    assert done.stdout == "This path is for RSocket over WebSocket.\n"
+    rebound = ["curl", "-s", "-H", "Host: evil.example", f"{address}/rsocket"]
+    done = subprocess.run(rebound, capture_output=True, text=True, timeout=10, check=False)
+    assert done.stdout == "This port answers to localhost, 127.0.0.1 and [::1] only.\n"
+
+
+def test_a_port_can_be_switched_off(tmp_path: Path) -> None:
+    running = start_broker(tmp_path / "home", "--ws-secure-port", "off")
+    try:
+        assert running.ports["ws_secure_port"] is None
+        assert running.ports["http_port"] is None
+        assert "ws-secure-port" not in running.ready
+    finally:
+        assert running.stop() == 0
