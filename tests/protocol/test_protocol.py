@@ -62,12 +62,20 @@ def test_nothing_is_asked_after_the_end() -> None:
         play.protocol.request(Interaction.REQUEST_RESPONSE, b"")
 
 
-def test_stream_ids_run_out_and_are_never_used_twice() -> None:
-    play = Playbook.client()
-    play.protocol._next_id = MAX_31
-    assert play.protocol.request(Interaction.FIRE_AND_FORGET, b"") == MAX_31
-    with pytest.raises(ConnectionClosed, match="stream ids"):
-        play.protocol.request(Interaction.FIRE_AND_FORGET, b"")
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_stream_ids_come_round_and_none_is_used_twice_at_once(side: str) -> None:
+    play = Playbook.client() if side == "client" else Playbook.server()
+    first = 1 if side == "client" else 2
+    last = MAX_31 if side == "client" else MAX_31 - 1
+    assert play.protocol.request(Interaction.REQUEST_RESPONSE, b"") == first
+    play.protocol._next_id = last
+    assert play.protocol.request(Interaction.REQUEST_RESPONSE, b"") == last
+    assert play.protocol.request(Interaction.REQUEST_RESPONSE, b"") == first + 2
+    play.protocol._next_id = last
+    assert play.protocol.request(Interaction.FIRE_AND_FORGET, b"") == first + 4
+    play.protocol.send_cancel(first)
+    play.protocol._next_id = last
+    assert play.protocol.request(Interaction.FIRE_AND_FORGET, b"") == first
 
 
 @pytest.mark.parametrize("n", [0, -1, MAX_31 + 1])
