@@ -17,6 +17,7 @@ from rsocket_broker.errors import (
     request_error,
 )
 from rsocket_broker.flow import RequestedStream, parts
+from rsocket_broker.histogram import Histogram
 from rsocket_broker.lasting import Lasting
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.pressure import RELAY_QUEUE, Pressure
@@ -93,8 +94,13 @@ class Connection(Lasting):
         self.opened = clock()
         self.metadata_mime = ""
         self.data_mime = ""
+        self.keepalive = 0.0
+        """Seconds between two signs of life, as the peer's SETUP promises them."""
         self.bytes_in = 0
         self.bytes_out = 0
+        self.answer_seconds: Histogram | None = None
+        """Where requests that a read brought and that were handled at once are observed: from the read to the end of
+        that run, which all of its answers leave together. None: nowhere."""
         self._responder = responder
         self._resumer = resumer
         self._actions = _ACTIONS
@@ -132,6 +138,11 @@ class Connection(Lasting):
         return self._protocol.streams
 
     @property
+    def silence(self) -> float:
+        """Seconds since the peer was heard last, or took what was sent while it was not read from."""
+        return self._clock() - self._protocol.last_heard
+
+    @property
     def bytes_waiting(self) -> int:
         """Bytes that are ready for the peer and that it has not taken."""
         transport = self._transport
@@ -162,7 +173,7 @@ class Connection(Lasting):
         None of `find`: the peer may be sent the requests of others, and sends none.
         """
         if self._relaying is not None:
-            self._relaying.name = name
+            self._relaying.name = self.pressure.name = name
             self._relaying.relay(find)
 
     def wake(self) -> None:
@@ -282,6 +293,10 @@ class Connection(Lasting):
         await asyncio.wait([self._lost])
         return self._lost.result()
 
+    def when_lost(self, callback: Callable[["Connection"], object]) -> None:
+        """Calls `callback` on the loop, with this connection, when it has ended for good."""
+        self._lost.add_done_callback(lambda _: callback(self))
+
     async def drain_requests(self, timeout: float) -> None:
         """Refuses new requests from now on and waits for the running ones, at most `timeout` seconds.
 
@@ -316,9 +331,13 @@ class Connection(Lasting):
     def data_received(self, data: bytes | memoryview) -> None:
         self.bytes_in += len(data)
         self._flushing = True
+        protocol, now = self._protocol, self._clock()
+        answered = protocol.answered_at_once
         try:
-            self._handle(self._protocol.receive_data(data, self._clock()))
+            self._handle(protocol.receive_data(data, now))
         finally:
+            if self.answer_seconds is not None and protocol.answered_at_once != answered:
+                self.answer_seconds.observe(self._clock() - now, protocol.answered_at_once - answered)
             self._flush()
 
     def eof_received(self) -> None:
@@ -457,6 +476,7 @@ class Connection(Lasting):
     def _on_setup(self, event: SetupReceived) -> None:
         self.metadata_mime = event.metadata_mime
         self.data_mime = event.data_mime
+        self.keepalive = event.keepalive_ms / 1000
         try:
             answer = self._responder.setup(self, event)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the peer is told, nobody else is hurt

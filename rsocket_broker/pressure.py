@@ -41,10 +41,13 @@ class Pressure:
         "_spared",
         "_sparing",
         "_stalled",
+        "name",
     )
 
     def __init__(self, clock: Callable[[], float], reconsider: Callable[[], None]) -> None:
         """`reconsider` is called when `held` has changed."""
+        self.name = ""
+        """For people: who the peer is."""
         self._clock = clock
         self._reconsider = reconsider
         self._since: float | None = None
@@ -74,6 +77,16 @@ class Pressure:
     def held(self) -> bool:
         """Whether the peer is not to be read from now."""
         return bool(self._slow)
+
+    @property
+    def held_by(self) -> list[str]:
+        """The names of those for whose sake the peer is not read from now."""
+        return [slow.name for slow in self._slow]
+
+    @property
+    def feeders(self) -> list[str]:
+        """The names of those that feed the peer more than it reads, now or since it fell behind."""
+        return [feeder.name for feeder in (*self._feeders, *self._spared)]
 
     def begin(self) -> None:
         """The peer is behind in reading."""

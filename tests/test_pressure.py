@@ -72,6 +72,7 @@ async def test_a_feeder_is_not_held_for_long_nor_twice_for_one_stall(
     slow.pressure.hold(feeder.pressure)
     await until(lambda: feeder.changes == [True, False])
     slow.pressure.hold(feeder.pressure)
+    assert len(slow.pressure.feeders) == 1
     assert not feeder.pressure.held, "it has waited long enough for that one"
     other.pressure.begin()
     other.pressure.hold(feeder.pressure)
@@ -195,6 +196,7 @@ async def test_who_feeds_a_slow_reader_is_paused_and_goes_on_when_it_reads(room:
     assert slow.served.bytes_waiting < (sent + 1) * len(chunk), "what was not read is not here"
     assert slow.served.pressure.stalled_seconds > 0
     assert feeder.served.pressure.held_seconds > 0
+    assert (slow.served.pressure.feeders, feeder.served.pressure.held_by) == (["b"], ["a"])
     slow.end.resume_reading()
     await until(lambda: len(slow.got(PAYLOAD)) == sent + 100)
     assert not feeder.served.pressure.held
