@@ -20,6 +20,7 @@ from rsocket_broker.errors import (
     RequestFailed,
     SetupRefused,
 )
+from rsocket_broker.histogram import Histogram
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.codes import CONNECTION_CLOSE, FrameType
 from rsocket_broker.protocol.events import SetupReceived
@@ -854,6 +855,33 @@ async def test_a_handler_may_send_much_before_it_answers() -> None:
         calls = [line.client.request_response(Payload(b"%d" % n)) for n in range(3)]
         assert [answer.data for answer in await asyncio.gather(*calls)] == [b"0", b"1", b"2"]
         await until(lambda: len(line.there.notes) == 15)
+
+
+# ---- what is counted ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("A-53")
+async def test_answers_given_at_once_are_observed_run_by_run() -> None:
+    async with Line(setup=Setup(keepalive_ms=1500)) as line:
+        await line.client.wait_accepted()
+        assert (line.server.keepalive, line.server.answer_seconds) == (1.5, None)
+        line.server.answer_seconds = seconds = Histogram()
+        for count in (1, 10):
+            calls = [line.client.request_response(Payload(b"x")) for _ in range(count)]
+            await asyncio.gather(*calls)
+        assert seconds.count == 11
+        assert 0 < seconds.total < SECOND
+        assert 0 <= line.server.silence < SECOND
+
+
+async def test_whoever_wants_to_know_hears_of_the_end_once() -> None:
+    ended: list[Connection] = []
+    async with Line() as line:
+        line.server.when_lost(ended.append)
+        await line.client.wait_accepted()
+        assert ended == []
+    await until(lambda: ended)
+    assert ended == [line.server]
 
 
 # ---- another make of client, over TCP --------------------------------------------------------------------------

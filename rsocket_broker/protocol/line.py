@@ -152,6 +152,11 @@ class Line:
             self._finish(ConnectionEnded(None, "the peer closed the connection", by_peer=True))
         return self._take_events()
 
+    @property
+    def last_heard(self) -> float:
+        """When the peer showed life last."""
+        return self._now
+
     def heard(self, now: float) -> None:
         """The peer showed life in another way: it took bytes from us while we did not read."""
         self._now = now
