@@ -23,7 +23,7 @@ from rsocket_broker.enrollment.forwards import READY
 from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import AdbAbsent, AdbProblem, AdbServer, server_address
 from rsocket_broker.errors import BrokerError
-from rsocket_broker.settings import Settings
+from rsocket_broker.settings import LOCALHOST, Settings
 from rsocket_broker.state import STATE_FILE, State
 from rsocket_broker.transports.binding import Options, bind_tcp
 
@@ -155,7 +155,12 @@ async def check_ports(settings: Settings) -> AsyncIterator[Symptom]:
     for what, host, port, options in (
         ("insecure port", listen.plain_host, listen.insecure_port, Options("--insecure-host", "--insecure-port")),
         ("secure port", listen.host, listen.secure_port, Options("--host", "--secure-port")),
+        ("WebSocket port", listen.host, listen.ws_secure_port, Options("--host", "--ws-secure-port")),
+        ("HTTP port", LOCALHOST, listen.http_port, Options("--http-port", "--http-port")),
     ):
+        if port is None:
+            yield ok(what, "switched off")
+            continue
         try:
             bound = await bind_tcp(host, port, options=options)
         except BrokerError as error:
@@ -169,7 +174,9 @@ async def check_ports(settings: Settings) -> AsyncIterator[Symptom]:
 def check_running(status: dict[str, Any]) -> Iterator[Symptom]:
     """What the broker that runs says of itself."""
     ports = status["ports"]
-    yield ok("ports", f"enrolment on {ports['insecure_port']}, sessions on {ports['secure_port']}, {ports['host']}")
+    where = f"enrolment on {ports['insecure_port']}, sessions on {ports['secure_port']}"
+    where += f" and by WebSocket on {ports['ws_secure_port']}" if ports["ws_secure_port"] else ""
+    yield ok("ports", f"{where}, {ports['host']}" + (f"; HTTP on {ports['http_port']}" if ports["http_port"] else ""))
     for device in status["adb"]["devices"]:
         what = f"device {device['serial']}"
         yield problem(what, f"{device['problem']}.") if device["problem"] else ok(what, "its ports are forwarded")

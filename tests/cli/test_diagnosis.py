@@ -141,7 +141,13 @@ def test_a_driver_that_cannot_be_made_is_a_problem(tmp_path: Path, monkeypatch: 
 
 def test_what_the_running_broker_says_of_devices_is_passed_on() -> None:
     status: dict[str, Any] = {
-        "ports": {"insecure_port": 1, "secure_port": 2, "host": "localhost"},
+        "ports": {
+            "insecure_port": 1,
+            "secure_port": 2,
+            "ws_secure_port": 3,
+            "http_port": None,
+            "host": "localhost",
+        },
         "adb": {
             "problem": None,
             "devices": [
