@@ -34,6 +34,7 @@ from wire import (
 )
 
 GREETED_WITHIN = 30.0
+CLOSED_WITHIN = 2.0
 GIVEN_UP_AFTER = 120.0
 KEPT_READY = 16 * 1024 * 1024
 """Bytes of requests that are prepared in one piece; those of larger calls are put together as they are sent."""
@@ -116,6 +117,7 @@ class Line(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.done: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -162,6 +164,7 @@ class Line(asyncio.Protocol):
             future.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._finish(self.lost)
         self.fail(f"the server closed the connection: {error}")
 
 
@@ -238,7 +241,7 @@ def client_context(server: Contestant) -> ssl.SSLContext:
 
 @contextlib.asynccontextmanager
 async def connected(server: Contestant, lines: Sequence[Line], port: int = 0) -> AsyncIterator[None]:
-    """All `lines` connected and greeted; closed when the block ends."""
+    """All `lines` connected and greeted; closed when the block has ended."""
     loop, context = asyncio.get_running_loop(), client_context(server)
     begun: list[Line] = []
     try:
@@ -253,6 +256,8 @@ async def connected(server: Contestant, lines: Sequence[Line], port: int = 0) ->
         for line in begun:
             line.finish()
             line.transport.close()
+        if begun:
+            await asyncio.wait([line.lost for line in begun], timeout=CLOSED_WITHIN)
 
 
 async def timed(server: Contestant, lines: Sequence[Line], operations: int) -> Figures:

@@ -141,7 +141,7 @@ def measure_memory(workshop: Workshop, scale: Scale) -> Iterator[Result]:
         name = f"memory of {count:,} idle sessions, each, and base"
         if not scale.wants(name):
             continue
-        amount = scale.amount(count, least=50)
+        amount = scale.amount(count, least=20)
         found: dict[str, list[Figures]] = {}
         for _ in range(scale.rounds):
             for contestant in ("broker", "node", "floor"):
