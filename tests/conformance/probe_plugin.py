@@ -3,6 +3,7 @@
 The servers of the other libraries in `servers/` have the same routes.
 
     probe.wait       request-response that is never answered; counts those that were cancelled
+    probe.metadata   request-response that answers with the metadata of the request, as data
     probe.flow       an endless stream of "0", "1", ...; counts what it made and whether it was cancelled
     probe.collect    a channel that takes everything and answers once: [[length of data, length of metadata or -1], ...]
     probe.fail       a channel that fails with an application error at the second payload
@@ -41,6 +42,10 @@ class Probe(Plugin):
         finally:
             self.waits_cancelled += 1
         return payload
+
+    @method("metadata")
+    def metadata(self, app: App, payload: Payload) -> Payload:
+        return Payload(payload.metadata)
 
     @method("flow", deadline=None)
     async def flow(self, app: App, payload: Payload) -> AsyncGenerator[Payload, None]:

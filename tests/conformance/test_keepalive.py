@@ -75,14 +75,3 @@ def test_keepalives_keep_a_connection_alive(target: Target) -> None:
             pass
         assert one is not None, "closed although it was heard of all the time"
         time.sleep(0.1)
-
-
-@routes
-def test_any_frame_shows_that_a_client_is_alive(target: Target) -> None:
-    """KEEPALIVE Frame, Handling the Unexpected: what is to be found out is a dead transport; a stream of requests is
-    not one."""
-    peer = target.join(keepalive_ms=100, lifetime_ms=400)
-    for number in range(9):
-        peer.send(wire.echo(2 * number + 1))
-        assert peer.on_stream(2 * number + 1).kind == wire.PAYLOAD
-        time.sleep(0.1)

@@ -84,11 +84,11 @@ def test_an_answer_in_fragments_is_one_answer(peer: Peer) -> None:
     """Fragmentation and Reassembly: F on all frames but the last."""
     asked = called(peer, "response", b"{}")
     peer.send(
-        wire.payload(asked.stream, b'"in ', b"meta", follows=True),
-        wire.payload(asked.stream, b"three ", follows=True),
-        wire.payload(asked.stream, b'pieces"', flags=LAST),
+        wire.payload(asked.stream, b'"' + b"a" * 80, b"meta", follows=True),
+        wire.payload(asked.stream, b"b" * 80, follows=True),
+        wire.payload(asked.stream, b'c"', flags=LAST),
     )
-    assert outcome(peer) == ["in three pieces"]
+    assert outcome(peer) == ["a" * 80 + "b" * 80 + "c"]
 
 
 def test_an_answer_on_another_stream_is_ignored(peer: Peer) -> None:
