@@ -10,6 +10,7 @@ import platform
 import resource
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -75,6 +76,20 @@ def take_all_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def run(names: list[str], workshop: Workshop, scale: Scale) -> tuple[list[Result], list[str]]:
+    """Measure these groups, and print each measure when it is done: the results, and the groups that failed."""
+    results, failed = [], []
+    for name in names:
+        try:
+            for found in GROUPS[name](workshop, scale):
+                results.append(found)
+                print(shown(found), flush=True)
+        except Exception:
+            failed.append(name)
+            print(f"\n{name} failed:\n{traceback.format_exc()}", flush=True)
+    return results, failed
+
+
 def main() -> int:
     chosen = arguments()
     names = chosen.only.split(",") if chosen.only else list(GROUPS)
@@ -85,21 +100,19 @@ def main() -> int:
     if uvloop is not None:
         uvloop.install()
     print(f"{about}; medians of {scale.rounds}; ratio: how many times better the broker is")
-    results: list[Result] = []
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         Workshop(Path(folder), lambda text: print(f"  {text}", flush=True)) as workshop,
     ):
-        for name in names:
-            for found in GROUPS[name](workshop, scale):
-                results.append(found)
-                print(shown(found), flush=True)
+        results, failed = run(names, workshop, scale)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(as_json(about, scale, results), encoding="utf-8")
     verdicts = [verdict for found in results for verdict in found.verdicts]
     met = sum(verdict.met for verdict in verdicts)
     print(f"\n{met} of {len(verdicts)} reaches met, in {time.monotonic() - started:.0f} s. Figures: {chosen.out}")
-    return 0
+    if failed:
+        print(f"failed, and without figures: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ ANSWERED_WITHIN = 30.0
 WORKERS = 8
 """Sessions that are opened at once where it is only about having many."""
 
-MANY = ("--max-sessions", "20000", "--max-sessions-per-identity", "20000")
+MANY = ("--max-sessions-per-identity", "10000")
 """All sessions of a benchmark have one certificate, hence one identity, for which 32 are the default limit."""
 MANY_NOTE = "serve " + " ".join(MANY)
 
