@@ -27,8 +27,9 @@ HANDSHAKE_TIMEOUT = 10.0
 MAX_HANDSHAKES = 512
 """Handshakes under way at a time, silent ones included. Half of a usual limit of open files (1024). Whoever comes in
 a crowd waits in the kernel's queue meanwhile, and is not refused."""
-STALLED = 1.0
-"""Seconds without a word from the peer, after which its handshake gives way where others wait: many round trips."""
+STALLED = 3.0
+"""Seconds without a word from the peer, after which its handshake gives way where others wait: a phone that is busy
+answers sooner, and clients wait 10 s for us."""
 LOOK_AGAIN = 0.1
 """Seconds between two looks for stalled handshakes while others wait."""
 WORKERS = max(1, min(4, (os.cpu_count() or 2) - 1))
