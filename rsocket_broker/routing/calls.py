@@ -9,14 +9,14 @@ from rsocket_broker.tracing import kind_of
 class Calls:
     """Calls of one plugin, in one direction.
 
-    A call is counted when it has ended: in `at_once` when that took no waiting, in `seconds` when it did, in `failed`
-    by the kind of its error.
+    A call is counted when it has ended: in `failed` by the kind of its error, else in `seconds`, or in `untimed` where
+    its duration says nothing: a handler that never waits, a stream.
     """
 
-    __slots__ = ("at_once", "failed", "seconds")
+    __slots__ = ("failed", "seconds", "untimed")
 
     def __init__(self) -> None:
-        self.at_once = 0
+        self.untimed = 0
         self.seconds = Histogram()
         self.failed: Counter[str] = Counter()
 
@@ -26,4 +26,4 @@ class Calls:
 
     def results(self) -> dict[str, int]:
         """How many ended in which way: `ok`, or the kind of an error."""
-        return {"ok": self.at_once + self.seconds.count, **self.failed}
+        return {"ok": self.untimed + self.seconds.count, **self.failed}

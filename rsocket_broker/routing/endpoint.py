@@ -7,6 +7,7 @@ A message is JSON of Flipper's when the client said that it speaks that and send
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,12 +15,13 @@ from typing import Any
 from rsocket_broker.claims import Claims, contradiction
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import BrokerError, ConnectionClosed, Invalid, RequestFailed, SetupRefused
+from rsocket_broker.histogram import Histogram
 from rsocket_broker.identity import Identity
 from rsocket_broker.jsontext import JsonError, parse
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import Model
-from rsocket_broker.protocol.codes import ErrorCode
-from rsocket_broker.protocol.events import SetupReceived
+from rsocket_broker.protocol.codes import SETUP_ERRORS, ErrorCode
+from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.metadata import COMPOSITE, first_tag
 from rsocket_broker.routing import flipper
 from rsocket_broker.routing.plugin_host import Answer, PluginHost, Seat
@@ -73,6 +75,11 @@ class SecureEndpoint:
         return SecureResponder(self)
 
     def admit(self, connection: Connection, setup: SetupReceived) -> Session:
+        self.setups: Counter[str] = Counter()
+        """Connections by what became of their SETUP: `accepted`, `resumed`, the code that it was refused with, or `gone`
+        when they were not needed any more: the peer left before that, or went on with an earlier session."""
+        self.setup_seconds = Histogram()
+        """From the opening of a connection to the SETUP that was accepted, the time that the peer took included."""
         """The session of a new client. Raises SetupRefused, in words for the client."""
         identity = self._identity(connection)
         claims = Claims.parse(setup.data, required=False)
@@ -96,10 +103,35 @@ class SecureEndpoint:
         self.sessions.remove(session)
         session.close()
         logger.info("%s (%s) has left: %s", session.id, session.identity.principal, error.public)
+        self.setups["accepted"] += 1
+        self.setup_seconds.observe(max(0.0, self._clock() - connection.opened))
 
     async def stop(self, timeout: float = FAREWELL) -> None:
         """The connections are closed: wait until plugins have said goodbye, or stop them."""
         await self._tasks.wait(timeout)
+
+    def resume(self, door: Connection, resume: ResumeReceived) -> None:
+        """A client is back: its session goes on over the line of `door`. Raises BrokerError, in words for the client.
+
+        Who it is comes from the certificate of the new line, which is judged as on a SETUP.
+        """
+        identity = self._identity(door)
+        session = self.resumptions.find(resume.token, identity)
+        address = door.peer.address
+        session.connection.resume(door, resume)
+        self.resumptions.renew(session, identity)
+        session.identity = identity
+        logger.info("%s (%s) goes on from %s", session.id, identity.principal, address)
+
+    def forget(self, predicate: Callable[[Identity], bool]) -> int:
+        """Nobody may resume the sessions of certificates that fit `predicate` any more; those that are suspended end.
+
+        Returns how many sessions there were.
+        """
+        found = self.resumptions.forget(predicate)
+        for session in found:
+            session.connection.forget_resumption()
+        return len(found)
 
     def _identity(self, connection: Connection) -> Identity:
         certificate = connection.peer.certificate
@@ -152,6 +184,8 @@ class SecureResponder:
 
     def _look_up(self, payload: Payload) -> Payload | Awaitable[Payload]:
         session = self._live()
+        else:
+            self._endpoint.setups[_code_name(error.code)] += 1
         if self._is_json(session, payload):
             return self._answer_json(session, payload)
         seat, host, name = self._seat(session, payload.metadata)
@@ -286,3 +320,10 @@ class SecureResponder:
         if host is None:
             raise Invalid(f'There is no plugin "{plugin[:100]}" here.')
         return host
+
+
+def _code_name(code: int | None) -> str:
+    """A code of a connection that never became a session, for people; peers may send us any number."""
+    if code is None:
+        return "gone"
+    return ErrorCode(code).name.lower() if code in SETUP_ERRORS else "failed"

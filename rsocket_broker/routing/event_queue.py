@@ -24,8 +24,16 @@ class EventQueue(Generic[Item]):
     An event that finds the queue full is dropped. That is logged once it has run empty again, with a count.
     """
 
-    def __init__(self, label: str, handle: Callable[[Item], Awaitable[None]], tasks: Tasks) -> None:
+    def __init__(
+        self,
+        label: str,
+        handle: Callable[[Item], Awaitable[None]],
+        tasks: Tasks,
+        lost: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """`lost` is told of events that were dropped."""
         self._label = label
+        self._lost = lost
         self._handle = handle
         self._tasks = tasks
         self._waiting: deque[tuple[Item, int]] = deque()
@@ -39,6 +47,11 @@ class EventQueue(Generic[Item]):
     def idle(self) -> bool:
         """Whether an event that comes now is the only one."""
         return self._worker is None and not self._waiting
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Events that wait, and the bytes of those and of the one that is being handled."""
+        return len(self._waiting), self._bytes
 
     def put(self, item: Item, size: int) -> None:
         """Take an event, or drop it when the queue is full (an event alone in the queue may have any size)."""
@@ -86,4 +99,5 @@ class EventQueue(Generic[Item]):
     def _report(self) -> None:
         if self.dropped:
             logger.warning("%d events for %s were dropped: they came faster than handled", self.dropped, self._label)
+            self._lost(self.dropped)
             self.dropped = 0

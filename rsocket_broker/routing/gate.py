@@ -31,6 +31,11 @@ class Gate:
         """Places taken."""
         return self._total
 
+    @property
+    def waiting(self) -> int:
+        """Who waits for a place."""
+        return len(self._waiting)
+
     def try_enter(self, owner: Hashable) -> bool:
         """Take a place if there is one."""
         if not self._has_room(owner):

@@ -13,6 +13,7 @@ import asyncio
 import enum
 import inspect
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from types import TracebackType
@@ -24,6 +25,7 @@ from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape
 from rsocket_broker.plugin_api.plugin import Plugin
 from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.routing.calls import Calls
 from rsocket_broker.routing.deadline import DeadlinePassed, limited
 from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.gate import Gate
@@ -57,6 +59,15 @@ class PluginHost:
         self.gate = Gate(loaded.id, loaded.plugin.concurrency)
         self.tasks = tasks
         self.log = QuietLog(logger)
+        self.calls = Calls()
+        """What clients ask of the plugin."""
+        self.app_calls = Calls()
+        """What is asked of its side in the apps."""
+        self.events_dropped = 0
+
+    def lost(self, events: int) -> None:
+        """So many found their queue full."""
+        self.events_dropped += events
 
     def greets(self) -> bool:
         """Whether the author wrote an on_connect."""
@@ -101,12 +112,17 @@ class Seat:
         self.state = State.NEW
         self._refusal: RequestFailed | None = None
         self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._events = EventQueue(f"{host.id} from {app.id}", self._handle_event, tasks)
+        self._events = EventQueue(f"{host.id} from {app.id}", self._handle_event, tasks, host.lost)
 
     @property
     def ready(self) -> bool:
         """Whether what `answers` gives may be kept."""
         return self.state is State.CONNECTED
+
+    @property
+    def events_waiting(self) -> tuple[int, int]:
+        """Events, and their bytes."""
+        return self._events.load
 
     def connect(self) -> None:
         """Run on_connect, unless that has begun already. What arrives meanwhile waits for it."""
@@ -197,16 +213,22 @@ class Seat:
     def _plain(self, handler: Handler) -> Answer:
         """The short way: no task, no future, no place taken; it is done before anything else can begin."""
         start, finish, app, failed, route = handler.start, handler.finish, self.app, self._host.failed, handler.route
+        calls = self._host.calls
         assert start is not None
 
         def answer(payload: Payload) -> Payload:
             try:
                 result = start(app, payload)
-                return result if type(result) is Payload else finish(result)
-            except RequestFailed:
+                if type(result) is not Payload:
+                    result = finish(result)
+            except RequestFailed as error:
+                calls.fail(error)
                 raise
             except _FAILURES as error:
+                calls.fail(error)
                 raise failed(route, error) from error
+            calls.untimed += 1
+            return result
 
         return answer
 
@@ -214,29 +236,39 @@ class Seat:
         assert start is not None
         if handler.shape is Shape.PLAIN:
             answer: Payload = self._guarded(handler, lambda app: handler.finish(start(app, argument)))
+            self._host.calls.untimed += 1
             return answer
+        began, calls = time.monotonic(), self._host.calls
+        try:
+            answer = await self._run_in_place(handler, start, argument)
+        except BaseException as error:
+            calls.fail(error)
+            if isinstance(error, asyncio.CancelledError) and not _being_cancelled():
+                raise Canceled(f"{handler.route} has cancelled itself.") from None
+            if isinstance(error, RequestFailed) or not isinstance(error, Exception | SystemExit):
+                raise
+            raise self._host.failed(handler.route, error) from error
+        calls.seconds.observe(time.monotonic() - began)
+        return answer
+
+    async def _run_in_place(self, handler: Handler, start: Callable[[App, Any], Any], argument: Any) -> Payload:
+        """Waits for a place of the plugin and takes it for as long as the handler runs."""
         gate, owner = self._host.gate, self.app.id
         if not gate.try_enter(owner):
             await gate.enter(owner)
         try:
             return handler.finish(await self._limited(handler, start, argument))
-        except RequestFailed:
-            raise
-        except asyncio.CancelledError:
-            if _being_cancelled():
-                raise
-            raise Canceled(f"{handler.route} has cancelled itself.") from None
-        except (Exception, SystemExit) as error:
-            raise self._host.failed(handler.route, error) from error
         finally:
             gate.leave(owner)
 
     def _guarded(self, handler: Handler, start: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return start(self.app, *arguments)
-        except RequestFailed:
+        except RequestFailed as error:
+            self._host.calls.fail(error)
             raise
         except _FAILURES as error:
+            self._host.calls.fail(error)
             raise self._host.failed(handler.route, error) from error
 
     async def _limited(self, handler: Handler, start: Callable[[App, Any], Any], argument: Any) -> Any:
@@ -281,9 +313,12 @@ class Seat:
                 if ends is not None and asyncio.get_running_loop().time() > ends:
                     raise self._late(handler)
                 yield value if type(value) is Payload else finish(value)
-        except RequestFailed:
+            self._host.calls.untimed += 1
+        except RequestFailed as error:
+            self._host.calls.fail(error)
             raise
         except _FAILURES as error:
+            self._host.calls.fail(error)
             raise self._host.failed(handler.route, error) from error
         finally:
             gate.leave(owner)
@@ -302,13 +337,16 @@ class Seat:
                     try:
                         value = await limited(_next(values), left)
                     except StopAsyncIteration:
+                        self._host.calls.untimed += 1
                         return
                     except DeadlinePassed:
                         raise self._late(handler) from None
                     yield value if type(value) is Payload else handler.finish(value)
-        except RequestFailed:
+        except RequestFailed as error:
+            self._host.calls.fail(error)
             raise
         except (Exception, SystemExit) as error:
+            self._host.calls.fail(error)
             raise self._host.failed(handler.route, error) from error
         finally:
             self._host.gate.leave(self.app.id)
@@ -340,6 +378,7 @@ class Seat:
         if handler.shape is Shape.PLAIN and self.state is State.CONNECTED and self._events.idle:
             try:
                 self._guarded(handler, start, argument)
+                self._host.calls.untimed += 1
             except RequestFailed as error:
                 self._dropped(handler, error)
             return
@@ -350,10 +389,16 @@ class Seat:
         try:
             if handler.shape is Shape.PLAIN:
                 self._guarded(handler, start, argument)
+                self._host.calls.untimed += 1
                 return
             await self._host.gate.enter(self.app.id, patient=True)
+            began = time.monotonic()
             try:
                 await self._limited(handler, start, argument)
+                self._host.calls.seconds.observe(time.monotonic() - began)
+            except BaseException as error:
+                self._host.calls.fail(error)
+                raise
             finally:
                 self._host.gate.leave(self.app.id)
         except asyncio.CancelledError:

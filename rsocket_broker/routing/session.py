@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
 from contextlib import aclosing
 from datetime import datetime
+from time import monotonic
 from typing import Any
 
 from rsocket_broker.claims import Claims
@@ -234,6 +235,11 @@ class Session:
     async def call(self, plugin: str, method: str, params: object = None, timeout: float | None = CALL_TIMEOUT) -> Any:
         """Call a method of the app's side of a plugin, which is started first if need be; the answer as JSON.
 
+    def events_waiting(self) -> Iterator[tuple[str, int, int]]:
+        """(plugin, events that wait for their turn, their bytes)."""
+        for plugin, seat in self._seats.items():
+            yield plugin, *seat.events_waiting
+
         Raises ApplicationError with the app's own text, Canceled after `timeout` seconds (which begin once the app
         has started up; for that it may take as long again), ConnectionClosed.
         """
@@ -241,14 +247,20 @@ class Session:
         self.note("out", "call", plugin, method, None)
         try:
             answer = await side.call(plugin, method, params, timeout)
-        except BrokerError:
-            self.note("in", "error", plugin, method, None)
+        except BaseException as error:
+            if host is not None:
+                host.app_calls.fail(error)
+            if isinstance(error, BrokerError):
+                self.note("in", "error", plugin, method, None)
             raise
+        host, began = self._router.hosts.get(plugin), monotonic()
         if self._observers:
             self.note("in", "answer", plugin, method, len(dump(answer)))
         return answer
 
     async def send(self, plugin: str, method: str, params: object = None) -> None:
+        if host is not None:
+            host.app_calls.seconds.observe(monotonic() - began)
         """Call a method one way."""
         side = await self._side(plugin, method, CALL_TIMEOUT)
         self.note("out", "send", plugin, method, None)

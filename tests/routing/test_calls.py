@@ -10,7 +10,7 @@ from rsocket_broker.routing.calls import Calls
 def test_calls_are_counted_by_how_they_end() -> None:
     calls = Calls()
     assert calls.results() == {"ok": 0}
-    calls.at_once += 3
+    calls.untimed += 3
     calls.seconds.observe(0.2)
     for error in (Rejected("busy"), Rejected("busy"), ZeroDivisionError(), asyncio.CancelledError()):
         calls.fail(error)
