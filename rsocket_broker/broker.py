@@ -23,7 +23,7 @@ from rsocket_broker.admin.endpoint import AdminEndpoint, Stream, Verb
 from rsocket_broker.admin.run_folder import Ports, RunFolder
 from rsocket_broker.admin.verbs import verbs
 from rsocket_broker.authority import Authority, Record
-from rsocket_broker.connection import Connection, Responder
+from rsocket_broker.connection import Connection, Responder, Resumer
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.endpoint import PlainEndpoint
 from rsocket_broker.enrollment.enroller import Enroller
@@ -36,11 +36,13 @@ from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.protocol.relay import Relaying
+from rsocket_broker.protocol.resume import Pool
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.registry import load_plugins
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
+from rsocket_broker.sessions.resumption import RETAINED_ALL
 from rsocket_broker.settings import LOCALHOST, Settings, nearest
 from rsocket_broker.state import STATE_FILE, State
 from rsocket_broker.transports.binding import Options
@@ -90,6 +92,13 @@ class Broker:
         self.ports: Ports
         """Where it listens; set by `start`."""
         self._adb_address = server_address(settings.adb)
+        self._secure = attrs.evolve(
+            SECURE,
+            resume_seconds=settings.resume_seconds,
+            resume_bytes=settings.resume_bytes,
+            lease_requests=settings.lease_requests,
+        )
+        self._retained = Pool(RETAINED_ALL)
         self._folder = RunFolder(settings.home)
         self._state: State | None = None
         self._authority: Authority | None = None
@@ -116,7 +125,9 @@ class Broker:
         self._enroller = enroller = Enroller(authority, mediums, Journal(state), limits=settings.enrollment)
         plugins = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
         sessions = LiveSessions[Session](settings.sessions, settings.duplicate)
-        self._endpoint = endpoint = SecureEndpoint(authority.identify, plugins, sessions, relay=settings.allow_relay)
+        self._endpoint = endpoint = SecureEndpoint(
+            authority.identify, plugins, sessions, relay=settings.allow_relay, same_holder=authority.same_holder
+        )
         await enroller.settle([name for name in mediums.offered if name != ADB])  # devices are waited for later
         contexts = CurrentContexts(authority)
         secure = await self._listen_secure(endpoint, contexts)
@@ -143,7 +154,7 @@ class Broker:
             await listen_tls(
                 listen.host,
                 listen.secure_port,
-                lambda: self._line(SECURE, endpoint.responder()),
+                lambda: self._secure_line(endpoint),
                 contexts.pick,
                 max_connections=self.settings.sessions.total + SPARE_CONNECTIONS,
                 plain_port=listen.insecure_port or None,
@@ -156,7 +167,7 @@ class Broker:
         listen = self.settings.listen
         if listen.ws_secure_port is None:
             return None
-        site = Site({}, {RSOCKET_PATH: Socket(lambda: self._line(SECURE, endpoint.responder()), SECURE.frame)})
+        site = Site({}, {RSOCKET_PATH: Socket(lambda: self._secure_line(endpoint), SECURE.frame)})
         return self._opened(
             await listen_tls(
                 listen.host,
@@ -224,9 +235,15 @@ class Broker:
         self._admin = await listen_tcp(LOOPBACK, 0, receiver, max_connections=ADMIN_CONNECTIONS)
         return f"{LOOPBACK}:{self._admin.port}"
 
-    def _line(self, limits: Limits, responder: Responder) -> Connection:
-        protocol = Relaying if self.settings.allow_relay else Protocol
-        connection = Connection(protocol.server(limits, time.monotonic()), responder)
+    def _secure_line(self, endpoint: SecureEndpoint) -> Connection:
+        """A line for a client with a certificate, who may come back to its session."""
+        responder = endpoint.responder()
+        return self._line(self._secure, responder, responder.resume)
+
+    def _line(self, limits: Limits, responder: Responder, resumer: Resumer | None = None) -> Connection:
+        kind = Relaying if self.settings.allow_relay else Protocol
+        protocol = kind.server(limits, time.monotonic(), self._retained)
+        connection = Connection(protocol, responder, resumer=resumer)
         self._lines.add(connection)
         return connection
 

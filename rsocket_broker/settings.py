@@ -17,6 +17,7 @@ import attrs
 from rsocket_broker.enrollment.throttle import EnrollmentLimits
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.files import read_owned
+from rsocket_broker.protocol.limits import LEASE_REQUESTS, RESUME_BYTES, RESUME_SECONDS
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
 
 LOCALHOST = "localhost"
@@ -183,9 +184,11 @@ class Settings:
     """Everything that one broker is told.
 
     `duplicate` None leaves the rule to the kind of the session. `allow_relay` lets clients send requests to each other.
-    `adb` is auto, off or HOST:PORT. `plugins` are paths or names of plugins to load. `plugin_tables` and
-    `medium_tables` are as written in the config, by id and name. `device_ports` are the numbers that apps on devices
-    dial for enrolment and for sessions. `passphrase` opens the CA's key where that is encrypted.
+    A session whose line is lost waits `resume_seconds` for its client (0: not at all) and retains `resume_bytes` for
+    it. A client with leases may send `lease_requests` in each period. `adb` is auto, off or HOST:PORT. `plugins` are
+    paths or names of plugins to load. `plugin_tables` and `medium_tables` are as written in the config, by id and name.
+    `device_ports` are the numbers that apps on devices dial for enrolment and for sessions. `passphrase` opens the CA's
+    key where that is encrypted.
     """
 
     home: Path
@@ -194,9 +197,14 @@ class Settings:
     enrollment: EnrollmentLimits = attrs.field(factory=EnrollmentLimits)
     duplicate: DuplicateRule | None = None
     allow_relay: bool = False
+    resume_seconds: float = RESUME_SECONDS
+    resume_bytes: int = RESUME_BYTES
+    lease_requests: int = LEASE_REQUESTS
     adb: str = "auto"
     plugins: tuple[str, ...] = ()
     plugin_tables: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
     medium_tables: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
     device_ports: tuple[int, int] = (INSECURE_PORT, SECURE_PORT)
     passphrase: bytes | None = attrs.field(default=None, repr=False)
+    trace_frames: tuple[str, ...] = ()
+    """Whose frames go into the log: app_id, app_id@device_id, the id of a session, or all."""

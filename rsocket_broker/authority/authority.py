@@ -4,6 +4,7 @@ It may be called from any thread. Signing holds no lock; only the commit of a ro
 """
 
 import hashlib
+import hmac
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -32,6 +33,9 @@ from rsocket_broker.state import State
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 """What clients on this machine, and on devices behind a reverse forward, call the broker."""
 FIRST_GENERATION = 1
+MAX_RENEWALS = 32
+"""Renewals between the certificate that opened a session and the one that resumes it. A session counts by the newest
+that it was resumed with, so even one is rare."""
 
 Clock = Callable[[], datetime]
 
@@ -136,17 +140,24 @@ class Authority:
         """The request, if it may be signed. Raises EnrollmentRefused with step, reason and remedy."""
         return requests.check_request(csr_pem)
 
-    def issue(self, request: CheckedRequest, principal: Principal, profile: str = CLIENT) -> Issued:
+    def issue(
+        self, request: CheckedRequest, principal: Principal, profile: str = CLIENT, *, renews: int | None = None
+    ) -> Issued:
         """Sign a checked request for a principal that has been proven. Blocks for the signature and the disk.
 
-        Raises AuthorityError when the profile is not one for clients, an id is malformed, or the request names another
-        app; HomeError when the inventory cannot be written, and then nothing was issued.
+        `renews` is the serial number of the certificate whose holder asks for this one: the two count as one holder.
+
+        Raises AuthorityError when the profile is not one for clients, an id is malformed, the request names another
+        app, or the certificate to renew is not an active one of this principal; HomeError when the inventory cannot be
+        written, and then nothing was issued.
         """
         if profile not in CLIENT_PROFILES:
             raise AuthorityError(f"Profile {profile!r} is not for clients. Choose one of {', '.join(CLIENT_PROFILES)}.")
         check_principal(principal)
         if request.common_name not in (principal.app_id, credentials.FALLBACK_COMMON_NAME):
             raise AuthorityError(f"The request is for {request.common_name}, not for {principal.app_id}.")
+        if renews is not None:
+            self._check_renewal(renews, principal)
         now = self._clock()
         certificate = issue_leaf(
             load_profile(profile),
@@ -157,8 +168,32 @@ class Authority:
             now,
             common_name=request.common_name,
         )
-        self._inventory.add(make_record(certificate, profile, self.generation, now, principal))
+        self._inventory.add(make_record(certificate, profile, self.generation, now, principal, renews))
         return Issued(certificate.serial_number, certificate_pem(certificate), certificate.not_valid_after_utc)
+
+    def _check_renewal(self, serial: int, principal: Principal) -> None:
+        record = self._inventory.by_serial(serial)
+        if record is None or record.principal != principal or record.status is not Status.ACTIVE:
+            raise AuthorityError(f"{serial:x} is not an active certificate of {principal}, so it cannot be renewed.")
+
+    def same_holder(self, old: Identity, new: Identity) -> bool:
+        """Whether `new` is a certificate of the same key as `old`, or a recorded renewal of it (of one of these, ...).
+
+        Both were identified before. Two certificates that were each issued on a proof are of two holders, even where
+        both name the same client.
+        """
+        if old.principal != new.principal:
+            return False
+        if hmac.compare_digest(old.key_fingerprint, new.key_fingerprint):
+            return True
+        record = self._inventory.by_serial(new.serial)
+        for _ in range(MAX_RENEWALS):
+            if record is None or record.renews is None:
+                return False
+            record = self._inventory.by_serial(record.renews)
+            if record is not None and (record.serial == old.serial or record.key_fingerprint == old.key_fingerprint):
+                return True
+        return False
 
     def server_credentials(self) -> Credentials:
         """The endpoint's key and chain (leaf, CA). The same object until the certificate is due, then a new one.

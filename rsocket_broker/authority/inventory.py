@@ -37,8 +37,9 @@ _STEPS = (
     CREATE INDEX certificates_by_app ON certificates (app_id, issued);
     CREATE INDEX certificates_by_profile ON certificates (profile, generation);
     """,
+    "ALTER TABLE certificates ADD COLUMN renews TEXT",  # the serial number of the certificate whose place it takes
 )
-_COLUMNS = 14
+_COLUMNS = 15
 
 
 class Status(enum.Enum):
@@ -51,7 +52,11 @@ class Status(enum.Enum):
 
 @attrs.frozen(slots=True)
 class Record:
-    """One row: dates are aware and in UTC, fingerprints hex; `principal` is None for the CA and the broker."""
+    """One row: dates are aware and in UTC, fingerprints hex; `principal` is None for the CA and the broker.
+
+    `renews` is the serial number of the certificate that this one was issued to take the place of, at the request of
+    its holder; None for one that was issued on a proof of its own.
+    """
 
     serial: int
     fingerprint: str
@@ -65,6 +70,7 @@ class Record:
     not_after: datetime
     status: Status
     certificate: bytes = attrs.field(repr=False)
+    renews: int | None = None
 
     @property
     def serial_hex(self) -> str:
@@ -72,7 +78,12 @@ class Record:
 
 
 def make_record(
-    certificate: x509.Certificate, profile: str, generation: int, issued: datetime, principal: Principal | None = None
+    certificate: x509.Certificate,
+    profile: str,
+    generation: int,
+    issued: datetime,
+    principal: Principal | None = None,
+    renews: int | None = None,
 ) -> Record:
     """The row for a certificate that has just been signed."""
     return Record(
@@ -88,6 +99,7 @@ def make_record(
         not_after=certificate.not_valid_after_utc,
         status=Status.ACTIVE,
         certificate=certificate.public_bytes(serialization.Encoding.DER),
+        renews=renews,
     )
 
 
@@ -196,6 +208,7 @@ def _to_row(record: Record) -> tuple[object, ...]:
         *(int(date.timestamp()) for date in (record.issued, record.not_before, record.not_after)),
         record.status.value,
         record.certificate,
+        None if record.renews is None else f"{record.renews:x}",
     )
 
 
@@ -217,6 +230,7 @@ def _from_row(row: Row) -> Record:
         not_after=not_after,
         status=Status(row["status"]),
         certificate=row["certificate"],
+        renews=None if row["renews"] is None else int(row["renews"], 16),
     )
 
 

@@ -21,6 +21,7 @@ from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.throttle import PER_MINUTE, EnrollmentLimits
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.observability import logs
+from rsocket_broker.protocol.limits import LEASE_PERIOD, LEASE_REQUESTS, RESUME_BYTES, RESUME_SECONDS
 from rsocket_broker.sessions.live import MAX_PER_IDENTITY, MAX_SESSIONS, DuplicateRule, SessionLimits
 from rsocket_broker.settings import (
     INSECURE_PORT,
@@ -130,6 +131,31 @@ HOST_HELP = (
     help="Let any client send requests to any other, by the route client:<id, app id or app id@device id>.",
 )
 @click.option(
+    "--resume-seconds",
+    type=WholeNumber(min=0),
+    metavar="S",
+    default=int(RESUME_SECONDS),
+    show_default=True,
+    help="How long a session whose line was lost waits for its client to come back and resume it; 0 is not at all. "
+    "Clients that never ask for it, as Flipper's SDKs, are not affected.",
+)
+@click.option(
+    "--resume-bytes",
+    type=COUNT,
+    metavar="N",
+    default=RESUME_BYTES,
+    show_default=True,
+    help="What one session retains for such a client, in bytes.",
+)
+@click.option(
+    "--lease-requests",
+    type=COUNT,
+    metavar="N",
+    default=LEASE_REQUESTS,
+    show_default=True,
+    help=f"Requests that a client which asks for leases may send in {LEASE_PERIOD:g} s.",
+)
+@click.option(
     "--max-sessions", type=COUNT, metavar="N", default=MAX_SESSIONS, show_default=True, help="Sessions in all."
 )
 @click.option(
@@ -147,6 +173,14 @@ HOST_HELP = (
     default=PER_MINUTE,
     show_default=True,
     help="Requests for certificates that are served; a tenth of them at once, and a quarter from one address.",
+)
+@click.option(
+    "--trace-frames",
+    "trace_frames",
+    multiple=True,
+    metavar="CLIENT",
+    help="Show the frames of a client in the log, with routes and sizes, never what they say. CLIENT is APP_ID, "
+    "APP_ID@DEVICE_ID, the id of a session to come (c1, c2, ...), or all. Repeatable.",
 )
 @passphrase_option
 @click.option("--log-format", type=click.Choice(logs.FORMATS), default="text", show_default=True)
@@ -207,12 +241,16 @@ def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
         enrollment=EnrollmentLimits.of(options["enrollments_per_minute"]),
         duplicate=DuplicateRule(options["duplicate"]) if options["duplicate"] else None,
         allow_relay=options["allow_relay"],
+        resume_seconds=options["resume_seconds"],
+        resume_bytes=options["resume_bytes"],
+        lease_requests=options["lease_requests"],
         adb=options["adb"],
         plugins=tuple(options["plugins"]),
         plugin_tables=obj.plugin_tables(),
         medium_tables=obj.medium_tables(),
         device_ports=device_ports(options["device_ports"]),
         passphrase=read_passphrase(options["passphrase_file"]),
+        trace_frames=tuple(options["trace_frames"]),
     )
 
 

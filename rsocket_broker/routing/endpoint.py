@@ -31,6 +31,7 @@ from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.session import Session
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.live import LiveSessions
+from rsocket_broker.sessions.resumption import Resumptions, SameHolder, same_key
 from rsocket_broker.tracing import MARK
 
 logger = logging.getLogger(__name__)
@@ -58,9 +59,13 @@ class SecureEndpoint:
         sessions: LiveSessions[Session] | None = None,
         *,
         relay: bool = False,
+        same_holder: SameHolder = same_key,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`relay` lets clients send requests to each other, on connections whose protocol is a `Relaying`."""
+        """`relay` lets clients send requests to each other, on connections whose protocol is a `Relaying`.
+
+        `same_holder` says which other certificate may resume a session than the one that opened it.
+        """
         self._tasks = Tasks()
         self._identify = identify
         self._clock = clock
@@ -68,47 +73,42 @@ class SecureEndpoint:
         self.router = Router(PluginHost(plugin, self._tasks) for plugin in plugins)
         self.router.relays = relay
         self.sessions = LiveSessions[Session]() if sessions is None else sessions
+        self.resumptions = Resumptions[Session](same_holder)
         self._switch = Switch(self.sessions) if relay else None
+        self.setups: Counter[str] = Counter()
+        """Connections by what became of their SETUP: `accepted`, `resumed`, the code that it was refused with, or `gone`
+        when they were not needed any more: the peer left before that, or went on with an earlier session."""
+        self.setup_seconds = Histogram()
+        """From the opening of a connection to the SETUP that was accepted, the time that the peer took included."""
 
     def responder(self) -> "SecureResponder":
         """What serves one new connection."""
         return SecureResponder(self)
 
     def admit(self, connection: Connection, setup: SetupReceived) -> Session:
-        self.setups: Counter[str] = Counter()
-        """Connections by what became of their SETUP: `accepted`, `resumed`, the code that it was refused with, or `gone`
-        when they were not needed any more: the peer left before that, or went on with an earlier session."""
-        self.setup_seconds = Histogram()
-        """From the opening of a connection to the SETUP that was accepted, the time that the peer took included."""
         """The session of a new client. Raises SetupRefused, in words for the client."""
         identity = self._identity(connection)
         claims = Claims.parse(setup.data, required=False)
         problem = contradiction(claims, identity)
         if problem is not None:
             raise SetupRefused(problem)
+        if setup.resume_token is not None:
+            self.resumptions.check(setup.resume_token, identity)
         session_id = f"c{next(self._numbers)}"
         session = Session(session_id, identity, claims, connection, self.router, datetime.now(UTC))
         for older in self.sessions.admit(session, self._clock()):
             logger.info("%s (%s) is replaced by %s", older.id, identity.principal, session.id)
             self._tasks.spawn(older.connection.close(REPLACED, ErrorCode.CONNECTION_ERROR))
+        if setup.resume_token is not None:
+            self.resumptions.add(setup.resume_token, identity, session)
         if self._switch is not None:
             self._switch.connect(session)
+        self.setups["accepted"] += 1
+        self.setup_seconds.observe(max(0.0, self._clock() - connection.opened))
         logger.info(
             "%s is %s, %s, from %s", session.id, identity.principal, session.kind.value, connection.peer.address
         )
         return session
-
-    def leave(self, session: Session, error: ConnectionClosed) -> None:
-        """The connection of `session` has gone."""
-        self.sessions.remove(session)
-        session.close()
-        logger.info("%s (%s) has left: %s", session.id, session.identity.principal, error.public)
-        self.setups["accepted"] += 1
-        self.setup_seconds.observe(max(0.0, self._clock() - connection.opened))
-
-    async def stop(self, timeout: float = FAREWELL) -> None:
-        """The connections are closed: wait until plugins have said goodbye, or stop them."""
-        await self._tasks.wait(timeout)
 
     def resume(self, door: Connection, resume: ResumeReceived) -> None:
         """A client is back: its session goes on over the line of `door`. Raises BrokerError, in words for the client.
@@ -133,6 +133,17 @@ class SecureEndpoint:
             session.connection.forget_resumption()
         return len(found)
 
+    def leave(self, session: Session, error: ConnectionClosed) -> None:
+        """The connection of `session` has gone."""
+        self.resumptions.remove(session)
+        self.sessions.remove(session)
+        session.close()
+        logger.info("%s (%s) has left: %s", session.id, session.identity.principal, error.public)
+
+    async def stop(self, timeout: float = FAREWELL) -> None:
+        """The connections are closed: wait until plugins have said goodbye, or stop them."""
+        await self._tasks.wait(timeout)
+
     def _identity(self, connection: Connection) -> Identity:
         certificate = connection.peer.certificate
         if certificate is None:
@@ -155,6 +166,7 @@ class SecureResponder:
     def __init__(self, endpoint: SecureEndpoint) -> None:
         self._endpoint = endpoint
         self._session: Session | None = None
+        self._gave_line_away = False
         self._remembered: dict[bytes, Answer] = {}
 
     @property
@@ -168,11 +180,24 @@ class SecureResponder:
         self._session = session
         session.start()
 
+    def resume(self, door: Connection, resume: ResumeReceived) -> None:
+        """As `Resumer`: the session that this is for goes on over the line of our connection, which ends."""
+        self._gave_line_away = True
+        try:
+            self._endpoint.resume(door, resume)
+        except BaseException:
+            self._gave_line_away = False
+            raise
+
     def closed(self, error: ConnectionClosed) -> None:
         session, self._session = self._session, None
         self._remembered.clear()
         if session is not None:
             self._endpoint.leave(session, error)
+        elif self._gave_line_away:
+            self._endpoint.setups["resumed"] += 1
+        else:
+            self._endpoint.setups[_code_name(error.code)] += 1
 
     # --- request-response --------------------------------------------------------------------------------------------
 
@@ -184,8 +209,6 @@ class SecureResponder:
 
     def _look_up(self, payload: Payload) -> Payload | Awaitable[Payload]:
         session = self._live()
-        else:
-            self._endpoint.setups[_code_name(error.code)] += 1
         if self._is_json(session, payload):
             return self._answer_json(session, payload)
         seat, host, name = self._seat(session, payload.metadata)

@@ -140,6 +140,11 @@ class Session:
         return self._kind
 
     @property
+    def suspended(self) -> bool:
+        """The line is lost, and the client may come back to it."""
+        return self.connection.suspended
+
+    @property
     def speaks_json(self) -> bool:
         """Whether requests without metadata are Flipper's JSON."""
         return self._flipper is not None
@@ -230,21 +235,22 @@ class Session:
             seat = self._seats[host.id] = Seat(host, SessionApp(self, host.id), self.tasks)
         return seat
 
-    # --- calls to the app --------------------------------------------------------------------------------------------
-
-    async def call(self, plugin: str, method: str, params: object = None, timeout: float | None = CALL_TIMEOUT) -> Any:
-        """Call a method of the app's side of a plugin, which is started first if need be; the answer as JSON.
-
     def events_waiting(self) -> Iterator[tuple[str, int, int]]:
         """(plugin, events that wait for their turn, their bytes)."""
         for plugin, seat in self._seats.items():
             yield plugin, *seat.events_waiting
+
+    # --- calls to the app --------------------------------------------------------------------------------------------
+
+    async def call(self, plugin: str, method: str, params: object = None, timeout: float | None = CALL_TIMEOUT) -> Any:
+        """Call a method of the app's side of a plugin, which is started first if need be; the answer as JSON.
 
         Raises ApplicationError with the app's own text, Canceled after `timeout` seconds (which begin once the app
         has started up; for that it may take as long again), ConnectionClosed.
         """
         side = await self._side(plugin, method, timeout)
         self.note("out", "call", plugin, method, None)
+        host, began = self._router.hosts.get(plugin), monotonic()
         try:
             answer = await side.call(plugin, method, params, timeout)
         except BaseException as error:
@@ -253,14 +259,13 @@ class Session:
             if isinstance(error, BrokerError):
                 self.note("in", "error", plugin, method, None)
             raise
-        host, began = self._router.hosts.get(plugin), monotonic()
+        if host is not None:
+            host.app_calls.seconds.observe(monotonic() - began)
         if self._observers:
             self.note("in", "answer", plugin, method, len(dump(answer)))
         return answer
 
     async def send(self, plugin: str, method: str, params: object = None) -> None:
-        if host is not None:
-            host.app_calls.seconds.observe(monotonic() - began)
         """Call a method one way."""
         side = await self._side(plugin, method, CALL_TIMEOUT)
         self.note("out", "send", plugin, method, None)
@@ -359,6 +364,7 @@ class Session:
             "transport": self.connection.peer.channel.value,
             "plugins": list(self.announced),
             "since": self.since.isoformat(timespec="seconds"),
+            "state": "suspended" if self.suspended else "connected",
             "serial": format(self.identity.serial, "x"),
         }
 

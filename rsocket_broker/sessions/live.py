@@ -8,12 +8,14 @@ The duplicate rule as a table, for a newcomer whose principal (app, device and p
     refuse      is refused                              is refused
     coexist     comes in beside the others              comes in beside the others
 
-Whoever would come in beside others is held to the limit for one identity, and everyone to the limit in all. Two
+Whoever would come in beside others is held to the limit for one identity, and everyone to the limit in all. Where a
+limit is reached, sessions that are suspended give way, the oldest first: their clients may never come back. Two
 clients with one identity that keep replacing each other would do so for ever: after a few rounds the newcomer is
 refused, and told why.
 """
 
 import enum
+import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -72,6 +74,10 @@ class LiveSession(Protocol):
     @property
     def kind(self) -> Kind: ...
 
+    @property
+    def suspended(self) -> bool:
+        """Its line is lost, and it may be resumed."""
+
 
 S = TypeVar("S", bound=LiveSession)
 
@@ -113,10 +119,14 @@ class LiveSessions(Generic[S]):
         return tuple(self._by_principal.get(principal, ()))
 
     def named(self, spec: str) -> Sequence[S]:
-        """The sessions that `spec` may mean, found without a search: a session's id, `app_id` or `app_id@device_id`."""
+        """The sessions that `spec` may mean, found without a search: a session's id, `app_id` or `app_id@device_id`.
+
+        A name does not mean one that is suspended while it fits another: that client has been started again.
+        """
         if spec in self._by_id:
             return (self._by_id[spec],)
-        return tuple(self._by_name.get(spec, {}).values())
+        found = tuple(self._by_name.get(spec, {}).values())
+        return tuple(one for one in found if not one.suspended) or found
 
     def admit(self, session: S, now: float) -> list[S]:
         """Take `session` in. Gives the sessions that it replaces: they are out of the directory, and to be closed.
@@ -126,8 +136,10 @@ class LiveSessions(Generic[S]):
         principal = session.identity.principal
         older = self._by_principal.get(principal, [])
         leaving = self._leaving(session, older, now)
-        self._check_limits(session, len(older) - len(leaving), len(leaving))
-        if leaving:
+        counts = bool(leaving)
+        leaving += self._giving_way([one for one in older if one not in leaving], leaving)
+        self._check_limits(session, len([one for one in older if one not in leaving]), len(leaving))
+        if counts:
             self._replacements.setdefault(principal, deque(maxlen=MAX_REPLACEMENTS)).append(now)
             self._forget_old(now)
         for one in leaving:
@@ -169,7 +181,7 @@ class LiveSessions(Generic[S]):
 
     def _leaving(self, session: S, older: Sequence[S], now: float) -> list[S]:
         principal = session.identity.principal
-        if older and self._rule is DuplicateRule.REFUSE:
+        if self._rule is DuplicateRule.REFUSE and not all(one.suspended for one in older):
             raise SetupRefused(f"{principal} has a session already, and this broker refuses a second one.")
         leaving = replaced(session.kind, older, self._rule)
         if leaving and self._rounds(principal, now) >= MAX_REPLACEMENTS:
@@ -178,6 +190,18 @@ class LiveSessions(Generic[S]):
                 "same identity and push each other out. Stop one of them, or give it a certificate of its own."
             )
         return leaving
+
+    def _giving_way(self, beside: Sequence[S], leaving: Sequence[S]) -> list[S]:
+        """The suspended sessions that make room for a newcomer, of its own identity or, where all is full, of any."""
+        away = [one for one in beside if one.suspended]
+        room = 1 if self._rule is DuplicateRule.REFUSE else self._limits.per_identity
+        chosen = away[: max(0, len(beside) + 1 - room)]
+        surplus = len(self._by_id) + 1 - len(leaving) - len(chosen) - self._limits.total
+        if surplus > 0:
+            gone = {one.id for one in (*leaving, *chosen)}
+            others = (one for one in self._by_id.values() if one.suspended and one.id not in gone)
+            chosen += itertools.islice(others, surplus)
+        return chosen
 
     def _check_limits(self, session: S, beside: int, leaving: int) -> None:
         limits = self._limits

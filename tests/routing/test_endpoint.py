@@ -572,6 +572,7 @@ async def test_a_session_describes_itself_as_clients_list_shows_it() -> None:
             "transport": "tls",
             "plugins": ["echo", "Other"],
             "since": "-",
+            "state": "connected",
             "serial": "ff",
         }
         assert line.sessions.find("com.demo@dev1") is app.session

@@ -25,6 +25,7 @@ class Entry:
     id: str
     identity: Identity
     kind: Kind
+    suspended: bool = False
 
 
 def entry(
