@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import attrs
 from load import FLIPPER_CALL, JSON_CALL, Batch, Call, calls, echo
-from measures import AtLeast, AtMost, Figures, Reach, Result, Scale, Workshop, result, take_turns
+from measures import Figures, Limit, Outdo, Reach, Result, Scale, Workshop, result, take_turns
 from servers import Contestant
 
-JSON_REACHES = (AtLeast(1.25, "node"), AtLeast(7, "rsocket-py"), AtMost("cpu", 4.5, "us"))
-LATENCY_REACHES = (AtMost("p50", 1.2, against="node"), AtMost("p50", 0.65, against="rsocket-py"))
-OPAQUE_REACHES = (AtLeast(1.3, "node"), AtLeast(10, "rsocket-py"))
+JSON_REACHES = (Outdo(1.25, "node"), Outdo(7, "rsocket-py"), Limit("cpu", 4.5, "us"))
+LATENCY_REACHES = (Limit("p50", 1.2, against="node"), Limit("p50", 0.65, against="rsocket-py"))
+OPAQUE_REACHES = (Outdo(1.3, "node"), Outdo(10, "rsocket-py"))
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from measures import AtLeast, AtMost, Figures, Reach, Result, Scale, Workshop, result
+from measures import Figures, Limit, Outdo, Reach, Result, Scale, Workshop, result
 from servers import CpuMeter, broker_command, make_home, serving
 from wire import REQUEST_RESPONSE, data_of, request, setup
 
@@ -25,9 +25,9 @@ RATE = ("--enrollments-per-minute", "1000000")
 CLAIMS = {"os": "Linux", "device": "bench", "device_id": "", "app": "Bench", "sdk_version": 4, "medium": 1}
 ANSWERED_WITHIN = 60.0
 REACHES: tuple[Reach, ...] = (
-    AtLeast(0.45, "signing loop", ("rate",)),
-    AtLeast(10, "openssl tool", ("rate",)),
-    AtMost("refused", 0, "in all"),
+    Outdo(0.45, "signing loop", ("rate",)),
+    Outdo(10, "openssl tool", ("rate",)),
+    Limit("refused", 0, "in all"),
 )
 
 

@@ -16,7 +16,7 @@ from load import (
     echo,
     timed,
 )
-from measures import AtLeast, Figures, Reach, Result, Scale, Workshop, result, take_turns
+from measures import Figures, Outdo, Reach, Result, Scale, Workshop, result, take_turns
 from servers import APP_ID, FAR_APP_ID, Contestant
 from wire import (
     COMPLETE,
@@ -94,7 +94,7 @@ class Events(Line):
             self.stream_id += 2
 
 
-EVENT_REACHES = (AtLeast(1.0, "node"), AtLeast(6, "rsocket-py"))
+EVENT_REACHES = (Outdo(1.0, "node"), Outdo(6, "rsocket-py"))
 
 
 def measure_events(workshop: Workshop, scale: Scale) -> Iterator[Result]:
@@ -129,12 +129,12 @@ class Items:
 
 
 ITEMS = (
-    Items("request-stream, 64 opaque bytes", "bench.items", b"x" * 64, (AtLeast(2, "node"), AtLeast(20, "rsocket-py"))),
+    Items("request-stream, 64 opaque bytes", "bench.items", b"x" * 64, (Outdo(2, "node"), Outdo(20, "rsocket-py"))),
     Items(
         "request-stream, JSON",
         "bench.numbers",
         b'{"n":%d}',
-        (AtLeast(1.25, "node"), AtLeast(20, "rsocket-py")),
+        (Outdo(1.25, "node"), Outdo(20, "rsocket-py")),
         json=True,
     ),
 )
@@ -240,7 +240,7 @@ class App(Line):
         self.finish() if right else self.fail(f"the server tells {told} of {self.called} calls, not {wanted}")
 
 
-APP_REACHES = (AtLeast(1.0, "node"), AtLeast(5, "rsocket-py"))
+APP_REACHES = (Outdo(1.0, "node"), Outdo(5, "rsocket-py"))
 
 
 def measure_app_calls(workshop: Workshop, scale: Scale) -> Iterator[Result]:
@@ -256,7 +256,7 @@ def measure_app_calls(workshop: Workshop, scale: Scale) -> Iterator[Result]:
 
 # --- relay -----------------------------------------------------------------------------------------------------------
 
-RELAY_REACHES = (AtLeast(1.2, "node"), AtLeast(0.75, "floor"))
+RELAY_REACHES = (Outdo(1.2, "node"), Outdo(0.75, "floor"))
 
 
 class Far(Line):

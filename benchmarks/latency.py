@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import attrs
 from load import quantile
-from measures import AtMost, Figures, Result, Scale, Workshop, result, take_turns
+from measures import Figures, Limit, Result, Scale, Workshop, result, take_turns
 from servers import HERE, Contestant
 from sessions import MANY, MANY_NOTE
 
@@ -18,7 +18,7 @@ SECONDS = 3.0
 """Of one round, at full size."""
 AHEAD = 0.2
 """Seconds that the probe runs before a storm breaks."""
-REACHES = (AtMost("p99", 5, "ms"), AtMost("times", 12, "x its unloaded p99"))
+REACHES = (Limit("p99", 5, "ms"), Limit("times", 12, "x its unloaded p99"))
 
 
 class Helper:

@@ -50,7 +50,7 @@ class Verdict:
 
 
 @attrs.frozen
-class AtLeast:
+class Outdo:
     """The broker does `factor` times what `against` does: by rate, and by work for the same server CPU."""
 
     factor: float
@@ -71,7 +71,7 @@ class AtLeast:
 
 
 @attrs.frozen
-class AtMost:
+class Limit:
     """A figure of the broker stays below `bound`, or below so many times that of `against`."""
 
     figure: str
@@ -90,7 +90,7 @@ class AtMost:
         return Verdict(f"{self.figure} <= {limit}: {value:.2f}: {'met' if met else 'missed'}", met)
 
 
-Reach = AtLeast | AtMost
+Reach = Outdo | Limit
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from load import client_context
-from measures import AtLeast, AtMost, Figures, Reach, Result, Scale, Workshop, result, take_turns
+from measures import Figures, Limit, Outdo, Reach, Result, Scale, Workshop, result, take_turns
 from servers import Contestant, CpuMeter, broker_command, resident, running
 from wire import GREETING, GREETING_ANSWER, setup
 
@@ -61,8 +61,8 @@ def in_threads(count: int, work: Callable[[], None]) -> None:
 
 # --- new sessions ----------------------------------------------------------------------------------------------------
 
-FULL_REACHES: tuple[Reach, ...] = (AtLeast(1.1, "node", ("rate",)), AtMost("cpu", 1.15, against="floor"))
-RESUMED_REACHES: tuple[Reach, ...] = (AtLeast(0.9, "node", ("rate",)),)
+FULL_REACHES: tuple[Reach, ...] = (Outdo(1.1, "node", ("rate",)), Limit("cpu", 1.15, against="floor"))
+RESUMED_REACHES: tuple[Reach, ...] = (Outdo(0.9, "node", ("rate",)),)
 
 
 def new_sessions(server: Contestant, at_once: int, total: int, tickets: bool) -> Figures:
@@ -109,7 +109,7 @@ def measure_handshakes(workshop: Workshop, scale: Scale) -> Iterator[Result]:
 
 SETTLES = 1.0
 """Seconds until what the handshakes needed has been given back."""
-MEMORY_REACHES = (AtMost("kib", 56, "KiB"), AtMost("mb", 60, "MB"))
+MEMORY_REACHES = (Limit("kib", 56, "KiB"), Limit("mb", 60, "MB"))
 
 
 def idle(server: Contestant, count: int) -> Figures:
@@ -168,5 +168,5 @@ def measure_start(workshop: Workshop, scale: Scale) -> Iterator[Result]:
         for found in (cold, warm):
             found.append(start(broker_command("--home", str(home), *serve)))
         python.append(start([sys.executable, "-c", "import asyncio, ssl; print()"]))
-    yield result("start to ready, cold home", {"broker": cold, "bare Python": python}, (AtMost("seconds", 1, "s"),))
-    yield result("start to ready, warm home", {"broker": warm, "bare Python": python}, (AtMost("seconds", 0.4, "s"),))
+    yield result("start to ready, cold home", {"broker": cold, "bare Python": python}, (Limit("seconds", 1, "s"),))
+    yield result("start to ready, warm home", {"broker": warm, "bare Python": python}, (Limit("seconds", 0.4, "s"),))
