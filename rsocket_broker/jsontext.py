@@ -176,7 +176,8 @@ _TEXT: Final = pattern(rb'"(?:[^"\\]|\\.)*"')
 
 # ---- what everybody calls ------------------------------------------------------------------------------------------
 
-_parse: Callable[[bytes], object] = _slow_parse if orjson is None else _fast_parse
+parse_bytes: Callable[[bytes], object] = _slow_parse if orjson is None else _fast_parse
+"""As `parse`, for bytes alone."""
 
 
 def parse(data: bytes | bytearray | memoryview) -> object:
@@ -185,7 +186,7 @@ def parse(data: bytes | bytearray | memoryview) -> object:
     Text may hold halves of characters (`"\ud83d"`), as apps send where they cut a text: `dump` can write them again.
     Raises JsonError for bad UTF-8, bad syntax, NaN or Infinity, and nesting beyond MAX_DEPTH (RFC 8259, 9).
     """
-    return _parse(data if type(data) is bytes else bytes(data))
+    return parse_bytes(data if type(data) is bytes else bytes(data))
 
 
 def parse_object(data: bytes | bytearray | memoryview) -> dict[str, object]:

@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 from typing import Protocol as Interface
 
 from rsocket_broker.errors import (
@@ -21,6 +21,7 @@ from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.events import MetadataPushReceived, RequestNReceived, RequestReceived
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.protocol.runs import Shortcuts
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.work import Work, abandon
 
@@ -77,6 +78,12 @@ class Serving(abc.ABC):
         self._waiting = 0
         """Bytes of payloads that are ready, each on its own stream, while the peer does not take them."""
         protocol.answer_at_once = self._answer_at_once
+        protocol.finish_answer = self._finish_answer
+
+    @property
+    def shortcuts(self) -> Shortcuts:
+        """What answers requests that repeat the metadata of others. For the handlers, who keep it true."""
+        return self._protocol.shortcuts
 
     @abc.abstractmethod
     async def drain(self) -> None:
@@ -110,18 +117,26 @@ class Serving(abc.ABC):
         payload.data = data
         payload.metadata = metadata
         try:
-            answer = self._handlers.request_response(payload)
-            if isinstance(answer, Payload):
-                if type(answer.data) is not bytes or answer.metadata is not None:
-                    parts(answer)
-                return answer
-            if self._protocol.owe(stream_id):
-                self._start(stream_id, answer, self._answer(stream_id, answer))
-            else:
-                abandon(answer)
+            answer: object = self._handlers.request_response(payload)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as in _on_request
-            if self._protocol.owe(stream_id):
-                self._fail(stream_id, error if isinstance(error, Exception) else Canceled(STOPPED))
+            answer = error if isinstance(error, Exception) else Canceled(STOPPED)
+        return self._finish_answer(stream_id, answer)
+
+    def _finish_answer(self, stream_id: int, found: object) -> Payload | None:
+        """Of what a handler gave: a payload is sent at once, an error is told, and anything else is waited for."""
+        if isinstance(found, Payload):
+            try:
+                parts(found)
+            except TypeError as error:
+                found = error
+            else:
+                return found
+        if not self._protocol.owe(stream_id):
+            abandon(found)
+        elif isinstance(found, Exception):
+            self._fail(stream_id, found)
+        else:
+            self._start(stream_id, found, self._answer(stream_id, cast("Awaitable[Payload]", found)))
         return None
 
     def _serve_response(self, event: RequestReceived) -> None:

@@ -319,7 +319,7 @@ async def test_a_context_does_not_crowd_out_what_is_remembered() -> None:
     async with Line(Story) as line:
         client = await line.connect()
         await client.ask("Story.plain")
-        remembered = client.responder._remembered
+        remembered = client.served.shortcuts.calls
         assert set(remembered) == {route("Story.plain")}
         for each in range(2 * MAX_REMEMBERED):
             metadata = route("Story.plain") + entry(TRACEPARENT, PARENT[:-2] + b"%02x" % (each % 256))

@@ -22,6 +22,7 @@ from rsocket_broker.plugin_api.plugin import Kind, Plugin
 
 Start = Callable[[App, Payload], Any]
 StartJson = Callable[[App, object], Any]
+StartData = Callable[[App, bytes], Any]
 StartChannel = Callable[[App, Payload, AsyncIterator[Payload]], Any]
 Finish = Callable[[Any], Payload]
 
@@ -67,6 +68,8 @@ class Handler:
     start_json: StartJson | None
     start_channel: StartChannel | None
     finish: Finish
+    start_data: StartData | None = None
+    """As `start`, for a handler that has no use for the metadata."""
 
 
 class Routes(typing.Protocol):
@@ -86,6 +89,13 @@ def encode(result: object) -> Payload:
     if isinstance(result, bytes | bytearray | memoryview):
         return Payload(bytes(result), None)
     return Payload(encode_json(result), None)
+
+
+def encode_data(result: object) -> bytes | Payload:
+    """As `encode`, without a payload around what is made JSON here. Raises JsonError."""
+    if isinstance(result, Payload | bytes | bytearray | memoryview):
+        return encode(result)
+    return encode_json(result)
 
 
 def encode_json(result: object) -> bytes:

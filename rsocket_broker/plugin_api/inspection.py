@@ -15,6 +15,7 @@ import attrs
 
 from rsocket_broker.errors import ConfigurationError, Invalid
 from rsocket_broker.payload import Payload
+from rsocket_broker.plugin_api.direct import direct
 from rsocket_broker.plugin_api.handlers import (
     DeclaredRoutes,
     Handler,
@@ -22,6 +23,7 @@ from rsocket_broker.plugin_api.handlers import (
     Shape,
     Start,
     StartChannel,
+    StartData,
     StartJson,
     WholePlugin,
     decode,
@@ -106,6 +108,7 @@ class _Compiler:
             start_json=start_json,
             start_channel=self._start_channel(signature) if signature.incoming else None,
             finish=encode_raw if self._is_raw(signature) else encode,
+            start_data=None if start_json is None else self._start_data(signature, start_json),
         )
 
     def _refuse(self, text: str) -> typing.NoReturn:
@@ -205,7 +208,10 @@ class _Compiler:
         checked = self._checked(check)
         if signature.whole is not None:
             return lambda app, value: function(app, checked(value))
-        return lambda app, value: function(app, **checked(value))
+        thorough: StartJson = lambda app, value: function(app, **checked(value))  # noqa: E731
+        if any(parameter.kind is parameter.KEYWORD_ONLY for parameter in signature.named.values()):
+            return thorough
+        return direct(function, {name: signature.hints.get(name, Any) for name in signature.named}, thorough)
 
     def _start(self, signature: _Signature, start_json: StartJson | None) -> Start:
         function = self._function
@@ -217,6 +223,17 @@ class _Compiler:
             return lambda app, payload: function(app)
         assert start_json is not None
         return lambda app, payload: start_json(app, decode(payload.data))
+
+    def _start_data(self, signature: _Signature, start_json: StartJson) -> StartData | None:
+        """The same without a payload, where the author asks for none."""
+        function = self._function
+        if signature.raw is Payload:
+            return None
+        if signature.raw is bytes:
+            return lambda app, data: function(app, data)
+        if not signature.named:
+            return lambda app, data: function(app)
+        return lambda app, data: start_json(app, decode(data))
 
     def _start_channel(self, signature: _Signature) -> StartChannel:
         """A channel's first payload carries the parameters, if the handler has any; else it is the first item."""

@@ -17,14 +17,15 @@ from rsocket_broker.connection import Connection
 from rsocket_broker.errors import BrokerError, ConnectionClosed, Invalid, RequestFailed, SetupRefused
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.identity import Identity
-from rsocket_broker.jsontext import JsonError, parse
+from rsocket_broker.jsontext import JsonError, parse, parse_bytes
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.protocol.codes import SETUP_ERRORS, ErrorCode
 from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.metadata import COMPOSITE, first_tag
+from rsocket_broker.protocol.runs import Shortcuts
 from rsocket_broker.routing import flipper
-from rsocket_broker.routing.plugin_host import Answer, PluginHost, Seat
+from rsocket_broker.routing.plugin_host import PluginHost, Seat
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.routing.relay import Switch
 from rsocket_broker.routing.router import Router
@@ -44,6 +45,8 @@ one session is at most 32 KiB, and a client that never repeats itself only loses
 REPLACED = "a newer session of the same identity has taken the place of this one"
 FAREWELL = 5.0
 """Seconds that plugins have to say goodbye to the last sessions when the broker stops."""
+
+NO_SESSION = "There is no session."
 
 Identify = Callable[[bytes], Identity]
 """From a client's certificate (DER) to its identity. Raises BrokerError for one that is not ours, or no longer."""
@@ -167,7 +170,10 @@ class SecureResponder:
         self._endpoint = endpoint
         self._session: Session | None = None
         self._gave_line_away = False
-        self._remembered: dict[bytes, Answer] = {}
+        self._shortcuts = Shortcuts()
+        self._asked: dict[tuple[object, object], Callable[[object], bytes | Payload]] = {}
+        self._told: dict[tuple[object, object], Callable[[object, int], None]] = {}
+        """What answers, and takes, the methods that an app has named in JSON: by plugin and method."""
 
     @property
     def session(self) -> Session | None:
@@ -176,7 +182,8 @@ class SecureResponder:
 
     def setup(self, connection: Connection, setup: SetupReceived) -> None:
         session = self._endpoint.admit(connection, setup)
-        session.changed = self._remembered.clear
+        self._shortcuts = connection.shortcuts
+        session.changed = self._forget
         self._session = session
         session.start()
 
@@ -191,7 +198,7 @@ class SecureResponder:
 
     def closed(self, error: ConnectionClosed) -> None:
         session, self._session = self._session, None
-        self._remembered.clear()
+        self._forget()
         if session is not None:
             self._endpoint.leave(session, error)
         elif self._gave_line_away:
@@ -202,12 +209,6 @@ class SecureResponder:
     # --- request-response --------------------------------------------------------------------------------------------
 
     def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]:
-        answer = self._remembered.get(payload.metadata)  # type: ignore[arg-type]  # None is never found
-        if answer is not None:
-            return answer(payload)
-        return self._look_up(payload)
-
-    def _look_up(self, payload: Payload) -> Payload | Awaitable[Payload]:
         session = self._live()
         if self._is_json(session, payload):
             return self._answer_json(session, payload)
@@ -217,16 +218,10 @@ class SecureResponder:
             session.note("in", Model.RESPONSE.value, host.id, name, len(payload.data or b""))
         if session.tracing is not None:
             return session.tracing.answer(host.id, name, answer, payload)
-        if not session.observed and seat.ready and payload.metadata is not None:
-            self._remember(bytes(payload.metadata), answer)
+        metadata = payload.metadata
+        if type(metadata) is bytes and self._may_remember(session, seat, metadata):
+            self._shortcuts.calls[metadata] = seat.shortcut(name, metadata)
         return answer(payload)
-
-    def _remember(self, metadata: bytes, answer: Answer) -> None:
-        """Unless it will never come again: what carries a trace context is different each time."""
-        if len(metadata) <= MAX_REMEMBERED_SIZE and MARK not in metadata:
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[metadata] = answer
 
     async def _answer_json(self, session: Session, payload: Payload) -> Payload:
         """An app asks in Flipper's way, and gets its answer in that way, an error included."""
@@ -242,16 +237,34 @@ class SecureResponder:
     async def _execute(self, session: Session, message: flipper.Execute, size: int) -> bytes:
         session.note("in", Model.RESPONSE.value, message.plugin, message.method, size)
         seat = session.seat(self._host(message.plugin))
+        if self._may_remember(session, seat, b""):
+            shortcut = seat.json_shortcut(message.method)
+            if shortcut is not None:
+                self._asked[message.plugin, message.method] = shortcut
+                self._shortcuts.calls[None] = self._answer_json_at_once
         work = seat.answer_json(message.method, message.params)
         if session.tracing is not None:
             work = session.tracing.awaited(message.plugin, message.method, work)
-        answer = await work
+        return _success(message.plugin, message.method, await work)
+
+    def _answer_json_at_once(self, data: bytes) -> object:
+        """The shortcut for `_answer_json`, which does whatever is not known here."""
         try:
-            return flipper.success(parse(answer.data) if answer.data else {})
-        except JsonError:
-            raise Invalid(
-                f"{message.plugin}.{message.method} answers in bytes that are not JSON: ask by route."
-            ) from None
+            message: Any = parse_bytes(data)
+            asked = message["params"]
+            plugin, method, params = asked["api"], asked["method"], asked["params"]
+            answers = self._asked[plugin, method]
+            known = message["method"] == "execute"
+        except (JsonError, KeyError, TypeError):
+            known = False
+        if not known:
+            session = self._session
+            return Invalid(NO_SESSION) if session is None else self._answer_json(session, Payload(data, None))
+        try:
+            answer = answers({} if params is None else params)
+            return flipper.success_in(answer) if isinstance(answer, bytes) else _success(plugin, method, answer)
+        except RequestFailed as error:
+            return flipper.refusal(error.public, type(error).__name__)
 
     # --- one way -----------------------------------------------------------------------------------------------------
 
@@ -263,11 +276,28 @@ class SecureResponder:
                 return
             seat, host, name = self._seat(session, payload.metadata)
             session.note("in", Model.FIRE.value, host.id, name, len(payload.data or b""))
-            tracing = session.tracing
-            follow = None if tracing is None else tracing.fire(host.id, name, payload.metadata)
+            tracing, metadata = session.tracing, payload.metadata
+            follow = None if tracing is None else tracing.fire(host.id, name, metadata)
             seat.fire(name, payload, follow=follow)
+            if type(metadata) is bytes and self._may_remember(session, seat, metadata):
+                self._shortcuts.fires[metadata] = seat.fire_shortcut(name, metadata)
         except RequestFailed as error:
             self._drop(session, error)
+
+    def _take_in_at_once(self, data: bytes) -> None:
+        """The shortcut for events of an app; `fire_and_forget` does whatever is not known here."""
+        try:
+            message: Any = parse_bytes(data)
+            told = message["params"]
+            params = told["params"]
+            deliver = self._told[told["api"], told["method"]]
+            known = message["method"] == "execute" and "id" not in message
+        except (JsonError, KeyError, TypeError):
+            known = False
+        if known:
+            deliver({} if params is None else params, len(data))
+        elif self._session is not None:
+            self.fire_and_forget(Payload(data, None))
 
     def metadata_push(self, metadata: bytes) -> None:
         session = self._live()
@@ -287,6 +317,11 @@ class SecureResponder:
             tracing = session.tracing
             follow = None if tracing is None else tracing.fire(message.plugin, message.method, None)
             seat.event(message.method, message.params, size, follow)
+            if self._may_remember(session, seat, b""):
+                shortcut = seat.event_shortcut(message.method)
+                if shortcut is not None:
+                    self._told[message.plugin, message.method] = shortcut
+                    self._shortcuts.fires[None] = self._take_in_at_once
         elif isinstance(message, flipper.RefreshPlugins):
             session.note("in", "refreshPlugins", "", "", size)
             session.refresh()
@@ -323,8 +358,23 @@ class SecureResponder:
     def _live(self) -> Session:
         session = self._session
         if session is None:
-            raise Invalid("There is no session.")
+            raise Invalid(NO_SESSION)
         return session
+
+    def _may_remember(self, session: Session, seat: Seat, metadata: bytes) -> bool:
+        """Whether a shortcut may be kept under `metadata`. One that carries a trace context never comes again."""
+        if session.observed or session.tracing is not None or not seat.ready:
+            return False
+        if len(metadata) > MAX_REMEMBERED_SIZE or MARK in metadata:
+            return False
+        if len(self._shortcuts.calls) + len(self._shortcuts.fires) >= MAX_REMEMBERED:
+            self._forget()
+        return True
+
+    def _forget(self) -> None:
+        self._shortcuts.clear()
+        self._asked.clear()
+        self._told.clear()
 
     @staticmethod
     def _is_json(session: Session, payload: Payload) -> bool:
@@ -350,3 +400,11 @@ def _code_name(code: int | None) -> str:
     if code is None:
         return "gone"
     return ErrorCode(code).name.lower() if code in SETUP_ERRORS else "failed"
+
+
+def _success(plugin: str, method: str, answer: Payload) -> bytes:
+    """A handler's answer in Flipper's way. Raises Invalid when the handler has made its own, and it is no JSON."""
+    try:
+        return flipper.success(parse(answer.data) if answer.data else {})
+    except JsonError:
+        raise Invalid(f"{plugin}.{method} answers in bytes that are not JSON: ask by route.") from None

@@ -157,6 +157,11 @@ def success(value: object) -> bytes:
     return dump({"success": value})
 
 
+def success_in(value: bytes) -> bytes:
+    """The same for a value that is JSON text already, and known to be valid."""
+    return b'{"success":' + value + b"}"
+
+
 def refusal(text: str, name: str) -> bytes:
     """Our answer to an app whose request failed."""
     return dump({"error": {"message": text, "name": name}})

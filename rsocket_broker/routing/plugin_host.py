@@ -16,14 +16,16 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 from rsocket_broker.errors import ApplicationError, Canceled, RequestFailed, request_error
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
-from rsocket_broker.plugin_api.handlers import Handler, Model, Shape
+from rsocket_broker.plugin_api.handlers import Handler, Model, Shape, encode, encode_data
 from rsocket_broker.plugin_api.plugin import Plugin
+from rsocket_broker.protocol.runs import Shortcut
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.calls import Calls
 from rsocket_broker.routing.deadline import DeadlinePassed, limited
@@ -232,6 +234,67 @@ class Seat:
 
         return answer
 
+    def shortcut(self, name: str, metadata: bytes) -> Shortcut:
+        """As `answers`, from the data of requests that all have this metadata to their answers' data. Raises Invalid.
+
+        What it gives is the data, or what else came of it: a payload, an error, or an awaitable of a payload.
+        """
+        handler = self._host.routes.find(name, Model.RESPONSE)
+        if handler.shape is not Shape.PLAIN:
+            return lambda data: self._run(handler, handler.start, Payload(data, metadata))
+        start, failed, route = self._for_data(handler, metadata), self._host.failed, handler.route
+        calls = self._host.calls
+        finish: Callable[[Any], bytes | Payload] = encode_data if handler.finish is encode else handler.finish
+
+        def shortcut(data: bytes) -> object:
+            try:
+                result = start(data)
+                answer = result if type(result) is Payload else finish(result)
+            except RequestFailed as error:
+                calls.fail(error)
+                return error
+            except _FAILURES as error:
+                calls.fail(error)
+                return failed(route, error)
+            calls.untimed += 1
+            return answer.data if type(answer) is Payload and answer.metadata is None else answer
+
+        return shortcut
+
+    def _for_data(self, handler: Handler, metadata: bytes) -> Callable[[bytes], Any]:
+        app, start, start_data = self.app, handler.start, handler.start_data
+        if start_data is not None:
+            return partial(start_data, app)
+        assert start is not None
+
+        return lambda data: start(app, Payload(data, metadata))
+
+    def json_shortcut(self, name: str) -> Callable[[object], bytes | Payload] | None:
+        """As `answer_json`, to be kept and used again while the seat is CONNECTED; None where that takes a task.
+
+        What it gives is JSON as bytes, or the payload of a handler that makes its own. It raises RequestFailed.
+        """
+        handler = self._host.routes.find(name, Model.RESPONSE)
+        start, finish, app, route = handler.start_json, handler.finish, self.app, handler.route
+        calls, failed = self._host.calls, self._host.failed
+        if handler.shape is not Shape.PLAIN or start is None:
+            return None
+        encoded: Callable[[Any], bytes | Payload] = encode_data if finish is encode else finish
+
+        def shortcut(value: object) -> bytes | Payload:
+            try:
+                answer = encoded(start(app, value))
+            except RequestFailed as error:
+                calls.fail(error)
+                raise
+            except _FAILURES as error:
+                calls.fail(error)
+                raise failed(route, error) from error
+            calls.untimed += 1
+            return answer
+
+        return shortcut
+
     async def _run(self, handler: Handler, start: Callable[[App, Any], Any] | None, argument: Any) -> Payload:
         assert start is not None
         if handler.shape is Shape.PLAIN:
@@ -363,6 +426,43 @@ class Seat:
         """Deliver an event whose parameters are parsed already; `size` is that of its text. Raises Invalid."""
         handler = self._host.routes.find(name, Model.FIRE)
         self._deliver(handler, handler.start_json, value, size, follow)
+
+    def fire_shortcut(self, name: str, metadata: bytes) -> Shortcut:
+        """As `fire`, for the data of messages that all have this metadata."""
+        handler = self._host.routes.find(name, Model.FIRE)
+        start = handler.start
+        assert start is not None
+        deliver = self._delivery(handler, start)
+        return lambda data: deliver(Payload(data, metadata), len(data) + len(metadata))
+
+    def event_shortcut(self, name: str) -> Callable[[object, int], None] | None:
+        """As `event`, to be kept and used again while the seat is CONNECTED; None where that takes a task."""
+        handler = self._host.routes.find(name, Model.FIRE)
+        if handler.shape is not Shape.PLAIN or handler.start_json is None:
+            return None
+        return self._delivery(handler, handler.start_json)
+
+    def _delivery(self, handler: Handler, start: Callable[[App, Any], Any]) -> Callable[[Any, int], None]:
+        if handler.shape is not Shape.PLAIN:
+            return lambda argument, size: self._deliver(handler, start, argument, size, None)
+        app, queue, connected, calls = self.app, self._events, State.CONNECTED, self._host.calls
+
+        def deliver(argument: Any, size: int) -> None:
+            if self.state is not connected or not queue.idle:
+                self._deliver(handler, start, argument, size, None)
+                return
+            try:
+                start(app, argument)
+            except RequestFailed as error:
+                calls.fail(error)
+                self._dropped(handler, error)
+            except _FAILURES as error:
+                calls.fail(error)
+                self._dropped(handler, self._host.failed(handler.route, error))
+            else:
+                calls.untimed += 1
+
+        return deliver
 
     def _deliver(
         self,

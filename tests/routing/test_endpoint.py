@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from rsocket_broker.errors import ApplicationError, Canceled, ConnectionClosed, Invalid, Rejected
+from rsocket_broker.errors import (
+    ApplicationError,
+    Canceled,
+    ConnectionClosed,
+    Invalid,
+    Rejected,
+    RequestFailed,
+)
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
 from rsocket_broker.protocol.metadata import (
@@ -23,7 +30,7 @@ from rsocket_broker.protocol.metadata import (
 )
 from rsocket_broker.routing.endpoint import MAX_REMEMBERED
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
-from tests.routing.line import FLIPPER_CLAIMS, Line, until
+from tests.routing.line import FLIPPER_CLAIMS, Client, Line, until
 
 
 class Echo(Plugin):
@@ -343,8 +350,216 @@ async def test_what_a_session_remembers_of_its_routes_is_bounded() -> None:
             await client.connection.request_response(Payload(b"", metadata), 5.0)
         huge = route("echo.request") + build_composite([Entry(Mime.of(DATA_MIME), bytes(5000))])
         await client.connection.request_response(Payload(b"", huge), 5.0)
-        assert 0 < len(client.responder._remembered) <= MAX_REMEMBERED
-        assert huge not in client.responder._remembered
+        shortcuts = client.served.shortcuts
+        assert 0 < len(shortcuts.calls) + len(shortcuts.fires) <= MAX_REMEMBERED
+        assert huge not in shortcuts.calls
+
+
+class Mixed(Plugin):
+    """Handlers of every shape, whose answers and errors are known."""
+
+    id = "Mixed"
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    @method("add")
+    def add(self, app: App, a: int, b: int = 0) -> dict[str, int]:
+        return {"sum": a + b}
+
+    @method("later")
+    async def later(self, app: App, a: int) -> int:
+        return a
+
+    @method("whole")
+    def whole(self, app: App, params: dict[str, Any]) -> Any:
+        return params
+
+    @method("nothing")
+    def nothing(self, app: App) -> None: ...
+
+    @method("raw")
+    def raw(self, app: App, data: bytes) -> bytes | None:
+        return None if data == b"{}" else data
+
+    @method("with-metadata")
+    def with_metadata(self, app: App, payload: Payload) -> Payload:
+        return Payload(payload.data, b"of mine")
+
+    @method("text")
+    def text(self, app: App) -> bytes:
+        return b"no JSON at all"
+
+    @method("odd")
+    def odd(self, app: App) -> Any:
+        return {"a": object()}
+
+    @method("crash")
+    def crash(self, app: App, a: int = 0) -> None:
+        raise KeyError("secret")
+
+    @method("refuse")
+    def refuse(self, app: App) -> None:
+        raise ApplicationError("in words meant for you")
+
+    @method("cancel")
+    def cancel(self, app: App) -> None:
+        raise asyncio.CancelledError
+
+    @event("note")
+    def note(self, app: App, n: int) -> None:
+        self.seen.append(n)
+        if n == 13:
+            raise KeyError("secret")
+
+    @event("slow-note")
+    async def slow_note(self, app: App, n: int) -> None:
+        await asyncio.sleep(0)
+        self.seen.append(n)
+
+
+MIXED = [
+    "add", "later", "whole", "nothing", "raw", "with-metadata", "text", "odd", "crash", "refuse", "cancel", "missing",
+]  # fmt: skip
+PARAMS = [b'{"a":1,"b":2}', b"{}", b"", b"[", b"[1]", b'{"a":"1"}', b"null"]
+
+
+async def answer_of(client: Client, name: str, data: bytes) -> object:
+    try:
+        answer = await client.connection.request_response(Payload(data, route(f"Mixed.{name}")), 5.0)
+    except RequestFailed as error:
+        return type(error), error.code, error.public
+    return answer
+
+
+@pytest.mark.parametrize("data", PARAMS)
+@pytest.mark.parametrize("name", MIXED)
+async def test_a_request_that_comes_again_is_answered_the_same(name: str, data: bytes) -> None:
+    """The first time it is looked up, from then on there is a shortcut; with an observer there is none again."""
+    async with Line(Mixed) as line:
+        client = await line.connect()
+        first = await answer_of(client, name, data)
+        assert bool(client.served.shortcuts.calls) == (name != "missing")
+        together = await asyncio.gather(*(answer_of(client, name, data) for _ in range(3)))
+        assert together == [first] * 3
+        stop = client.session.observe(lambda message: None)
+        assert not client.served.shortcuts.calls
+        assert await answer_of(client, name, data) == first
+        assert not client.served.shortcuts.calls
+        stop()
+
+
+@pytest.mark.parametrize("params", [{"a": 1, "b": 2}, {}, None, [1], {"a": "1"}, "left out"])
+@pytest.mark.parametrize("name", MIXED)
+async def test_an_app_that_asks_again_is_answered_the_same(name: str, params: object) -> None:
+    async with Line(Mixed) as line:
+        app = await line.app(["Mixed"])
+        inner = {"api": "Mixed", "method": name} | ({} if params == "left out" else {"params": params})
+        message = {"id": 7, "method": "execute", "params": inner}
+        first = await app.ask_json(message)
+        assert bool(app.served.shortcuts.calls) == (name not in {"missing", "later"})
+        assert [await app.ask_json(message) for _ in range(2)] == [first, first]
+        await app.ask_json({"id": 1, "method": "execute", "params": {"api": "Mixed", "method": "add", "params": {}}})
+        assert None in app.served.shortcuts.calls
+        assert await app.ask_json(message) == first
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"[",
+        b'"text"',
+        b"[1]",
+        {"method": "execute"},
+        {"method": "execute", "params": []},
+        {"method": "execute", "params": {"api": ["Mixed"], "method": "add", "params": {}}},
+        {"method": "execute", "params": {"api": "Mixed", "method": {}, "params": {}}},
+        {"method": "getPlugins", "params": {"api": "Mixed", "method": "add", "params": {}}},
+        {"params": {"api": "Mixed", "method": "add", "params": {}}},
+        {"method": "refreshPlugins"},
+        {"success": 1},
+    ],
+)
+async def test_messages_of_other_kinds_mean_the_same_beside_shortcuts(message: object) -> None:
+    """Among those that have one, as a question and as an event."""
+    data = message if isinstance(message, bytes) else json.dumps(message).encode()
+    known = {"method": "execute", "params": {"api": "Mixed", "method": "add", "params": {"a": 1}}}
+    async with Line(Mixed) as line:
+        app = await line.app(["Mixed"])
+        ask = lambda: app.connection.request_response(Payload(data, None), 5.0)  # noqa: E731
+        first = await ask()
+        assert not app.served.shortcuts.calls
+        await app.ask_json(known)
+        app.tell(known)
+        assert await ask() == first
+        app.tell(data)
+        assert await app.ask_json(known) == {"success": {"sum": 1}}
+
+
+@pytest.mark.row("A-43")
+@pytest.mark.parametrize("routed", [False, True])
+async def test_events_stay_in_order_when_some_take_a_shortcut_and_some_take_time(routed: bool) -> None:
+    plugin = Mixed()
+    async with Line(plugin) as line:
+        client = await (line.connect() if routed else line.app(["Mixed"]))
+        send = (
+            (lambda name, n: client.fire(f"Mixed.{name}", b'{"n":%d}' % n))
+            if routed
+            else (lambda name, n: client.event("Mixed", name, {"n": n}))
+        )
+        for n in range(3):
+            send("note", n)
+            await client.settled()
+        assert client.served.shortcuts.fires
+        for n in range(3, 60):
+            send("slow-note" if n % 7 == 0 else "note", n)
+            if n % 20 == 0:
+                await client.settled()
+        await until(lambda: len(plugin.seen) == 60)
+        assert plugin.seen == list(range(60))
+
+
+@pytest.mark.parametrize("routed", [False, True])
+async def test_an_event_that_fails_again_and_again_is_logged_and_dropped(
+    routed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugin = Mixed()
+    with caplog.at_level(logging.INFO):
+        async with Line(plugin) as line:
+            client = await (line.connect() if routed else line.app(["Mixed"]))
+            for n in (1, 13, 13, "x", 2):
+                if routed:
+                    client.fire("Mixed.note", json.dumps({"n": n}).encode())
+                else:
+                    client.event("Mixed", "note", {"n": n})
+                await client.settled()
+    assert plugin.seen == [1, 13, 13, 2]
+    assert "wanted int, got str" in caplog.text
+    assert caplog.text.count("Mixed.note failed") == 2
+
+
+async def test_an_event_with_a_number_is_an_answer_beside_a_shortcut_too() -> None:
+    plugin = Mixed()
+    async with Line(plugin) as line:
+        app = await line.app(["Mixed"])
+        app.event("Mixed", "note", {"n": 1})
+        await app.settled()
+        app.tell({"id": 5, "method": "execute", "params": {"api": "Mixed", "method": "note", "params": {"n": 2}}})
+        app.event("Mixed", "note", {"n": 3})
+        await until(lambda: 3 in plugin.seen)
+        assert plugin.seen == [1, 3]
+
+
+async def test_a_plugin_that_the_app_has_dropped_takes_no_shortcut() -> None:
+    plugin = Mixed()
+    async with Line(plugin) as line:
+        app = await line.app(["Mixed"])
+        app.event("Mixed", "note", {"n": 1})
+        await app.settled()
+        app.side.answers["getPlugins"] = {"success": {"plugins": []}}
+        app.tell({"method": "refreshPlugins"})
+        await until(lambda: not app.session.announced)
+        assert not app.served.shortcuts.fires
 
 
 async def test_the_way_past_on_connect_is_not_remembered() -> None:
@@ -352,7 +567,7 @@ async def test_the_way_past_on_connect_is_not_remembered() -> None:
         client = await line.connect(claims=FLIPPER_CLAIMS, answers=ANSWERS)
         for remembered in (0, 1, 1):
             assert await client.json("Network.add", {"a": 1, "b": 2}) == {"sum": 3}
-            assert len(client.responder._remembered) == remembered
+            assert len(client.served.shortcuts.calls) == remembered
 
 
 # --- Flipper's JSON --------------------------------------------------------------------------------------------------
