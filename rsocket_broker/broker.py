@@ -33,6 +33,7 @@ from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.errors import ConfigurationError
+from rsocket_broker.observability.observation import Observation, Subject
 from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.protocol.relay import Relaying
@@ -45,6 +46,7 @@ from rsocket_broker.sessions.live import LiveSessions
 from rsocket_broker.sessions.resumption import RETAINED_ALL
 from rsocket_broker.settings import LOCALHOST, Settings, nearest
 from rsocket_broker.state import STATE_FILE, State
+from rsocket_broker.transports.base import Receiver
 from rsocket_broker.transports.binding import Options
 from rsocket_broker.transports.client_hello import ClientHello
 from rsocket_broker.transports.http import Page, Site, Socket
@@ -69,6 +71,7 @@ HTTP_CONNECTIONS = 256
 ADMIN_CONNECTIONS = 64
 """Commands at work at once."""
 LOOPBACK = "127.0.0.1"
+METRICS_PATH = "/metrics"
 RSOCKET_PATH = "/rsocket"
 """Where RSocket over WebSocket is served, on either port."""
 ADMIN = attrs.evolve(SECURE, streams=64)
@@ -108,6 +111,7 @@ class Broker:
         self._monitoring: asyncio.Task[None] | None = None
         self._listeners: list[Listener] = []
         self._admin: Listener | None = None
+        self._observation: Observation | None = None
         self._lines: WeakSet[Connection] = WeakSet()
         self._admin_lines: WeakSet[Connection] = WeakSet()
 
@@ -128,6 +132,7 @@ class Broker:
         self._endpoint = endpoint = SecureEndpoint(
             authority.identify, plugins, sessions, relay=settings.allow_relay, same_holder=authority.same_holder
         )
+        self._observation = self._observe(authority, enroller, endpoint)
         await enroller.settle([name for name in mediums.offered if name != ADB])  # devices are waited for later
         contexts = CurrentContexts(authority)
         secure = await self._listen_secure(endpoint, contexts)
@@ -148,18 +153,32 @@ class Broker:
         )
         self._folder.publish(self.ports)
 
+    def _observe(self, authority: Authority, enroller: Enroller, endpoint: SecureEndpoint) -> Observation:
+        return Observation(
+            Subject(
+                endpoint=endpoint,
+                identify=authority.identify,
+                certificates=authority.counts,
+                enrollments=enroller.results,
+                enrollment_seconds=enroller.seconds,
+            ),
+            frames=self.settings.trace_frames,
+            metrics=self.settings.listen.http_port is not None,
+        )
+
     async def _listen_secure(self, endpoint: SecureEndpoint, contexts: "CurrentContexts") -> Listener:
         listen = self.settings.listen
         return self._opened(
+            "secure",
             await listen_tls(
                 listen.host,
                 listen.secure_port,
-                lambda: self._secure_line(endpoint),
+                lambda: self._receiver("secure", self._secure_line(endpoint)),
                 contexts.pick,
                 max_connections=self.settings.sessions.total + SPARE_CONNECTIONS,
                 plain_port=listen.insecure_port or None,
                 options=Options("--host", "--secure-port"),
-            )
+            ),
         )
 
     async def _listen_web(self, endpoint: SecureEndpoint, contexts: "CurrentContexts") -> Listener | None:
@@ -167,8 +186,11 @@ class Broker:
         listen = self.settings.listen
         if listen.ws_secure_port is None:
             return None
-        site = Site({}, {RSOCKET_PATH: Socket(lambda: self._secure_line(endpoint), SECURE.frame)})
+        site = Site(
+            {}, {RSOCKET_PATH: Socket(lambda: self._receiver("ws_secure", self._secure_line(endpoint)), SECURE.frame)}
+        )
         return self._opened(
+            "ws_secure",
             await listen_tls(
                 listen.host,
                 listen.ws_secure_port,
@@ -177,7 +199,7 @@ class Broker:
                 max_connections=self.settings.sessions.total + SPARE_CONNECTIONS,
                 plain_port=listen.insecure_port or None,
                 options=Options("--host", "--ws-secure-port"),
-            )
+            ),
         )
 
     async def _listen_http(self, endpoint: SecureEndpoint) -> Listener | None:
@@ -185,7 +207,7 @@ class Broker:
         port = self.settings.listen.http_port
         if port is None:
             return None
-        socket = Socket(lambda: self._line(PLAIN, endpoint.responder()), PLAIN.frame)
+        socket = Socket(lambda: self._receiver("http", self._line(PLAIN, endpoint.responder())), PLAIN.frame)
         site = Site(self._pages(), {RSOCKET_PATH: socket}, loopback=True)
         listener = await listen_tcp(
             LOCALHOST,
@@ -195,20 +217,22 @@ class Broker:
             options=Options("--http-port", "--http-port"),
         )
         site.port = listener.port
-        return self._opened(listener)
+        return self._opened("http", listener)
 
     def _pages(self) -> dict[str, Page]:
         """What the HTTP port shows, by path."""
-        return {}
+        assert self._observation is not None
+        return {METRICS_PATH: self._observation.page}
 
     async def _listen_plain(self, enroller: Enroller, secure_port: int) -> Listener:
         listen, log = self.settings.listen, QuietLog(_log)
 
         def receiver() -> FirstBytes:
-            return FirstBytes(self._line(PLAIN, PlainEndpoint(enroller)), log, secure_port)
+            return FirstBytes(self._receiver("insecure", self._line(PLAIN, PlainEndpoint(enroller))), log, secure_port)
 
         options = Options("--insecure-host", "--insecure-port")
         return self._opened(
+            "insecure",
             await listen_tcp(
                 listen.plain_host,
                 listen.insecure_port,
@@ -216,7 +240,7 @@ class Broker:
                 max_connections=PLAIN_CONNECTIONS,
                 displace=True,
                 options=options,
-            )
+            ),
         )
 
     async def _listen_admin(self, table: Mapping[str, Verb | Stream]) -> str:
@@ -247,8 +271,14 @@ class Broker:
         self._lines.add(connection)
         return connection
 
-    def _opened(self, listener: Listener) -> Listener:
+    def _receiver(self, port: str, connection: Connection) -> Receiver:
+        """What the transport of a connection is given for it."""
+        return connection if self._observation is None else self._observation.receiver(port, connection)
+
+    def _opened(self, port: str, listener: Listener) -> Listener:
         self._listeners.append(listener)
+        if self._observation is not None:
+            self._observation.opened(port, listener)
         return listener
 
     def _follow_devices(self, enroller: Enroller, plain_port: int, secure_port: int) -> None:
@@ -296,6 +326,8 @@ class Broker:
 
     async def stop(self) -> None:
         """Ends everything, from whatever point `start` has reached, within STOP_S and a little. Never raises."""
+        if self._observation is not None:
+            self._observation.stop()
         self._folder.retract()  # 1. nobody is sent here any more,
         for listener in filter(None, (*self._listeners, self._admin)):  # and nobody gets in
             listener.close()

@@ -124,6 +124,7 @@ class SecureEndpoint:
         session.connection.resume(door, resume)
         self.resumptions.renew(session, identity)
         session.identity = identity
+        self.setups["resumed"] += 1
         logger.info("%s (%s) goes on from %s", session.id, identity.principal, address)
 
     def forget(self, predicate: Callable[[Identity], bool]) -> int:

@@ -1,0 +1,75 @@
+"""All that watches one broker, made from what its operator asked for; what nobody asked for costs nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from rsocket_broker.connection import Connection
+from rsocket_broker.histogram import Histogram
+from rsocket_broker.identity import Identity
+from rsocket_broker.observability.frame_log import Watch
+from rsocket_broker.observability.loop_lag import LoopLag
+from rsocket_broker.observability.metrics import CertificateCounts, Metrics, Sources
+from rsocket_broker.observability.traffic import Traffic
+from rsocket_broker.routing.endpoint import SecureEndpoint
+from rsocket_broker.transports.base import Receiver
+from rsocket_broker.transports.listener import Listener
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Subject:
+    """What is watched. `enrollments` and `enrollment_seconds` are the Enroller's own counters."""
+
+    endpoint: SecureEndpoint
+    identify: Callable[[bytes], Identity]
+    certificates: CertificateCounts
+    enrollments: Mapping[tuple[str, str], int]
+    enrollment_seconds: Histogram
+
+
+class Observation:
+    """One per broker. `frames` says whose frames are shown, `metrics` whether anybody may ask for the page."""
+
+    def __init__(self, subject: Subject, *, frames: Sequence[str] = (), metrics: bool = False) -> None:
+        self._watch = Watch(frames, subject.identify, subject.endpoint.sessions) if frames else None
+        self._listeners: dict[str, Listener] = {}
+        self._traffic: dict[str, Traffic] | None = None
+        self._answers = Histogram()
+        self._lag = LoopLag()
+        self._metrics: Metrics | None = None
+        if metrics:
+            self._traffic = {}
+            self._metrics = Metrics(self._sources(subject, self._traffic))
+            self._lag.start()
+
+    def _sources(self, subject: Subject, traffic: Mapping[str, Traffic]) -> Sources:
+        return Sources(
+            endpoint=subject.endpoint,
+            listeners=self._listeners,
+            traffic=traffic,
+            enrollments=subject.enrollments,
+            enrollment_seconds=subject.enrollment_seconds,
+            answer_seconds=self._answers,
+            certificates=subject.certificates,
+            lag=self._lag,
+        )
+
+    def receiver(self, port: str, connection: Connection) -> Receiver:
+        """What a transport of that port is to be given for its connection."""
+        if self._traffic is not None:
+            self._traffic.setdefault(port, Traffic()).follow(connection)
+            connection.answer_seconds = self._answers
+        return connection if self._watch is None else self._watch.tap(connection)
+
+    def opened(self, port: str, listener: Listener) -> None:
+        """A port is open."""
+        self._listeners[port] = listener
+
+    def page(self) -> tuple[str, bytes]:
+        """The page of metrics: its type and its bytes. Only with `metrics`."""
+        assert self._metrics is not None
+        return self._metrics.page()
+
+    def stop(self) -> None:
+        """Nothing more is looked at."""
+        self._lag.stop()

@@ -1,0 +1,92 @@
+"""What went over the lines of each port, those that are gone included: read when somebody asks, counted by nobody else.
+
+A connection counts its own bytes anyway. So all that is done here is to look at those that live, and to add up what
+one has carried when it goes.
+"""
+
+from collections.abc import Iterable
+from weakref import WeakSet
+
+import attrs
+
+from rsocket_broker.connection import Connection
+
+
+@attrs.define(slots=True)
+class Sums:
+    """Totals over connections. Times in seconds; `stalled` and `held` as `Pressure` means them."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    frames_in: int = 0
+    frames_out: int = 0
+    requests: int = 0
+    stalled: float = 0.0
+    held: float = 0.0
+    resumed: int = 0
+    relayed: int = 0
+    relays_failed: int = 0
+
+    def add(self, connection: Connection) -> None:
+        self.bytes_in += connection.bytes_in
+        self.bytes_out += connection.bytes_out
+        self.frames_in += connection.frames_in
+        self.frames_out += connection.frames_out
+        self.requests += connection.requests_served
+        self.stalled += connection.pressure.stalled_seconds
+        self.held += connection.pressure.held_seconds
+        self.resumed += connection.times_resumed
+        relaying = connection.relaying
+        if relaying is not None:
+            self.relayed += relaying.relayed
+            self.relays_failed += relaying.relays_failed
+
+
+@attrs.define(slots=True)
+class Levels:
+    """How it stands now."""
+
+    connections: int = 0
+    suspended: int = 0
+    streams: int = 0
+    waiting: int = 0
+    """Bytes that are ready for peers that have not taken them."""
+    relay_ends: int = 0
+    """Streams that go on to another client, as each of their two ends sees them."""
+
+    def add(self, connection: Connection) -> None:
+        self.connections += 1
+        self.suspended += connection.suspended
+        self.streams += connection.streams_open
+        self.waiting += connection.bytes_waiting
+        self.relay_ends += 0 if connection.relaying is None else connection.relaying.relays_open
+
+
+class Traffic:
+    """The connections of one port."""
+
+    def __init__(self) -> None:
+        self._live: WeakSet[Connection] = WeakSet()
+        self._gone = Sums()
+
+    def follow(self, connection: Connection) -> None:
+        """Counts a connection from now on, to its end and beyond."""
+        self._live.add(connection)
+        connection.when_lost(self._lost)
+
+    def _lost(self, connection: Connection) -> None:
+        self._live.discard(connection)
+        self._gone.add(connection)
+
+    def read(self) -> tuple[Sums, Levels]:
+        """One look at every connection: a microsecond or two for each."""
+        return read(self._live, attrs.evolve(self._gone))
+
+
+def read(connections: Iterable[Connection], sums: Sums) -> tuple[Sums, Levels]:
+    """`sums` with `connections` added, and how these stand now."""
+    levels = Levels()
+    for connection in connections:
+        sums.add(connection)
+        levels.add(connection)
+    return sums, levels
