@@ -115,13 +115,14 @@ class Line:
         if not self._dispatch and self._state is not ConnectionState.DECIDING:
             return []  # it is over, or suspended: what an old line still brings will come again
         if self._needed or self._state is ConnectionState.DECIDING:
-            self._buffer += data
             if self._state is ConnectionState.DECIDING:
+                self._buffer += data
                 self._bound_what_waits()
                 return self._take_events()
-            if len(self._buffer) < self._needed:
+            if len(self._buffer) + len(data) < self._needed:
+                self._buffer += data
                 return []
-            data = bytes(self._buffer)
+            data = b"".join((self._buffer, data))
             self._buffer = bytearray()
         elif type(data) is not bytes:
             data = bytes(data)

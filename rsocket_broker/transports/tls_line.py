@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import ssl
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from rsocket_broker.transports.base import Channel, Peer, Receiver, Transport
@@ -19,6 +19,9 @@ RECORD_SIZE = 16 * 1024
 """The most that one TLS record carries, and so what one SSL_write takes and one SSL_read gives."""
 SLICE = 64 * 1024
 """Ciphertext handed to OpenSSL at a time: its memory buffers never shrink, and each connection has two of them."""
+
+FEW = 64
+"""Chunks of one write that are looked at for their size, which for many small ones would cost more than it saves."""
 
 _buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
 
@@ -97,17 +100,23 @@ class TlsTransport:
         return self._lower.queued
 
     def write(self, chunks: list[bytes]) -> None:
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if self._closing or not data:
+        if self._closing:
             return
         try:
-            if len(data) <= RECORD_SIZE:
-                self._object.write(data)
-                self._lower.write([self._outgoing.read()])
+            if len(chunks) <= FEW and sum(map(len, chunks)) > SLICE:
+                for portion in _portions(chunks):
+                    self._send(portion)
             else:
-                self._lower.write(self._encrypted(memoryview(data)))
+                self._send(chunks[0] if len(chunks) == 1 else b"".join(chunks))
         except ssl.SSLError as error:
             self._fail(error)
+
+    def _send(self, data: bytes) -> None:
+        if len(data) > RECORD_SIZE:
+            self._encrypt(memoryview(data))
+        elif data:
+            self._object.write(data)
+            self._lower.write([self._outgoing.read()])
 
     def pause_reading(self) -> None:
         self._lower.pause_reading()
@@ -158,15 +167,12 @@ class TlsTransport:
 
     # Records.
 
-    def _encrypted(self, data: memoryview) -> list[bytes]:
+    def _encrypt(self, data: memoryview) -> None:
         """Writes record by record (OpenSSL takes no more at a time), emptying the memory buffer as it fills."""
-        pieces: list[bytes] = []
         while data:
             data = data[self._object.write(data[:RECORD_SIZE]) :]
-            if self._outgoing.pending >= SLICE:
-                pieces.append(self._outgoing.read())
-        pieces.append(self._outgoing.read())
-        return pieces
+            if not data or self._outgoing.pending >= SLICE:
+                self._lower.write([self._outgoing.read()])
 
     def _decrypted(self, data: bytes | memoryview) -> None:
         """Decrypts and delivers what `data` completes."""
@@ -229,3 +235,13 @@ def _plaintext_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
     if buffer is None:
         buffer = _buffers[loop] = memoryview(bytearray(PLAINTEXT_SIZE))
     return buffer
+
+
+def _portions(chunks: list[bytes]) -> Iterator[bytes]:
+    """The chunks joined into portions of about SLICE: large copies cost fresh pages of memory, small ones none."""
+    first = size = 0
+    for at, chunk in enumerate(chunks, 1):
+        size += len(chunk)
+        if size >= SLICE - RECORD_SIZE or at == len(chunks):
+            yield chunks[first] if at == first + 1 else b"".join(chunks[first:at])
+            first, size = at, 0
