@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from measures import Figures, Limit, Outdo, Reach, Result, Scale, Workshop, result
-from servers import CpuMeter, broker_command, make_home, serving
+from servers import CpuMeter, broker_command, serving
 from wire import REQUEST_RESPONSE, data_of, request, setup
 
 RATE = ("--enrollments-per-minute", "1000000")
@@ -139,7 +139,7 @@ def openssl_tool(home: Path, applicants: Sequence[Applicant]) -> Figures:
 
 
 def measure(workshop: Workshop, scale: Scale) -> Iterator[Result]:
-    home = make_home(workshop.folder / "enrolment-home")
+    home = workshop.copied_home()
     applicants = Applicants(workshop.folder / "apps")
     references: dict[str, Callable[[Path, Sequence[Applicant]], Figures]] = {"signing loop": signing_loop}
     if shutil.which("openssl"):

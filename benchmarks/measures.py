@@ -168,6 +168,8 @@ class Workshop(contextlib.ExitStack):
         """A contestant of its own. Each broker has a copy of the home: the same keys, and nobody else's sessions."""
         if name != "broker":
             return reference(name, self.secrets)
-        home = Path(tempfile.mkdtemp(dir=self.folder)) / "home"
-        shutil.copytree(self._home, home)
-        return broker(home, self.secrets, *options)
+        return broker(self.copied_home(), self.secrets, *options)
+
+    def copied_home(self) -> Path:
+        """A home with the same authority and no broker on it."""
+        return shutil.copytree(self._home, Path(tempfile.mkdtemp(dir=self.folder)) / "home")

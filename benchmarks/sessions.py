@@ -112,7 +112,7 @@ SETTLES = 1.0
 MEMORY_REACHES = (Limit("kib", 56, "KiB"), Limit("mb", 60, "MB"))
 
 
-def idle(server: Contestant, count: int) -> Figures:
+def idle(server: Contestant, count: int, settle: float) -> Figures:
     """Memory of `count` sessions that do nothing, each after one call. They end with the sockets, when this returns.
 
     The client keeps only the sockets, so that ten thousand sessions cost the generator nothing to speak of.
@@ -128,7 +128,7 @@ def idle(server: Contestant, count: int) -> Figures:
     try:
         in_threads(min(WORKERS, count), client)
         gc.collect()
-        time.sleep(SETTLES)
+        time.sleep(settle)
         return {"kib": (resident(server.pid) - base) / count / 1024, "mb": base / 1e6}
     finally:
         for one in sockets:
@@ -146,7 +146,7 @@ def measure_memory(workshop: Workshop, scale: Scale) -> Iterator[Result]:
         for _ in range(scale.rounds):
             for contestant in ("broker", "node", "floor"):
                 with workshop.fresh(contestant, MANY) as server:
-                    found.setdefault(contestant, []).append(idle(server, amount))
+                    found.setdefault(contestant, []).append(idle(server, amount, SETTLES if scale.warm else 0))
         yield result(name, found, MEMORY_REACHES, MANY_NOTE)
 
 
