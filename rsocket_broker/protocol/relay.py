@@ -46,7 +46,7 @@ from rsocket_broker.protocol.frames import (
     read_start,
     request_n,
 )
-from rsocket_broker.protocol.limits import LIGHT, Limits
+from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.metadata import IDS, ROUTING
 from rsocket_broker.protocol.protocol import Protocol, dispatch_of
 from rsocket_broker.protocol.states import ConnectionState
@@ -234,7 +234,7 @@ class Relaying(Protocol):
         """Passes on the request-responses with the same metadata that stand one behind the other. Where it stops."""
         expected, their_id, first = self._peer_next, other._next_id, self._peer_next
         route = data[at + 9 : at + 9 + PREFIX + int.from_bytes(data[at + 9 : at + 9 + PREFIX], "big")]
-        shortest, limit = HEADER + len(route), min(self.limits.frame, LIGHT, other._fragment)
+        shortest, limit = HEADER + len(route), min(self.limits.frame, other._fragment)
         onward, inward, out, size = self._onward, other._inward, other._out, len(data)
         last = first + 2 * min(self._room(), other.limits.streams - len(inward))
         written = at
@@ -250,7 +250,11 @@ class Relaying(Protocol):
                 or not data.startswith(route, at + 9)
             ):
                 break
-            out.append(pack_start(high, low, their_id, _CALL) + data[at + 9 : end])
+            if length < WORTH_A_COPY:
+                out.append(pack_start(high, low, their_id, _CALL) + data[at + 9 : end])
+            else:
+                out += (pack_start(high, low, their_id, _CALL), data[at + 9 : end])
+                other.frames_out -= 1  # as in `emit`
             onward[stream_id] = (other, their_id, None, None)
             inward[their_id] = (self, stream_id, None, None)
             expected += 2
@@ -378,7 +382,7 @@ class Relaying(Protocol):
 
         Returns where the first one begins that is anything else.
         """
-        legs, size, limit = self._inward, len(data), min(self.limits.frame, LIGHT, other._fragment)
+        legs, size, limit = self._inward, len(data), min(self.limits.frame, other._fragment)
         onward, out = other._onward, other._out
         begin, count = at, 0
         while size - at >= PREFIX + HEADER:
@@ -398,7 +402,11 @@ class Relaying(Protocol):
                 heard.credit -= 1
             else:
                 break
-            out.append(pack_start(high, low, their_id, kind) + data[at + 9 : end])
+            if length < WORTH_A_COPY:
+                out.append(pack_start(high, low, their_id, kind) + data[at + 9 : end])
+            else:
+                out += (pack_start(high, low, their_id, kind), data[at + 9 : end])
+                other.frames_out -= 1  # as in `emit`
             count += 1
             at = end
         if count:

@@ -128,6 +128,21 @@ def test_a_call_and_its_answer(pair: Pair, answer: bytes, flags: int) -> None:
 
 
 @pytest.mark.row("A-37")
+@pytest.mark.parametrize("size", [0, 16_000, 16_384, 70_000])
+def test_payloads_of_any_size_pass_in_their_order(pair: Pair, size: int) -> None:
+    pair.a.sent(), pair.b.sent()
+    before = pair.b.protocol.frames_out
+    bodies = [with_metadata(TO_B, b"%d" % n + bytes(size)) for n in range(10)]
+    pair.a >> b"".join(wire(CALL, 2 * n + 1, body, M) for n, body in enumerate(bodies))
+    assert pair.b.sent() == [Frame(CALL, 2 * n + 2, M, body) for n, body in enumerate(bodies)]
+    pair.b >> b"".join(wire(PAYLOAD, 2 * n + 2, b"%d" % n + bytes(size), N | C) for n in range(10))
+    assert pair.a.sent() == [Frame(PAYLOAD, 2 * n + 1, N | C, b"%d" % n + bytes(size)) for n in range(10)]
+    assert pair.b.protocol.frames_out == before + 10
+    assert pair.a.protocol.relayed == 10
+    pair.over()
+
+
+@pytest.mark.row("A-37")
 def test_calls_in_one_read_leave_in_one_turn(pair: Pair) -> None:
     body = with_metadata(TO_B, b"x")
     pair.a >> b"".join(wire(CALL, n, body, M) for n in range(1, 201, 2))
