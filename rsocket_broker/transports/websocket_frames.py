@@ -3,8 +3,8 @@
 On a stream each RSocket frame follows its length in 3 bytes; in a message it stands alone, since the message has an
 end of its own. So headers are exchanged and payloads are left as they are.
 
-Whole binary messages in one WebSocket frame are all that RSocket peers send in practice: they are read here. What is
-anything else (fragments, pings, closes, text, nonsense) is given to the `websockets` library, frame by frame.
+Frames of data are read here: the `websockets` library takes 4 µs for each, and one read may bring 40,000 of them. What
+must be answered (a close; a ping, the last where many came at once) is left to the library, as are the handshakes.
 """
 
 import logging
@@ -25,9 +25,13 @@ MAX_MESSAGE = 0xFF_FFFF
 """The longest RSocket frame, and so the longest message: what `LENGTH` bytes can say."""
 
 _OPCODE = 0x0F
-_OPCODES = frozenset((CONT, TEXT, BINARY, CLOSE, PING, PONG))
-_WHOLE = 0x80 | BINARY
-"""First byte of a frame that is a whole binary message and uses no extension."""
+_CONTROL = 0x08
+_FIN = 0x80
+_WHOLE, _START, _MIDDLE, _LAST = _FIN | BINARY, int(BINARY), int(CONT), _FIN | CONT
+_PING, _PONG, _CLOSE = _FIN | PING, _FIN | PONG, _FIN | CLOSE
+"""First bytes of frames that use no extension."""
+_CONTINUES = (_MIDDLE, _LAST)
+_KNOWN = frozenset((_WHOLE, _START, _MIDDLE, _LAST, _PING, _PONG, _CLOSE, TEXT, _FIN | TEXT))
 _MASKED = 0x80
 _MASK = 4
 _SHORT = [bytes((_WHOLE, size)) for size in range(126)]
@@ -48,6 +52,9 @@ class Framing:
         """The start of a WebSocket frame that is not complete."""
         self._message = bytearray()
         """The start of a message in fragments."""
+        self._in_fragments = False
+        self._ping: bytes | None = None
+        """The last of those in hand."""
         self._unsent = b""
         """The start of an RSocket frame that is not complete."""
         self.irregular = False
@@ -76,6 +83,9 @@ class Framing:
             view = memoryview(data)
         stream: list[bytes | memoryview] = []
         taken = self._take(view, stream)
+        if self._ping is not None and not self.irregular:
+            self._leave_to_library(self._ping)
+        self._ping = None
         result = b"".join(stream)
         if not held:
             held += view[taken:]
@@ -87,59 +97,74 @@ class Framing:
 
     def _take(self, view: memoryview, stream: list[bytes | memoryview]) -> int:
         """Puts what is complete into `stream`; returns how many bytes were used up."""
-        protocol, position, end, masked = self._protocol, 0, len(view), self._masked_in
+        position, end, masked = 0, len(view), self._masked_in
         while end - position >= 2:
             first, second = view[position], view[position + 1]
-            if second & _MASKED != masked or first & _OPCODE not in _OPCODES:
-                return self._leave_to_library(view[position:], stream, end)
-            start, size = position + 2, second & 0x7F
-            if size > 125:
-                width = 2 if size == 126 else 8
-                size = int.from_bytes(view[start : start + width])
-                start += width
+            whole = first == _WHOLE and second & _MASKED == masked and not self._in_fragments
+            if not whole and (problem := self._problem(first, second)):
+                return self._fail(end, *problem)
+            start, size = (position + 2, second & 0x7F) if second & 0x7F < 126 else _extended(view, position)
             start += _MASK if masked else 0
             stop = start + size
-            assembled = protocol.current_size
             if start > end:
                 break
-            if size > self._limit - (assembled or 0):
-                return self._leave_to_library(view[position:], stream, end)
+            if size > self._limit - (len(self._message) if first <= _LAST else 0):
+                return self._fail(end, CloseCode.MESSAGE_TOO_BIG, f"a message longer than {self._limit} bytes")
             if stop > end:
                 break
-            if first == _WHOLE and assembled is None:
-                payload = view[start:stop]
-                stream.append(size.to_bytes(LENGTH))
-                stream.append(apply_mask(payload, bytes(view[start - _MASK : start])) if masked else payload)
-            else:
-                self._leave_to_library(view[position:stop], stream, end)
-                if self.finished or self.broken is not None:
-                    return end
+            payload = apply_mask(view[start:stop], bytes(view[start - _MASK : start])) if masked else view[start:stop]
+            if whole:
+                stream += (size.to_bytes(LENGTH), payload)
+            elif self._special(first, payload, stream, view[position:stop]):
+                return end
             position = stop
         return position
 
-    def _leave_to_library(self, frame: memoryview, stream: list[bytes | memoryview], end: int) -> int:
-        """A frame that is not a whole binary message, or the start of one that it will refuse. Returns `end`."""
+    def _special(
+        self, first: int, payload: bytes | memoryview, stream: list[bytes | memoryview], frame: memoryview
+    ) -> bool:
+        """Any frame but a whole message. True for the last of all."""
+        if first == _PING:
+            self._ping = bytes(frame)
+        elif first == _CLOSE:
+            self._leave_to_library(bytes(frame))
+            return True
+        elif not first & _CONTROL:
+            self._message += payload
+            self._in_fragments = first != _LAST
+            if first == _LAST:
+                stream += (len(self._message).to_bytes(LENGTH), bytes(self._message))
+                self._message.clear()
+        return False
+
+    def _problem(self, first: int, second: int) -> tuple[CloseCode, str] | None:
+        """What is wrong with the first two bytes of a WebSocket frame, as a close code and in words."""
+        if first not in _KNOWN or second & _MASKED != self._masked_in:
+            return CloseCode.PROTOCOL_ERROR, "an unknown frame, or one that is not masked as it must be"
+        if first & _OPCODE == TEXT:
+            return CloseCode.UNSUPPORTED_DATA, "a text message, while RSocket is binary"
+        if first & _CONTROL:
+            too_long = second & 0x7F > 125
+            return (CloseCode.PROTOCOL_ERROR, "a control frame that is too long") if too_long else None
+        if self._in_fragments != (first in _CONTINUES):
+            return CloseCode.PROTOCOL_ERROR, "a fragment that does not continue the last"
+        return None
+
+    def _leave_to_library(self, frame: bytes) -> None:
+        """A ping or a close frame, which are to be answered."""
         self.irregular = True
         protocol = self._protocol
-        protocol.receive_data(bytes(frame))
-        for event in protocol.events_received():
-            if isinstance(event, Frame):
-                self._event(event, stream)
+        protocol.receive_data(frame)
+        self.finished = any(isinstance(event, Frame) and event.opcode is CLOSE for event in protocol.events_received())
         if protocol.parser_exc is not None:
             self.broken = str(protocol.parser_exc)
-        return end
 
-    def _event(self, frame: Frame, stream: list[bytes | memoryview]) -> None:
-        if frame.opcode is TEXT:
-            self._protocol.fail(CloseCode.UNSUPPORTED_DATA, "RSocket is binary")
-            self.broken = "a text message"
-        elif frame.opcode is CLOSE:
-            self.finished = True
-        elif frame.opcode is BINARY or frame.opcode is CONT:
-            self._message += frame.data
-            if frame.fin:
-                stream += [len(self._message).to_bytes(LENGTH), bytes(self._message)]
-                self._message.clear()
+    def _fail(self, end: int, code: CloseCode, problem: str) -> int:
+        """Returns `end`: whatever follows is not looked at."""
+        self.irregular = True
+        self.broken = problem
+        self._protocol.fail(code, problem)
+        return end
 
     def replies(self, *, pongs: bool) -> bytes:
         """What the library wants to say. Of several pongs the last will do (RFC 6455 5.5.3), or none of them."""
@@ -180,6 +205,13 @@ class Framing:
         if self._protocol.state is OPEN:
             self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
         return self.replies(pongs=False)
+
+
+def _extended(view: memoryview, position: int) -> tuple[int, int]:
+    """Where a frame goes on behind its length of 2 or 8 bytes, and that length."""
+    start = position + 2
+    stop = start + (2 if view[position + 1] & 0x7F == 126 else 8)
+    return stop, int.from_bytes(view[start:stop])
 
 
 def _header(size: int, mask: int) -> bytes:

@@ -3,24 +3,39 @@
 import asyncio
 import contextlib
 import json
+import random
+import socket
 import ssl
+import struct
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.frames import BINARY, CONT, PING, Frame
 
 from rsocket_broker import client
+from rsocket_broker.connection import Connection
 from rsocket_broker.errors import TlsRefused
+from rsocket_broker.protocol.limits import SECURE
+from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.transports.http import MAX_WAITING, Site, Socket
+from rsocket_broker.transports.tcp import listen_tcp
+from tests.conftest import SEED
 from tests.end_to_end import wire
 from tests.end_to_end.conftest import RECORDER, Connect
 from tests.end_to_end.meddlers import ThrowawayAuthority
 from tests.end_to_end.processes import BrokerProcess, start_broker
+from tests.end_to_end.test_hostile import GROWTH
 from tests.end_to_end.test_session import Recorder
 from tests.foreign.sdk_folder import client_context, enrolled_folder
 from tests.transports.outsiders import needs_openssl
+from tests.transports.test_http import UPGRADE
+from tests.two_sides import Side
 
 REFUSED = "A client certificate is needed here."
 
@@ -199,3 +214,106 @@ def test_a_port_can_be_switched_off(tmp_path: Path) -> None:
         assert "ws-secure-port" not in running.ready
     finally:
         assert running.stop() == 0
+
+
+# --- who does harm ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("A-32")
+async def test_an_upgrade_and_then_silence_ends_at_the_deadline_of_setup() -> None:
+    impatient = attrs.evolve(SECURE, setup_deadline=0.1)
+    made: list[Connection] = []
+
+    def receiver() -> Connection:
+        made.append(Connection(Protocol.server(impatient, time.monotonic()), Side()))
+        return made[-1]
+
+    site = Site({}, {"/rsocket": Socket(receiver, impatient.frame)}, loopback=True)
+    listener = await listen_tcp("localhost", 0, site.greet)
+    site.port = listener.port
+    async with asyncio.timeout(10), connect(f"ws://localhost:{listener.port}/rsocket") as line:
+        (answer,) = [frame async for frame in frames(line)]
+        assert answer.error[0] == wire.INVALID_SETUP
+    assert line.close_code == 1000
+    listener.abort()
+    await listener.wait_closed()
+
+
+def raw(broker: BrokerProcess, folder: Path, scheme: str) -> socket.socket:
+    """A line on which WebSocket is agreed on, and whose bytes are ours."""
+    port = int(broker.ports["ws_secure_port" if scheme == "wss" else "http_port"])
+    line: socket.socket = socket.create_connection(("127.0.0.1", port), 10)
+    if scheme == "wss":
+        line = client_context(folder).wrap_socket(line, server_hostname="localhost")
+    line.sendall(f"GET /rsocket HTTP/1.1\r\nHost: localhost:{port}\r\n".encode() + UPGRADE + b"\r\n")
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += line.recv(4096)
+    assert b" 101 " in received
+    return line
+
+
+def pings_unread(line: socket.socket) -> None:
+    ping = Frame(PING, bytes(125)).serialize(mask=True) * 4000
+    for _ in range(100):
+        line.sendall(ping)
+
+
+def fragments_of_nothing(line: socket.socket) -> None:
+    line.sendall(Frame(BINARY, b"", fin=False).serialize(mask=True))
+    nothing = Frame(CONT, b"", fin=False).serialize(mask=True) * 20_000
+    for _ in range(20):
+        line.sendall(nothing)
+
+
+def fragments_without_end(line: socket.socket) -> None:
+    line.sendall(Frame(BINARY, b"", fin=False).serialize(mask=True))
+    byte = Frame(CONT, b"x", fin=False).serialize(mask=True) * 20_000
+    while True:
+        line.sendall(byte)
+
+
+def a_promise_of_more_than_there_is(line: socket.socket) -> None:
+    line.sendall(struct.pack("!BBQ", 0x82, 0xFF, 2**62) + bytes(4))
+    while True:
+        line.sendall(bytes(65_536))
+
+
+def garbage(line: socket.socket) -> None:
+    draw = random.Random(SEED)
+    while True:
+        line.sendall(draw.randbytes(65_536))
+
+
+@pytest.mark.row("A-31")
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+@pytest.mark.parametrize(
+    "attack",
+    [pings_unread, fragments_of_nothing, fragments_without_end, a_promise_of_more_than_there_is, garbage],
+)
+def test_an_attack_costs_its_own_line_only(
+    attack: Callable[[socket.socket], None], scheme: str, broker: BrokerProcess, folder: Path
+) -> None:
+    before = broker.rss()
+    with raw(broker, folder, scheme) as line:
+        line.settimeout(2)
+        with contextlib.suppress(OSError):  # the broker has had enough, or reads no more
+            attack(line)
+        with raw(broker, folder, scheme) as other:
+            other.sendall(Frame(PING, b"still there?").serialize(mask=True))
+            assert other.recv(100) == b"\x8a\x0cstill there?"
+        assert broker.rss() - before < GROWTH
+    assert "Traceback" not in broker.log.read_text()
+
+
+@pytest.mark.row("A-32")
+def test_a_crowd_that_asks_nothing_shuts_nobody_out_of_the_web_port(broker: BrokerProcess, folder: Path) -> None:
+    port = int(broker.ports["ws_secure_port"])
+    context = client_context(folder)
+    with contextlib.ExitStack() as crowd:
+        for _ in range(MAX_WAITING + 10):
+            bare = socket.create_connection(("127.0.0.1", port), 10)
+            crowd.enter_context(context.wrap_socket(bare, server_hostname="localhost"))
+        with raw(broker, folder, "wss") as line:
+            line.sendall(Frame(PING, b"hello").serialize(mask=True))
+            assert line.recv(100) == b"\x8a\x05hello"
