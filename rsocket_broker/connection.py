@@ -332,12 +332,14 @@ class Connection(Lasting):
         self.bytes_in += len(data)
         self._flushing = True
         protocol, now = self._protocol, self._clock()
-        answered = protocol.answered_at_once
+        answered = protocol.answered_at_once - protocol.owed_at_once
         try:
             self._handle(protocol.receive_data(data, now))
         finally:
-            if self.answer_seconds is not None and protocol.answered_at_once != answered:
-                self.answer_seconds.observe(self._clock() - now, protocol.answered_at_once - answered)
+            if self.answer_seconds is not None:
+                answered = protocol.answered_at_once - protocol.owed_at_once - answered
+                if answered:
+                    self.answer_seconds.observe(self._clock() - now, answered)
             self._flush()
 
     def eof_received(self) -> None:

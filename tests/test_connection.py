@@ -869,7 +869,8 @@ async def test_answers_given_at_once_are_observed_run_by_run() -> None:
         for count in (1, 10):
             calls = [line.client.request_response(Payload(b"x")) for _ in range(count)]
             await asyncio.gather(*calls)
-        assert seconds.count == 11
+        await line.client.request_response(Payload(b"slow"))
+        assert seconds.count == 11, "what came later is no answer at once"
         assert 0 < seconds.total < SECOND
         assert 0 <= line.server.silence < SECOND
 

@@ -15,6 +15,9 @@ from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.transports.base import Receiver
 from rsocket_broker.transports.listener import Listener
 
+SESSION_PORTS = frozenset({"secure", "ws_secure"})
+"""Where plugins are asked; elsewhere answers wait for devices and disks."""
+
 
 @attrs.frozen(slots=True, kw_only=True)
 class Subject:
@@ -58,7 +61,8 @@ class Observation:
         """What a transport of that port is to be given for its connection."""
         if self._traffic is not None:
             self._traffic.setdefault(port, Traffic()).follow(connection)
-            connection.answer_seconds = self._answers
+            if port in SESSION_PORTS:
+                connection.answer_seconds = self._answers
         return connection if self._watch is None else self._watch.tap(connection)
 
     def opened(self, port: str, listener: Listener) -> None:

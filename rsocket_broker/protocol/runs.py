@@ -51,6 +51,8 @@ class Runs(Streams):
     def __init__(self, limits: Limits, state: ConnectionState, now: float) -> None:
         super().__init__(limits, state, now)
         self.shortcuts = Shortcuts()
+        self.owed_at_once = 0
+        """Those of `answered_at_once` whose answer came later."""
         self.answered_at_once = 0
         """Requests that went through the fast lane, whether or not their answer came at once."""
         self.answer_at_once: Callable[[int, bytes, bytes | None], Payload | None] | None = None
@@ -177,4 +179,5 @@ class Runs(Streams):
         if self._state is ConnectionState.CLOSED or not self._has_room(stream_id):
             return False
         self._states[stream_id] = StreamState.OWES_RESPONSE
+        self.owed_at_once += 1
         return True

@@ -1,0 +1,223 @@
+"""The page of metrics: its families, what they count, and that its reference says the same."""
+
+import asyncio
+import re
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from rsocket_broker.errors import ApplicationError
+from rsocket_broker.histogram import Histogram
+from rsocket_broker.observability.loop_lag import LoopLag
+from rsocket_broker.observability.metrics import FAMILIES, PREFIX, REST, Metrics, Sources
+from rsocket_broker.observability.traffic import Traffic
+from rsocket_broker.payload import Payload
+from rsocket_broker.plugin_api import App, Plugin, event, method
+from rsocket_broker.protocol.metadata import route
+from rsocket_broker.settings import ListenSettings
+from rsocket_broker.transports.listener import Counters
+from tests.routing.line import Line, until
+from tests.test_broker import app, running
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+
+
+class Busy(Plugin):
+    id = "Busy"
+    concurrency = 1
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    @method("plain")
+    def plain(self, app: App, payload: Payload) -> Payload:
+        return payload
+
+    @method("breaks")
+    def breaks(self, app: App) -> None:
+        raise ZeroDivisionError
+
+    @method("waits")
+    async def waits(self, app: App) -> None:
+        await self.go.wait()
+
+    @method("stream")
+    async def stream(self, app: App) -> AsyncIterator[int]:
+        yield 1
+
+    @method("asks")
+    async def asks(self, app: App) -> Any:
+        return await app.call("answer")
+
+    @event("happened")
+    async def happened(self, app: App, params: dict[str, Any]) -> None:
+        await self.go.wait()
+
+
+class Listener:
+    """As much of a listener as a page looks at."""
+
+    def __init__(self) -> None:
+        self.counters = Counters(accepted=3, handshakes=2, refused=1, failed=1)
+        self.counters.reasons["peer:unknown_ca"] += 1
+        self.counters.handshake_seconds.observe(0.02, 2)
+
+
+def metrics(line: Line, clock: Any = None) -> Metrics:
+    traffic = Traffic()
+    line.tap = lambda connection: traffic.follow(connection) or connection  # type: ignore[func-returns-value]
+    sources = Sources(
+        endpoint=line.endpoint,
+        listeners={"secure": Listener()},  # type: ignore[dict-item]
+        traffic={"secure": traffic},
+        enrollments={("adb", "proof"): 4},
+        enrollment_seconds=Histogram(),
+        answer_seconds=Histogram(),
+        certificates=lambda soon: [("client", "active", 5, 4, 1), ("client", "revoked", 2, 0, 0)],
+        lag=LoopLag(),
+    )
+    return Metrics(sources) if clock is None else Metrics(sources, clock)
+
+
+def read(page: bytes) -> dict[str, float]:
+    """Samples by their name with labels."""
+    found = {}
+    for family in text_string_to_metric_families(page.decode()):
+        for name, labels, value, *_ in family.samples:
+            shown = ",".join(f"{key}={labels[key]}" for key in sorted(labels))
+            found[f"{name.removeprefix(PREFIX)}{{{shown}}}"] = value
+    return found
+
+
+def now(made: Metrics) -> dict[str, float]:
+    made._good_until = float("-inf")
+    return read(made.page()[1])
+
+
+@pytest.mark.row("A-53")
+async def test_sessions_and_calls_are_counted() -> None:
+    plugin = Busy()
+    async with Line(plugin) as line:
+        made = metrics(line)
+        client = await line.connect()
+        await line.app(["Busy"], certificate=b"com.app|dev1|adb|7", answers={"Busy.answer": {"success": 1}})
+        strange = line.attempt(b"forged")
+        await strange.connection.wait_closed()
+        await client.ask("Busy.plain")
+        await client.ask("Busy.plain")
+        with pytest.raises(ApplicationError):
+            await client.json("Busy.breaks")
+        stream = client.connection.request_stream(Payload(b"{}", route("Busy.stream")))
+        assert [payload.data async for payload in stream] == [b"1"]
+        asked = asyncio.ensure_future(client.json("Busy.waits"))
+        await until(lambda: now(made)["handlers_running{plugin=Busy}"])
+        second = asyncio.ensure_future(client.json("Busy.waits"))
+        await until(lambda: now(made)["calls_waiting{plugin=Busy}"])
+        for _ in range(3):
+            client.fire("Busy.happened", b"{}")
+        await until(lambda: now(made)["events_waiting{plugin=Busy}"] == 2)
+        seen = now(made)
+        plugin.go.set()
+        await asyncio.gather(asked, second)
+        await client.json("Busy.asks")
+        later = now(made)
+    assert seen["sessions{kind=routed,os=none,transport=tls}"] == 1
+    assert seen["sessions{kind=flipper,os=Android,transport=tls}"] == 1
+    assert seen["setups_total{result=accepted}"] == 2 == seen["setup_seconds_count{}"]
+    assert seen["setups_total{result=rejected_setup}"] == 1
+    assert seen["calls_total{plugin=Busy,result=ok}"] == 3
+    assert seen["calls_total{plugin=Busy,result=internal}"] == 1
+    assert seen["call_seconds_count{plugin=Busy}"] == 0
+    assert seen["events_waiting_bytes{plugin=Busy}"] > 4
+    assert seen["connections{port=secure}"] == 2
+    assert seen["streams_open{port=secure}"] == 2
+    assert seen["received_bytes_total{port=secure}"] > 0
+    assert later["call_seconds_count{plugin=Busy}"] >= 3
+    assert later["app_calls_total{plugin=Busy,result=ok}"] == 1 == later["app_call_seconds_count{plugin=Busy}"]
+
+
+async def test_what_others_have_counted_is_passed_on() -> None:
+    async with Line(Busy) as line:
+        seen = now(metrics(line))
+    assert seen["tls_handshakes_total{port=secure,result=ok}"] == 2
+    assert seen["tls_handshakes_total{port=secure,result=peer:unknown_ca}"] == 1
+    assert seen["tls_handshakes_total{port=secure,result=failed}"] == 1
+    assert seen["tls_handshake_seconds_bucket{le=0.025,port=secure}"] == 2
+    assert seen["tls_handshake_seconds_sum{port=secure}"] == pytest.approx(0.04)
+    assert seen["enrollments_total{medium=adb,result=proof}"] == 4
+    assert seen["certificates{profile=client,status=revoked}"] == 2
+    assert seen["certificates_valid{profile=client}"] == 4
+    assert seen["certificates_expiring{profile=client}"] == 1
+    assert seen["event_loop_lag_seconds_count{}"] == 0
+    assert any(name.startswith("build_info{") for name in seen)
+    assert seen["process_resident_memory_bytes{}"] > 0
+    assert seen["process_open_fds{}"] > 0
+
+
+async def test_no_client_has_a_series_of_its_own() -> None:
+    async with Line(Busy) as line:
+        made = metrics(line)
+        client = await line.app([], certificate=b"com.secret|dev-secret|adb|9", claims={"os": "SecretOS"})
+        with pytest.raises(ApplicationError):
+            await client.session.call("com.secret.plugin", "x")
+        page = made.page()[1].decode()
+    assert "secret" not in page.lower()
+    assert 'os="other"' in page
+
+
+async def test_whoever_asks_without_pause_gets_the_page_that_was_made() -> None:
+    ticks = iter([0.0, 0.0, 0.1, 0.1 + REST * 0.1 - 0.01, 5.0, 5.0, 5.1])
+    async with Line(Busy) as line:
+        made = metrics(line, lambda: next(ticks))
+        kind, first = made.page()
+        assert kind.startswith("text/plain; version=")
+        assert made.page()[1] is first
+        assert made.page()[1] is not first
+
+
+def test_names_follow_the_conventions_of_prometheus() -> None:
+    assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+    for family in FAMILIES:
+        assert re.fullmatch(r"[a-z][a-z_]*", family.name)
+        assert family.name.endswith("_total") is (family.kind == "counter"), family.name
+        assert family.kind != "histogram" or family.name.endswith("_seconds")
+        assert family.help.endswith(".")
+
+
+def documented() -> dict[str, tuple[str, str, str]]:
+    rows = {}
+    for line in REFERENCE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0].startswith(f"`{PREFIX}"):
+            rows[cells[0].strip("`").removeprefix(PREFIX)] = (cells[1], cells[2], cells[3])
+    return rows
+
+
+@pytest.mark.row("A-53")
+def test_the_reference_names_every_family_and_no_other() -> None:
+    expected = {
+        family.name: (family.kind, ", ".join(f"`{label}`" for label in family.labels), family.help)
+        for family in FAMILIES
+    }
+    assert documented() == expected
+
+
+@pytest.mark.row("A-53")
+async def test_the_page_of_a_running_broker(tmp_path: Path) -> None:
+    listen = ListenSettings(insecure_port=0, secure_port=0, http_port=0)
+    async with running(tmp_path / "home", listen=listen) as broker, app(broker, tmp_path / "app") as session:
+        await session.request("echo.request", {})
+        url = f"http://localhost:{broker.ports.http_port}/metrics"
+        with await asyncio.to_thread(urllib.request.urlopen, url) as answer:
+            page = read(answer.read())
+    assert page["sessions{kind=flipper,os=Linux,transport=tls}"] == 1
+    assert page["enrollments_total{medium=filesystem,result=ok}"] == 1 == page["enrollment_seconds_count{}"]
+    assert page["tls_handshakes_total{port=secure,result=ok}"] == 1 == page["tls_handshake_seconds_count{port=secure}"]
+    assert page["calls_total{plugin=echo,result=ok}"] == 1
+    assert page["answer_seconds_count{}"] == 1
+    assert page["certificates_valid{profile=client}"] == 1
+    assert page["accepted_total{port=insecure}"] == 1
