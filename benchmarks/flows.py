@@ -94,7 +94,7 @@ class Events(Line):
             self.stream_id += 2
 
 
-EVENT_REACHES = (Outdo(1.0, "node"), Outdo(6, "rsocket-py"))
+EVENT_REACHES = (Outdo(0.8, "node"), Outdo(1.0, "node"), Outdo(6, "rsocket-py"))
 
 
 def measure_events(workshop: Workshop, scale: Scale) -> Iterator[Result]:

@@ -140,9 +140,12 @@ class Workshop(contextlib.ExitStack):
     costs the others nothing.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None], *, profiled: bool = False) -> None:
+        """With `profiled`, brokers run under cProfile, and what they did is in `profiles` once they have ended."""
         super().__init__()
         self.folder, self.say = folder, say
+        self.profiles: list[Path] = []
+        self._profiled = profiled
         self._home = make_home(folder / "home")
         self.secrets = issue(self._home, folder / "secrets", APP_ID)
         self.far_secrets = issue(self._home, folder / "far-secrets", FAR_APP_ID)
@@ -168,7 +171,11 @@ class Workshop(contextlib.ExitStack):
         """A contestant of its own. Each broker has a copy of the home: the same keys, and nobody else's sessions."""
         if name != "broker":
             return reference(name, self.secrets)
-        return broker(self.copied_home(), self.secrets, *options)
+        home = self.copied_home()
+        if not self._profiled:
+            return broker(home, self.secrets, *options)
+        self.profiles.append(home.parent / "profile")
+        return broker(home, self.secrets, *options, profile=self.profiles[-1])
 
     def copied_home(self) -> Path:
         """A home with the same authority and no broker on it."""

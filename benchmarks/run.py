@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import os
 import platform
+import pstats
 import resource
 import tempfile
 import time
@@ -33,6 +34,8 @@ NORMAL = Scale()
 QUICK = Scale(rounds=3, size=0.2)
 TINY = Scale(rounds=1, size=0.002, warm=False)
 
+PROFILED_LINES = 30
+
 GROUPS: dict[str, Callable[[Workshop, Scale], Iterator[Result]]] = {
     "calls": calls.measure,
     "events": flows.measure_events,
@@ -55,6 +58,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a fifth of the work: for a look while developing")
     parser.add_argument("--full", action="store_true", help="also what takes minutes: 10,000 idle sessions")
     parser.add_argument("--tiny", action="store_true", help="hardly any work: whether it runs, not how fast")
+    parser.add_argument("--profile", action="store_true", help="say where the broker's time goes; it is slower then")
     parser.add_argument("--out", type=Path, default=RESULT, help="the file for the figures")
     return parser.parse_args()
 
@@ -100,11 +104,11 @@ def main() -> int:
     if uvloop is not None:
         uvloop.install()
     print(f"{about}; medians of {scale.rounds}; ratio: how many times better the broker is")
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        Workshop(Path(folder), lambda text: print(f"  {text}", flush=True)) as workshop,
-    ):
-        results, failed = run(names, workshop, scale)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        with Workshop(Path(folder), lambda text: print(f"  {text}", flush=True), profiled=chosen.profile) as workshop:
+            results, failed = run(names, workshop, scale)
+        for path in workshop.profiles:
+            pstats.Stats(str(path)).strip_dirs().sort_stats("tottime").print_stats(PROFILED_LINES)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(as_json(about, scale, results), encoding="utf-8")
     verdicts = [verdict for found in results for verdict in found.verdicts]

@@ -81,10 +81,13 @@ def make_home(home: Path) -> Path:
 
 
 @contextlib.contextmanager
-def serving(home: Path, *options: str) -> Iterator[tuple[int, dict[str, int]]]:
-    """A broker on free ports: its pid, and what its ports.json says."""
+def serving(home: Path, *options: str, profile: Path | None = None) -> Iterator[tuple[int, dict[str, int]]]:
+    """A broker on free ports: its pid, and what its ports.json says. `profile` is where cProfile is to write."""
     ports = ["--adb", "off", "--insecure-port", "0", "--secure-port", "0"]
-    with running(broker_command("--home", str(home), "serve", *ports, *options)) as (pid, ready):
+    command = broker_command("--home", str(home), "serve", *ports, *options)
+    if profile is not None:
+        command[1:1] = ["-m", "cProfile", "-o", str(profile)]
+    with running(command) as (pid, ready):
         assert ready.startswith("ready"), ready
         yield pid, json.loads((home / "run" / "ports.json").read_text())
 
@@ -100,10 +103,10 @@ def issue(home: Path, folder: Path, app_id: str) -> Path:
 
 
 @contextlib.contextmanager
-def broker(home: Path, folder: Path, *options: str) -> Iterator[Contestant]:
+def broker(home: Path, folder: Path, *options: str, profile: Path | None = None) -> Iterator[Contestant]:
     """The product, with the plugin under measure and everything else as it is by default."""
     plugin = ["--plugin", str(CONTESTANTS / "bench_plugin.py")]
-    with serving(home, *plugin, *options) as (pid, ports):
+    with serving(home, *plugin, *options, profile=profile) as (pid, ports):
         port = ports["secure_port"]
         yield Contestant("broker", pid, port, port, port, folder)
 
