@@ -138,6 +138,11 @@ class Connection(Lasting):
         return self._protocol.streams
 
     @property
+    def resumable(self) -> bool:
+        """Whether it would outlive the loss of its line now, or has."""
+        return self._protocol.resumable
+
+    @property
     def silence(self) -> float:
         """Seconds since the peer was heard last, or took what was sent while it was not read from."""
         return self._clock() - self._protocol.last_heard

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 from rsocket_broker.admin.endpoint import Kinds, Params, Stream, Verb
+from rsocket_broker.connection import Connection
 from rsocket_broker.plugin_api.plugin import Kind
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.routing.session import Session
@@ -48,6 +49,32 @@ def describe_plugin(loaded: LoadedPlugin) -> dict[str, object]:
     }
 
 
+def describe_connection(connection: Connection) -> dict[str, object]:
+    """What one connection has counted since it began, and how it stands now. Times in seconds."""
+    relaying, pressure = connection.relaying, connection.pressure
+    return {
+        "keepalive_seconds": connection.keepalive,
+        "silent_seconds": round(connection.silence, 3),
+        "resumable": connection.resumable,
+        "times_resumed": connection.times_resumed,
+        "bytes_in": connection.bytes_in,
+        "bytes_out": connection.bytes_out,
+        "frames_in": connection.frames_in,
+        "frames_out": connection.frames_out,
+        "requests_served": connection.requests_served,
+        "streams_open": connection.streams_open,
+        "streams_waiting": connection.streams_waiting,
+        "bytes_waiting": connection.bytes_waiting,
+        "stalled_seconds": round(pressure.stalled_seconds, 3),
+        "fed_too_fast_by": sorted(pressure.feeders),
+        "held_seconds": round(pressure.held_seconds, 3),
+        "held_for": sorted(pressure.held_by),
+        "requests_relayed": 0 if relaying is None else relaying.relayed,
+        "relays_failed": 0 if relaying is None else relaying.relays_failed,
+        "relays_with": sorted(connection.partners),
+    }
+
+
 class _Clients:
     """The verbs on one client. Each raises ApplicationError when the name of the client fits none, or several."""
 
@@ -62,14 +89,10 @@ class _Clients:
             "background_plugins": list(session.background),
             "address": peer.address,
             "tls": peer.tls_version,
+            "alpn": peer.alpn,
             "key_fingerprint": session.identity.key_fingerprint,
             "certificate_until": session.identity.not_after.isoformat(timespec="seconds"),
-            "bytes_in": connection.bytes_in,
-            "bytes_out": connection.bytes_out,
-            "frames_in": connection.frames_in,
-            "frames_out": connection.frames_out,
-            "streams_open": connection.streams_open,
-            "requests_served": connection.requests_served,
+            **describe_connection(connection),
         }
 
     def call(self, params: Params) -> Awaitable[object]:
