@@ -1,1 +1,1 @@
-"""Bytes in and out over TCP, TLS, Unix sockets and memory; nothing else."""
+"""Bytes in and out over TCP, TLS, WebSocket, Unix sockets and memory; and the HTTP that WebSockets begin with."""

@@ -268,9 +268,9 @@ def fragments_of_nothing(line: socket.socket) -> None:
 
 def fragments_without_end(line: socket.socket) -> None:
     line.sendall(Frame(BINARY, b"", fin=False).serialize(mask=True))
-    byte = Frame(CONT, b"x", fin=False).serialize(mask=True) * 20_000
+    more = Frame(CONT, bytes(4000), fin=False).serialize(mask=True) * 16
     while True:
-        line.sendall(byte)
+        line.sendall(more)
 
 
 def a_promise_of_more_than_there_is(line: socket.socket) -> None:

@@ -103,6 +103,7 @@ async def test_head_is_get_without_the_content() -> None:
         assert (await here.ask("HEAD /nothing")).body == b""
 
 
+@pytest.mark.row("A-58")
 async def test_everything_else_is_refused_in_plain_words(caplog: pytest.LogCaptureFixture) -> None:
     async with place() as here:
         answer = await here.ask("GET /nothing")

@@ -181,6 +181,19 @@ async def test_our_own_client_knows_the_server_and_how_it_ends() -> None:
         assert await client.lost() is None
 
 
+async def test_an_address_of_ipv6_is_named_as_http_wants_it() -> None:
+    async with place() as here:
+        if "::1" not in here.listener.hosts:
+            pytest.skip("this machine has no IPv6")
+        client = Recorder()
+        transport = await connect_websocket("::1", here.listener.port, client)
+        transport.write([framed(b"hello")])
+        await client.received(framed(b"hello"))
+        assert (await guest(here)).transport.peer.address.startswith("[::1]:")
+        transport.abort()
+        await client.lost()
+
+
 def test_the_library_is_loaded_when_the_first_websocket_comes() -> None:
     code = "import sys, rsocket_broker.broker; sys.exit('websockets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE).returncode == 0
