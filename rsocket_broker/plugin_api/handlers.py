@@ -91,11 +91,17 @@ def encode(result: object) -> Payload:
     return Payload(encode_json(result), None)
 
 
+_RAW = (Payload, bytes, bytearray, memoryview)
+
+
 def encode_data(result: object) -> bytes | Payload:
     """As `encode`, without a payload around what is made JSON here. Raises JsonError."""
-    if isinstance(result, Payload | bytes | bytearray | memoryview):
+    if isinstance(result, _RAW):
         return encode(result)
-    return encode_json(result)
+    try:
+        return dump(result)
+    except JsonError:
+        return dump(plain(result))
 
 
 def encode_json(result: object) -> bytes:

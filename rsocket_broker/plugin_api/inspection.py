@@ -14,7 +14,9 @@ from typing import Any, Final
 import attrs
 
 from rsocket_broker.errors import ConfigurationError, Invalid
+from rsocket_broker.jsontext import JsonError, parse_bytes
 from rsocket_broker.payload import Payload
+from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.direct import direct
 from rsocket_broker.plugin_api.handlers import (
     DeclaredRoutes,
@@ -233,7 +235,15 @@ class _Compiler:
             return lambda app, data: function(app, data)
         if not signature.named:
             return lambda app, data: function(app)
-        return lambda app, data: start_json(app, decode(data))
+
+        def start(app: App, data: bytes) -> Any:
+            try:
+                value = parse_bytes(data)
+            except JsonError:
+                value = decode(data)  # which says what is wrong with it, or takes nothing for {}
+            return start_json(app, value)
+
+        return start
 
     def _start_channel(self, signature: _Signature) -> StartChannel:
         """A channel's first payload carries the parameters, if the handler has any; else it is the first item."""

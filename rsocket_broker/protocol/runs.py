@@ -101,7 +101,7 @@ class Runs(Streams):
         to answer, and at a fire-and-forget that has no shortcut. That may be the first frame: the caller must then do
         something else with it, or it would come back for ever.
         """
-        whole, closed = self._in_one_piece - HEADER, ConnectionState.CLOSED
+        whole, closed = self._in_one_piece, ConnectionState.CLOSED
         size, limit, expected, first = len(data), min(self.limits.frame, LIGHT), self._peer_next, self._peer_next
         known, metadata, shortcut = _UNKNOWN, b"", None
         answer: object
@@ -121,7 +121,6 @@ class Runs(Streams):
                 body = at + _BODY + len(metadata)
             at = end
             expected += 2
-            self._peer_next = expected
             if shortcut is None:
                 known = _UNKNOWN  # by the next request there may be one
                 answer = self._ask(stream_id, data[body:end], metadata[PREFIX:] if metadata else None)
@@ -129,14 +128,14 @@ class Runs(Streams):
                 answer = shortcut(data[body:end])
             if self._state is closed:
                 break  # the handler ended the connection
-            if type(answer) is bytes and len(answer) <= whole:
-                length = HEADER + len(answer)
-                self._out.append(pack_start(length >> 16, length & 0xFFFF, stream_id, LAST_PAYLOAD) + answer)
+            if type(answer) is bytes and (length := HEADER + len(answer)) <= whole:
+                self._out.append(pack_start(0, length, stream_id, LAST_PAYLOAD) + answer)  # whole < 1 << 16
                 self.queued += PREFIX + length
             elif answer is not None:
                 self._give(stream_id, answer)
             if self.queued > ENOUGH_AT_ONCE:
                 break
+        self._peer_next = expected
         handled = (expected - first) // 2
         self.answered_at_once += handled
         self.frames_in += handled - 1 if handled else 0  # the reader counts one

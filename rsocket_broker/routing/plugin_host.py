@@ -430,10 +430,13 @@ class Seat:
     def fire_shortcut(self, name: str, metadata: bytes) -> Shortcut:
         """As `fire`, for the data of messages that all have this metadata."""
         handler = self._host.routes.find(name, Model.FIRE)
-        start = handler.start
+        start, more = handler.start, len(metadata)
+        if handler.start_data is not None:
+            deliver_data = self._delivery(handler, handler.start_data)
+            return lambda data: deliver_data(data, len(data) + more)
         assert start is not None
         deliver = self._delivery(handler, start)
-        return lambda data: deliver(Payload(data, metadata), len(data) + len(metadata))
+        return lambda data: deliver(Payload(data, metadata), len(data) + more)
 
     def event_shortcut(self, name: str) -> Callable[[object, int], None] | None:
         """As `event`, to be kept and used again while the seat is CONNECTED; None where that takes a task."""
