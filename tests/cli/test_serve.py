@@ -365,3 +365,27 @@ def test_a_plugin_named_by_the_environment_may_have_blanks_in_its_path(
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
     assert done.returncode == 1
     assert done.stderr.endswith(f"There is no plugin at {paths[1]}.\n")
+
+
+@pytest.mark.row("A-53")
+def test_the_frames_of_a_client_are_in_the_log(start: Start, tmp_path: Path) -> None:
+    broker = start("--trace-frames", "com.a", "--log-level", "error")
+
+    async def talk() -> None:
+        ports = {"insecure_port": broker.insecure_port, "secure_port": broker.secure_port}
+        for name in ("a", "b"):
+            directory = tmp_path / name
+            async with client.connect(
+                app_id=f"com.{name}", app="A", directory=directory, timeout=10, **ports
+            ) as session:
+                assert await session.request("echo.request", "hunter2") == "hunter2"
+
+    asyncio.run(talk())
+    assert broker.stop() == 0
+    shown = [line for line in broker.log.read_text().splitlines() if " observability.frame_log: " in line]
+    assert any(" <- SETUP " in line for line in shown)
+    assert any(" <- REQUEST_RESPONSE stream=" in line and line.endswith('route="echo.request"') for line in shown)
+    assert any(" -> PAYLOAD " in line for line in shown)
+    assert all(" com.a@" in line for line in shown)
+    assert "hunter2" not in broker.log.read_text()
+    assert "BEGIN CERTIFICATE" not in broker.log.read_text()

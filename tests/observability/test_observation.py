@@ -1,0 +1,49 @@
+"""What is made for what was asked for, and nothing for what was not."""
+
+import pytest
+
+from rsocket_broker.connection import Connection
+from rsocket_broker.histogram import Histogram
+from rsocket_broker.observability.frame_log import FrameTap
+from rsocket_broker.observability.observation import Observation, Subject
+from rsocket_broker.transports.base import Receiver
+from tests.routing.line import Line, identify
+
+
+def subject(line: Line) -> Subject:
+    return Subject(
+        endpoint=line.endpoint,
+        identify=identify,
+        certificates=lambda soon: [],
+        enrollments={},
+        enrollment_seconds=Histogram(),
+    )
+
+
+@pytest.mark.parametrize(("frames", "metrics"), [((), False), (("com.demo",), False), ((), True), (("all",), True)])
+async def test_a_connection_gets_what_was_asked_for(frames: tuple[str, ...], metrics: bool) -> None:
+    async with Line() as line:
+        observation = Observation(subject(line), frames=frames, metrics=metrics)
+        given: list[Receiver] = []
+
+        def tap(connection: Connection) -> Receiver:
+            given.append(observation.receiver("secure", connection))
+            return given[-1]
+
+        line.tap = tap
+        client = await line.connect()
+        assert (given[0] is client.served) is not bool(frames)
+        assert isinstance(given[0], FrameTap) is bool(frames)
+        assert (client.served.answer_seconds is not None) is metrics
+        if metrics:
+            assert b'rsocket_broker_connections{port="secure"} 1.0' in observation.page()[1]
+        observation.stop()
+
+
+async def test_only_where_plugins_are_asked_are_answers_observed() -> None:
+    async with Line() as line:
+        observation = Observation(subject(line), metrics=True)
+        client = await line.connect()
+        observation.receiver("insecure", client.served)
+        assert client.served.answer_seconds is None
+        observation.stop()
