@@ -40,6 +40,9 @@ Page = Callable[[], tuple[str, bytes]]
 """Gives the content of a page when it is asked for: its type and its bytes. Runs on the loop."""
 
 _ALLOWED = {"GET", "HEAD"}
+_OWN = {"none", "same-origin"}
+"""What a browser says in `Sec-Fetch-Site` of requests that no page of another site has made. An image or a script that
+such a page names comes without `Origin`."""
 
 _logger = logging.getLogger(__name__)
 
@@ -102,7 +105,8 @@ class Site:
             if host.lower() not in hosts:
                 raise Refusal(403, "This port answers to localhost, 127.0.0.1 and [::1] only.")
             origins = {f"http://{each}" for each in hosts}
-        if origin is not None and origin.lower() not in origins:
+        fetched = request.one("sec-fetch-site") or "none"
+        if (origin is not None and origin.lower() not in origins) or fetched not in _OWN:
             raise Refusal(403, "Pages of other sites may not use this port.")
 
     def page(self, request: Request) -> tuple[str, bytes]:

@@ -159,8 +159,11 @@ async def test_pages_of_other_sites_are_refused(line: str) -> None:
         twice = (f"Origin: http://localhost:{port}", f"Origin: http://localhost:{port}")
         assert (await here.ask(line, *twice, *upgrade)).status == 400
         assert here.guests.all == []
-        own = await here.ask("GET /page", f"Origin: http://127.0.0.1:{port}")
-        assert own.status == 200
+        for told in ("cross-site", "same-site"):
+            assert (await here.ask(line, f"Sec-Fetch-Site: {told}", *upgrade)).status == 403, "an image, a script"
+        assert here.guests.all == []
+        for own in (f"Origin: http://127.0.0.1:{port}", "Sec-Fetch-Site: none", "Sec-Fetch-Site: same-origin"):
+            assert (await here.ask("GET /page", own)).status == 200
 
 
 @pytest.mark.row("M-9")
