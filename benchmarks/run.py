@@ -9,6 +9,8 @@ import os
 import platform
 import pstats
 import resource
+import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -99,6 +101,7 @@ def main() -> int:
     names = chosen.only.split(",") if chosen.only else list(GROUPS)
     if unknown := [name for name in names if name not in GROUPS]:
         raise SystemExit(f"no such group: {', '.join(unknown)}. There are: {', '.join(GROUPS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the contestants end with us
     scale, about, started = chosen_scale(chosen), machine(), time.monotonic()
     take_all_files()
     if uvloop is not None:
