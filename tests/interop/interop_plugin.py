@@ -16,6 +16,8 @@ from rsocket_broker.plugin_api import App, ApplicationError, Canceled, Payload, 
 CREDIT = 128
 """What the broker asks for when it takes a stream."""
 IMPATIENT = 0.2
+PATIENT = 3.0
+"""Seconds for something to be noticed that happens at once or never."""
 LARGE = 17_000_000
 FRAGMENTED = 200_000
 
@@ -54,7 +56,7 @@ class Interop(Plugin):
     async def pushed(self, app: App, payload: Payload) -> None:
         await app.state.note("pushed", len(payload.data or b""))
 
-    @method("heard")
+    @method("heard", deadline=PATIENT)
     async def heard(self, app: App, name: str) -> Any:
         """What was noted under `name`, as soon as it is."""
         return await app.state.wait(name)
@@ -124,18 +126,18 @@ async def response_cancel(app: App) -> Mapping[str, object]:
     try:
         await app.call("never", timeout=IMPATIENT)
     except Canceled:
-        return {"canceled": await app.call("heard", "never")}
+        return {"canceled": await heard(app, "never")}
     return {"canceled": False}
 
 
 async def fire(app: App) -> Mapping[str, object]:
     await app.send("fired", {})
-    return {"heard": await app.call("heard", "fired")}
+    return {"heard": await heard(app, "fired")}
 
 
 async def push(app: App) -> Mapping[str, object]:
     await app.push("pushed")
-    return {"heard": await app.call("heard", "pushed")}
+    return {"heard": await heard(app, "pushed")}
 
 
 async def stream(app: App) -> Mapping[str, object]:
@@ -150,7 +152,7 @@ async def stream_credit(app: App) -> Mapping[str, object]:
             received += 1
             if received == 5:
                 break
-    canceled = await app.call("heard", "numbers")
+    canceled = await heard(app, "numbers")
     return {"received": received, "within_credit": await app.call("made") <= received + CREDIT, "canceled": canceled}
 
 
@@ -165,6 +167,11 @@ async def channel(app: App) -> Mapping[str, object]:
 
 async def channel_error(app: App) -> Mapping[str, object]:
     return await failing_after(app.channel("once", numbers(3)))
+
+
+async def heard(app: App, name: str) -> object:
+    """Asks the client whether it has noticed something; it answers when it has."""
+    return await app.call("heard", name, timeout=PATIENT)
 
 
 async def numbers(count: int) -> AsyncIterator[int]:

@@ -75,11 +75,26 @@ def java() -> Program:
     return Program(["java", "-XX:TieredStopAtLevel=1", "-cp", path, "InteropClient"])
 
 
+def rust() -> Program:
+    if shutil.which("cargo") is None:
+        pytest.skip("there is no cargo here; rustup installs one (that of Debian is too old for the lock file)")
+    folder = HERE / "rust"
+    files = [folder / "Cargo.toml", folder / "Cargo.lock", *(folder / "src").iterdir()]
+
+    def compile_all(place: Path) -> None:
+        target = CACHE / "rust-target"  # what the client depends on is not compiled again for a change of the client
+        execute(["cargo", "build", "--quiet", "--locked"], folder, {"CARGO_TARGET_DIR": str(target)})
+        shutil.copy(target / "debug" / "interop-rsocket-rust", place)
+
+    return Program([built("rust", files, compile_all) / "interop-rsocket-rust"])
+
+
 LIBRARIES: Mapping[str, Prepare] = {
     "rsocket-py": python,
     "rsocket-js-1": javascript("rsocket-1"),
     "rsocket-js-0": javascript("rsocket-0"),
     "rsocket-java": java,
+    "rsocket-rust": rust,
 }
 
 
