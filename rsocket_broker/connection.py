@@ -207,7 +207,7 @@ class Connection(Lasting):
         if self.closing is not None or not self._may_write.is_set() or self._lease_came is not None:
             try:
                 async with asyncio.timeout_at(ends):
-                    await self._turn_to_ask()
+                    await self.turn_to_ask()
             except TimeoutError:
                 raise _no_answer(timeout) from None
         stream_id = self._protocol.request(Interaction.REQUEST_RESPONSE, *parts(payload))

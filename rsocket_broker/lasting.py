@@ -155,7 +155,7 @@ class Lasting(Serving, Receiver):
 
     # ---- leases ----------------------------------------------------------------------------------------------
 
-    async def _turn_to_ask(self) -> None:
+    async def turn_to_ask(self) -> None:
         """Waits while the peer is slow to read, or lets us ask nothing. Raises ConnectionClosed when it is gone."""
         await self.drain()
         while self._lease_came is not None and not self._protocol.may_request(self._clock()):

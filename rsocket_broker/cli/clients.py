@@ -49,7 +49,7 @@ def list_(obj: Context, as_json: bool) -> None:
     elif not found:
         note("No client is connected.")
     else:
-        columns = ("id", "app", "app_id", "device", "device_id", "proof", "transport", "plugins", "since")
+        columns = ("id", "app", "app_id", "device", "device_id", "proof", "transport", "state", "plugins", "since")
         table(([client[name] for name in columns] for client in found), [name.upper() for name in columns])
 
 

@@ -4,6 +4,7 @@ from rsocket_broker.client.app_plugin import AppPlugin, method
 from rsocket_broker.client.connect import connect
 from rsocket_broker.client.enroll import enroll
 from rsocket_broker.client.folder import Enrolled
+from rsocket_broker.client.line import Lease
 from rsocket_broker.client.progress import Observer, Progress, Stage
 from rsocket_broker.client.reconnect import Backoff
 from rsocket_broker.client.session import Session
@@ -28,6 +29,7 @@ __all__ = [
     "Enrolled",
     "EnrollmentRefused",
     "Invalid",
+    "Lease",
     "Observer",
     "Payload",
     "Progress",

@@ -14,7 +14,15 @@ from rsocket_broker.client.app_plugin import AppPlugin, by_id
 from rsocket_broker.client.enroll import exchange
 from rsocket_broker.client.flipper import FlipperApp
 from rsocket_broker.client.folder import AppFolder, Enrolled
-from rsocket_broker.client.line import Address, WebAddress, open_secure
+from rsocket_broker.client.line import (
+    Address,
+    Lease,
+    Terms,
+    WebAddress,
+    open_secure,
+    refuses_resumption,
+    resume_secure,
+)
 from rsocket_broker.client.profile import AppProfile
 from rsocket_broker.client.progress import Observer, Progress, Stage
 from rsocket_broker.client.reconnect import Backoff, Failure, Reconnector, Step
@@ -52,6 +60,8 @@ class Settings:
     plugins: Sequence[AppPlugin] = ()
     backoff: Backoff = attrs.field(factory=Backoff)
     retry_refusals: bool = False
+    resume: bool = True
+    lease: Lease | None = None
     observer: Observer | None = None
     draw: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
@@ -71,6 +81,8 @@ async def connect(
     device: str | None = None,
     timeout: float | None = None,
     retry_refusals: bool = False,
+    resume: bool = True,
+    lease: Lease | None = None,
     backoff: Backoff | None = None,
     observer: Observer | None = None,
     draw: Callable[[], float] = random.random,
@@ -86,7 +98,12 @@ async def connect(
 
     A refusal in words (of the enrolment, of the session) before the first connection raises EnrollmentRefused or
     SetupRefused with the broker's text, unless `retry_refusals`. Later ones are logged and tried again, and so is
-    a broker that was asked too often. `backoff`, `draw` (a random number from 0 to 1) and `clock` shape the waits.
+    a broker that was asked too often.
+
+    With `resume`, a session whose line is lost goes on over the next one: nothing under way is lost or done twice.
+    Where the broker does not offer that, or has given the session up, a new one begins. With a `lease` each side asks
+    only as much as the other lets it; the lease is what we let the broker ask. `backoff`, `draw` (a random number from
+    0 to 1) and `clock` shape the waits.
     """
     profile = (
         AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
@@ -99,6 +116,8 @@ async def connect(
         plugins=plugins,
         backoff=backoff or Backoff(),
         retry_refusals=retry_refusals,
+        resume=resume,
+        lease=lease,
         observer=observer,
         draw=draw,
         clock=clock,
@@ -121,6 +140,7 @@ class Link:
         self.session = Session(self._plugins)
         self._flipper = FlipperApp(self._plugins, self.session)
         self._reconnector = Reconnector(settings.backoff)
+        self._terms = Terms(settings.resume, settings.lease)
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._last_failure = ""
@@ -210,22 +230,76 @@ class Link:
             session.opened(connection, enrolled.device_id)
 
         try:
-            line = await open_secure(settings.secure, enrolled.credentials, claims, responder, opened)
-            await self._live(line)
+            line = await self._open(enrolled, claims, responder, opened)
+            await self._live(line, enrolled)
         finally:
             session.lost()
             await self._plugins_off()
 
-    async def _live(self, line: Connection) -> None:
+    async def _open(
+        self, enrolled: Enrolled, claims: bytes, responder: AppResponder, opened: Callable[[Connection], None]
+    ) -> Connection:
+        address, credentials = self._settings.secure, enrolled.credentials
+        try:
+            return await open_secure(address, credentials, claims, responder, opened, self._terms)
+        except SetupRefused as error:
+            if not (self._terms.resume and refuses_resumption(error)):
+                raise
+        logger.info("the broker at %s offers no resumption: sessions end with their line", address)
+        self._terms = attrs.evolve(self._terms, resume=False)
+        return await open_secure(address, credentials, claims, responder, opened, self._terms)
+
+    async def _live(self, line: Connection, enrolled: Enrolled) -> None:
+        """Until the session is over."""
         began = self._settings.clock()
         self._reconnector.accepted()
         self.session.accepted()
         self._last_failure = ""
         self._tell(Stage.CONNECTED, self.session.device_id)
-        reason = await line.wait_closed()
-        self._reconnector.session_ended(self._settings.clock() - began)
-        logger.info("the line to the broker is lost: %s", reason.public)
-        self._tell(Stage.LOST, reason.public)
+        try:
+            while True:
+                await line.wait_line_lost()
+                self._reconnector.session_ended(self._settings.clock() - began)
+                if not await self._resumed(line, enrolled):
+                    break
+                began = self._settings.clock()
+        finally:
+            if line.closing is not None:
+                logger.info("the session with the broker is over: %s", line.closing.public)
+                self._tell(Stage.LOST, line.closing.public)
+        await line.wait_closed()
+
+    async def _resumed(self, line: Connection, enrolled: Enrolled) -> bool:
+        """Connects a line that was lost again and again, until its session goes on, or is over."""
+        told = False
+        while line.suspended:
+            if not told:
+                self.session.interrupted()
+                self._tell(Stage.INTERRUPTED, "the line was lost")
+                told = True
+            await self._wait()
+            await self._resume(line, enrolled)
+        return line.closing is None
+
+    async def _resume(self, line: Connection, enrolled: Enrolled) -> None:
+        """One try."""
+        if not line.suspended:
+            return  # its time was over while we waited
+        self._tell(Stage.CONNECTING, str(self._settings.secure))
+        try:
+            await resume_secure(self._settings.secure, enrolled.credentials, line)
+        except (TlsRefused, AuthorityError):
+            line.abort()  # another certificate would not be allowed to resume it
+            raise
+        except ConnectionClosed as error:
+            logger.info("the session cannot be resumed: %s", error.public)
+        except OSError as error:
+            self._failed(Failure.NETWORK, str(error) or type(error).__name__)
+        else:
+            self._reconnector.accepted()
+            self.session.resumed()
+            self._last_failure = ""
+            self._tell(Stage.RESUMED, self.session.device_id)
 
     async def _plugins_off(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -2,8 +2,10 @@
 
 import asyncio
 import ipaddress
+import secrets
 import time
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
@@ -11,9 +13,9 @@ import attrs
 from rsocket_broker.connection import Connection, Responder
 from rsocket_broker.credentials import Credentials
 from rsocket_broker.errors import BrokerError, ConnectionClosed, SetupRefused, TlsRefused
-from rsocket_broker.protocol.codes import SETUP_ERRORS
-from rsocket_broker.protocol.frames import Setup
-from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
+from rsocket_broker.protocol.codes import SETUP_ERRORS, ErrorCode
+from rsocket_broker.protocol.frames import LARGEST_INTERVAL, Setup
+from rsocket_broker.protocol.limits import LEASE_PERIOD, LEASE_REQUESTS, PLAIN, RESUME_SECONDS, SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.transports.base import Receiver
 from rsocket_broker.transports.tcp import connect_tcp
@@ -29,9 +31,16 @@ LIFETIME_MS = 30_000
 ACCEPT_TIMEOUT = 15.0
 """Seconds from SETUP to the first frame of the broker. It answers at once, unless it must look at a device first."""
 
+TOKEN_SIZE = 32
+"""Bytes of chance in a resume token: nobody guesses it."""
+
 PLAIN_MIME = "text/plain"
 """What Flipper's SDKs declare on the plain port, for data and metadata alike."""
 
+
+NO_RESUMPTION = "resum"
+"""What the words of a server have in them that refuses a SETUP because it offers no resumption: the code alone does not
+tell that from any other refusal."""
 
 WS_PATH = "/rsocket"
 _WEB_PORTS = {"wss": 443, "ws": 80}
@@ -83,6 +92,44 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _some(_: object, field: "attrs.Attribute[Any]", value: float) -> None:
+    if not 0 < value < LARGEST_INTERVAL / 1000:
+        raise ValueError(f"the {field.name} of a lease are more than 0, and less than {LARGEST_INTERVAL // 1000}")
+
+
+@attrs.frozen(slots=True)
+class Lease:
+    """What we let the broker ask of us: so many requests in so many seconds, again and again."""
+
+    requests: int = attrs.field(default=LEASE_REQUESTS, validator=_some)
+    seconds: float = attrs.field(default=LEASE_PERIOD, validator=_some)
+
+
+@attrs.frozen(slots=True)
+class Terms:
+    """What a SETUP asks for. `resume`: the session is to outlive its line. `lease`: each side asks only as much as the
+    other lets it, and this is what we let the broker ask; None: no leases."""
+
+    resume: bool = False
+    lease: Lease | None = None
+
+    def setup(self, claims: bytes) -> Setup:
+        token = secrets.token_bytes(TOKEN_SIZE) if self.resume else None
+        return Setup(
+            keepalive_ms=KEEPALIVE_MS,
+            lifetime_ms=LIFETIME_MS,
+            data=claims,
+            lease=self.lease is not None,
+            resume_token=token,
+        )
+
+    def limits(self) -> Limits:
+        limits = attrs.evolve(SECURE, resume_seconds=RESUME_SECONDS) if self.resume else SECURE
+        if self.lease is None:
+            return limits
+        return attrs.evolve(limits, lease_requests=self.lease.requests, lease_period=self.lease.seconds)
+
+
 async def open_plain(address: Address, claims: bytes, responder: Responder) -> Connection:
     """A connection to the plain port; whether the broker takes our SETUP shows with the first answer.
 
@@ -106,6 +153,7 @@ async def open_secure(
     claims: bytes,
     responder: Responder,
     opened: Callable[[Connection], None],
+    terms: Terms | None = None,
 ) -> Connection:
     """A connection to a secure port that the broker has accepted: its first frame has come.
 
@@ -113,8 +161,8 @@ async def open_secure(
     (under TLS 1.3 we learn of it only after our own handshake), SetupRefused with the broker's words, AuthorityError
     for credentials that do not fit together, OSError (TimeoutError is one) or ConnectionClosed when the line fails.
     """
-    setup = Setup(keepalive_ms=KEEPALIVE_MS, lifetime_ms=LIFETIME_MS, data=claims)
-    connection = _connection(setup, SECURE, responder)
+    terms = terms or Terms()
+    connection = _connection(terms.setup(claims), terms.limits(), responder)
     opened(connection)
     await _dial(address, credentials, connection)
     try:
@@ -126,6 +174,26 @@ async def open_secure(
         connection.abort()
         raise
     return connection
+
+
+async def resume_secure(address: Address | WebAddress, credentials: Credentials, connection: Connection) -> None:
+    """Gives a suspended connection a new line, over which the broker goes on with it.
+
+    Raises TlsRefused, AuthorityError and OSError as `open_secure` does, after which the connection is still suspended,
+    or its time is over; ConnectionClosed when the broker does not know it any more.
+    """
+    await _dial(address, credentials, connection)
+    try:
+        async with asyncio.timeout(ACCEPT_TIMEOUT):
+            await connection.wait_resumed()
+    except TimeoutError:
+        connection.drop_line()
+        raise
+
+
+def refuses_resumption(error: SetupRefused) -> bool:
+    """Whether the same SETUP without a resume token may be taken."""
+    return error.code == ErrorCode.REJECTED_SETUP and NO_RESUMPTION in error.public.lower()
 
 
 async def _dial(address: Address | WebAddress, credentials: Credentials, receiver: Receiver) -> None:

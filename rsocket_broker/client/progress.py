@@ -7,12 +7,18 @@ import attrs
 
 
 class Stage(enum.Enum):
-    """Where a client is. The usual order: ENROLLING, ENROLLED, CONNECTING, CONNECTED, LOST, WAITING, CONNECTING, …"""
+    """Where a client is. The usual order: ENROLLING, ENROLLED, CONNECTING, CONNECTED, LOST, WAITING, CONNECTING, …
+
+    A line that is lost leads to INTERRUPTED, tries to connect, and RESUMED, when the session goes on where it was. LOST
+    says that the session is over, and the next one will be a new one.
+    """
 
     ENROLLING = "enrolling"
     ENROLLED = "enrolled"
     CONNECTING = "connecting"
     CONNECTED = "connected"
+    INTERRUPTED = "interrupted"
+    RESUMED = "resumed"
     LOST = "lost"
     FAILED = "failed"
     WAITING = "waiting"

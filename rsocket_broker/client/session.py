@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from rsocket_broker import tracing
@@ -23,8 +23,9 @@ STREAM_CREDIT = 128
 class Session:
     """A session that outlives its connections. Made by `connect`; all of it belongs to one event loop.
 
-    Requests made while the broker is away wait for it, within their time limit. Those under way when a connection is
-    lost raise ConnectionClosed, for only the caller knows whether they may be sent twice.
+    Requests made while the broker is away wait for it, within their time limit. Those under way when a line is lost go
+    on when the connection is resumed over another one; nothing is lost and nothing comes twice. Where that cannot be,
+    they raise ConnectionClosed, for only the caller knows whether they may be sent again.
     """
 
     def __init__(self, plugins: Mapping[str, AppPlugin]) -> None:
@@ -39,7 +40,7 @@ class Session:
     def connected(self) -> bool:
         """True while the broker has accepted us and the line holds, as far as we know."""
         line = self._connection
-        return self._accepted.is_set() and line is not None and line.closing is None
+        return self._accepted.is_set() and line is not None and line.closing is None and not line.suspended
 
     @property
     def connections(self) -> int:
@@ -78,6 +79,7 @@ class Session:
         """Like `send`, with bytes."""
         async with asyncio.timeout(timeout):
             connection = await self._line()
+            await connection.turn_to_ask()
             connection.fire_and_forget(_routed(route, payload))
             await connection.drain()
 
@@ -94,6 +96,7 @@ class Session:
     ) -> AsyncGenerator[Payload, None]:
         """Like `stream`, with bytes. Raises as `request` does; there is no time limit."""
         connection = await self._line()
+        await connection.turn_to_ask()
         async with connection.request_stream(_routed(route, payload), credit) as answers:
             async for answer in answers:
                 yield answer
@@ -115,6 +118,7 @@ class Session:
         first = await anext(payloads, None)
         if first is None:
             return
+        await connection.turn_to_ask()
         async with connection.request_channel(_routed(route, first), payloads, credit) as answers:
             async for answer in answers:
                 yield answer
@@ -156,6 +160,15 @@ class Session:
         self._connections += 1
         self._accepted.set()
 
+    def interrupted(self) -> None:
+        """The connection has lost its line, and may go on over another."""
+        if self._ended is None:
+            self._accepted.clear()
+
+    def resumed(self) -> None:
+        """It goes on."""
+        self._accepted.set()
+
     def lost(self) -> None:
         """The line has gone; another will follow, unless the session has ended."""
         self._connection = None
@@ -194,4 +207,10 @@ def _routed(route: str, payload: Payload) -> Payload:
     """Behind the route stands the trace context of the caller, unless the metadata brings one of its own."""
     more = payload.metadata or b""
     context = b"" if tracing.MARK in more else tracing.carrier()
-    return Payload(payload.data, metadata.route(route) + context + more)
+    return Payload(payload.data, metadata.route(*_tags(route)) + context + more)
+
+
+def _tags(route: str) -> Sequence[str]:
+    """An address of another client (`client:APP_ID/PLUGIN.METHOD`) is a tag of its own, for the broker; what follows
+    is for that client."""
+    return route.split("/", 1) if route.startswith(metadata.CLIENT) else (route,)

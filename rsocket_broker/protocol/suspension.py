@@ -108,6 +108,13 @@ class Suspension(Leasing):
             self._finish(ConnectionEnded(None, "the session may not be resumed any more", by_peer=False))
         self._drop_ledger()
 
+    def close(self, text: str = "", code: int | None = None) -> None:
+        """As ever; a connection without a line has nobody to say goodbye to."""
+        if self._state in _AWAY:
+            self._finish(ConnectionEnded(code, text, by_peer=False))
+        else:
+            super().close(text, code)
+
     def next_timer(self) -> float | None:
         return super().next_timer() if self._resume_by is None or self.closed else self._resume_by
 

@@ -76,7 +76,7 @@ def test_nobody_is_no_error(broker: BrokerProcess) -> None:
 def test_the_table_is_for_people(broker: BrokerProcess) -> None:
     done = broker.command("clients", "list")
     header, row = done.stdout.splitlines()
-    assert header.split() == "ID APP APP_ID DEVICE DEVICE_ID PROOF TRANSPORT PLUGINS SINCE".split()  # noqa: SIM905
+    assert header.split() == "ID APP APP_ID DEVICE DEVICE_ID PROOF TRANSPORT STATE PLUGINS SINCE".split()  # noqa: SIM905
     assert "com.example.app" in row
     assert "Exämple \\x1b[2J" in row
 

@@ -10,8 +10,8 @@ from rsocket_broker import client
 
 NAMES = {
     "AppPlugin", "ApplicationError", "Backoff", "BrokerError", "ConnectionClosed", "Enrolled", "EnrollmentRefused",
-    "Invalid", "Observer", "Payload", "Progress", "Rejected", "RequestFailed", "Session", "SetupRefused", "Stage",
-    "connect", "enroll", "method",
+    "Invalid", "Lease", "Observer", "Payload", "Progress", "Rejected", "RequestFailed", "Session", "SetupRefused",
+    "Stage", "connect", "enroll", "method",
 }  # fmt: skip
 
 

@@ -6,12 +6,22 @@ from pathlib import Path
 import pytest
 
 from rsocket_broker.client.folder import AppFolder
-from rsocket_broker.client.line import Address, WebAddress, open_plain, open_secure
+from rsocket_broker.client.line import (
+    TOKEN_SIZE,
+    Address,
+    Lease,
+    Terms,
+    WebAddress,
+    open_plain,
+    open_secure,
+    refuses_resumption,
+)
 from rsocket_broker.client.responder import Refuser
 from rsocket_broker.connection import Connection
 from rsocket_broker.credentials import Credentials
 from rsocket_broker.errors import ConnectionClosed, SetupRefused, TlsRefused
-from rsocket_broker.payload import Payload
+from rsocket_broker.payload import ErrorCode, Payload
+from rsocket_broker.protocol.limits import RESUME_SECONDS, SECURE
 from tests.client.stub_broker import StubAuthority, StubBroker
 
 CLAIMS = b'{"os":"Linux"}'
@@ -142,3 +152,41 @@ def test_an_address_that_will_not_do_is_refused_before_anything_is_sent(url: str
 
 def test_an_address_is_told_as_people_write_it() -> None:
     assert str(Address("localhost", 8088)) == "localhost:8088"
+
+
+@pytest.mark.row("A-43")
+def test_each_session_asks_with_a_token_of_its_own() -> None:
+    tokens = {Terms(resume=True).setup(CLAIMS).resume_token for _ in range(50)}
+    assert len(tokens) == 50
+    assert {len(token or b"") for token in tokens} == {TOKEN_SIZE}
+    assert Terms(resume=True).limits().resume_seconds == RESUME_SECONDS
+
+
+def test_nothing_is_asked_for_unasked() -> None:
+    setup = Terms().setup(CLAIMS)
+    assert (setup.resume_token, setup.lease, Terms().limits()) == (None, False, SECURE)
+
+
+def test_a_lease_is_what_the_broker_may_ask() -> None:
+    terms = Terms(lease=Lease(requests=7, seconds=1.5))
+    assert terms.setup(CLAIMS).lease
+    assert (terms.limits().lease_requests, terms.limits().lease_period) == (7, 1.5)
+
+
+@pytest.mark.parametrize(("requests", "seconds"), [(0, 1), (1, 0), (1, -1), (1, float("inf"))])
+def test_a_lease_of_nothing_is_none(requests: int, seconds: float) -> None:
+    with pytest.raises(ValueError, match="lease"):
+        Lease(requests, seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "expected"),
+    [
+        ("resumption is not supported", ErrorCode.REJECTED_SETUP, True),
+        ("Resume not supported", ErrorCode.REJECTED_SETUP, True),
+        ("The app_id is another's.", ErrorCode.REJECTED_SETUP, False),
+        ("resumption is not supported", ErrorCode.UNSUPPORTED_SETUP, False),
+    ],
+)
+def test_which_refusal_is_for_the_resume_token(text: str, code: ErrorCode, expected: bool) -> None:
+    assert refuses_resumption(SetupRefused(text, code)) is expected
