@@ -10,7 +10,7 @@ from rsocket_broker.errors import ApplicationError, ConnectionClosed, Invalid, R
 from rsocket_broker.jsontext import JsonError, dump, parse, parse_object
 from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.events import SetupReceived
-from rsocket_broker.protocol.metadata import first_tag
+from rsocket_broker.protocol.metadata import CLIENT, all_tags, first_tag
 from rsocket_broker.tracing import Tracing, tracer
 
 
@@ -144,7 +144,14 @@ async def _nothing() -> AsyncIterator[object]:
 
 
 def _route(payload: Payload) -> str | None:
-    return first_tag(bytes(payload.metadata)) if payload.metadata else None
+    """The first tag, or the one behind it where the first is our own address: another client has sent that."""
+    if not payload.metadata:
+        return None
+    metadata = bytes(payload.metadata)
+    route = first_tag(metadata)
+    if route is None or not route.startswith(CLIENT):
+        return route
+    return next(iter(all_tags(metadata)[1:]), "")
 
 
 def _message(payload: Payload) -> Mapping[str, object]:

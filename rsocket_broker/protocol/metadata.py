@@ -18,6 +18,10 @@ AUTHENTICATION: Final = "message/x.rsocket.authentication.v0"
 DATA_MIME: Final = "message/x.rsocket.mime-type.v0"
 ACCEPTED_MIMES: Final = "message/x.rsocket.accept-mime-types.v0"
 
+CLIENT: Final = "client:"
+"""What a first tag begins with that is an address: the request is meant for another client, and for it are the tags
+behind this one."""
+
 WELL_KNOWN: Final[dict[int, str]] = {
     **dict(
         enumerate(
@@ -195,9 +199,14 @@ def first_tag(metadata: bytes) -> str | None:
         after = 5 + metadata[4]
         if after <= 4 + (metadata[1] << 16 | metadata[2] << 8 | metadata[3]) <= len(metadata):
             return _tag(metadata[5:after])
-    content = first_content(metadata, ROUTING)
-    tags = parse_tags(content) if content else ()
+    tags = all_tags(metadata)
     return tags[0] if tags else None
+
+
+def all_tags(metadata: bytes) -> tuple[str, ...]:
+    """The routing tags of composite metadata, empty when there is no routing entry. Raises Invalid."""
+    content = first_content(metadata, ROUTING)
+    return parse_tags(content) if content else ()
 
 
 def _tag(text: bytes) -> str:
@@ -221,6 +230,6 @@ def build_mimes(mimes: Iterable[Mime]) -> bytes:
     return b"".join(_encode_mime(mime) for mime in mimes)
 
 
-def route(tag: str) -> bytes:
-    """Composite metadata with one routing tag: what a plain routed call needs. Raises Invalid as `build_tags`."""
-    return build_composite((Entry(Mime.of(ROUTING), build_tags((tag,))),))
+def route(*tags: str) -> bytes:
+    """Composite metadata with a routing entry alone: what a plain routed call needs. Raises Invalid as `build_tags`."""
+    return build_composite((Entry(Mime.of(ROUTING), build_tags(tags)),))

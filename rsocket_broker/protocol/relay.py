@@ -47,13 +47,12 @@ from rsocket_broker.protocol.frames import (
     request_n,
 )
 from rsocket_broker.protocol.limits import Limits
-from rsocket_broker.protocol.metadata import IDS, ROUTING
+from rsocket_broker.protocol.metadata import CLIENT, IDS, ROUTING
 from rsocket_broker.protocol.protocol import Protocol, dispatch_of
 from rsocket_broker.protocol.states import ConnectionState
 from rsocket_broker.protocol.streams import NEAR_THE_LAST_ID, WITH_CREDIT, WORTH_A_COPY
 
-ADDRESS: Final = b"client:"
-"""What the first routing tag of a request begins with when it is meant for another client."""
+ADDRESS: Final = CLIENT.encode()
 
 GONE: Final = "The other client has gone."
 LEAVING: Final = "The other client is leaving."

@@ -4,11 +4,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from rsocket_broker.errors import ConfigurationError, Invalid, Rejected
+from rsocket_broker.protocol.metadata import CLIENT
 from rsocket_broker.routing.plugin_host import PluginHost
-
-CLIENT_PREFIX = "client:"
-"""A first tag that begins so is an address: the request is meant for another client."""
-
 
 NO_RELAY = "This broker passes no requests on to other clients."
 NOT_IN_TIME = "A route to another client must stand in the first fragment of its request."
@@ -38,7 +35,7 @@ class Router:
         """
         if not route:
             raise Invalid("The request has no route: its metadata must hold a routing entry (composite metadata).")
-        if route.startswith(CLIENT_PREFIX):
+        if route.startswith(CLIENT):
             raise Rejected(NOT_IN_TIME if self.relays else NO_RELAY)
         end = route.rfind(".")
         while end > 0:
