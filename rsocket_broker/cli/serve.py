@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from rsocket_broker import event_loop
 from rsocket_broker.broker import Broker
 from rsocket_broker.cli.ca import passphrase_option, read_passphrase
 from rsocket_broker.cli.context import Context, PathOrName, PortNumber, WholeNumber
@@ -206,7 +207,7 @@ def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> N
     logs.configure(log_format, log_level)
     warn_about_exposure(settings.listen, settings.adb)
     allow_open_files(settings.sessions.total + SPARE_FILES)
-    asyncio.run(run(settings))
+    event_loop.run(run(settings))
 
 
 def check_usage(options: Mapping[str, Any]) -> None:

@@ -1,20 +1,14 @@
-"""Which event loops the tests of transports run on: those of the contract on each that a broker may run on."""
+"""Transports are held to their contract on both event loops that a broker may run on."""
 
 import asyncio
-import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import pytest
+from rsocket_broker import event_loop
 
-ON_EVERY_LOOP = ("test_base.py",)
+Factory = Callable[[], asyncio.AbstractEventLoop]
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.path.name in ON_EVERY_LOOP and importlib.util.find_spec("uvloop") is not None:
-        import uvloop
-
-        factories["uvloop"] = uvloop.new_event_loop
-    return factories
+def pytest_asyncio_loop_factories() -> Mapping[str, Factory]:
+    other = event_loop.factory()
+    both: dict[str, Factory] = {"asyncio": asyncio.new_event_loop}
+    return both if other is None else both | {"uvloop": other}
