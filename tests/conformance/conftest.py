@@ -19,14 +19,15 @@ CHOSEN = os.environ.get("CONFORMANCE_TARGET", "")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "applies(*what): only to targets that have all of this; see targets.py")
+    config.addinivalue_line("markers", "lacks(what): only to targets that do not have this")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" not in metafunc.fixturenames:
         return
-    wanted = _applies(metafunc.definition)
-    names = [CHOSEN] if CHOSEN else ["broker", "plain"] if wanted <= targets.PLAIN else ["broker"]
-    metafunc.parametrize("server", names, indirect=True, scope="package")
+    both = {"broker": targets.BROKER, "plain": targets.PLAIN}
+    fitting = [name for name, has in both.items() if not _unfit(metafunc.definition, has)]
+    metafunc.parametrize("server", [CHOSEN] if CHOSEN else fitting, indirect=True, scope="package")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,8 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError))
 
 
-def _applies(item: pytest.Item) -> set[str]:
-    return {what for mark in item.iter_markers("applies") for what in mark.args}
+def _unfit(item: pytest.Item, has: frozenset[str]) -> str:
+    """Why a rule does not apply to a target that has these; "" when it does."""
+    wanted = {what for mark in item.iter_markers("applies") for what in mark.args}
+    unwanted = {what for mark in item.iter_markers("lacks") for what in mark.args}
+    reasons = [f"it has no {what}" for what in sorted(wanted - has)] + [f"it has {what}" for what in unwanted & has]
+    return ", ".join(reasons)
 
 
 @pytest.fixture(scope="package")
@@ -48,6 +53,14 @@ def judged_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerPr
     yield running
     assert running.stop() == 0, running.log.read_text()
     assert "Traceback" not in running.log.read_text()
+
+
+@pytest.fixture(scope="package")
+def plain_target(judged_broker: BrokerProcess) -> Target:
+    """The plain endpoint. Its loiterers come with the broker, so that nobody has to wait for them in the end."""
+    target = targets.plain(judged_broker)
+    target.let_loiter()
+    return target
 
 
 class Servers:
@@ -61,22 +74,32 @@ class Servers:
 
     def target(self) -> Target:
         if self._target is None or not self._target.alive():
+            self._forget()
             self._target = self._started()
+            if not self._target.loiterers:
+                self._target.let_loiter()
         return self._target
 
+    def _forget(self) -> None:
+        if self._target is not None:
+            self._target.stop_loitering()
+
     def stop(self) -> None:
+        self._forget()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def _started(self) -> Target:
         if self.name in FOREIGN:
-            self.stop()
+            if self._process is not None:
+                self._process.wait()
             target, self._process = targets.start_foreign(FOREIGN[self.name], self.name)
             return target
-        broker: BrokerProcess = self._request.getfixturevalue("judged_broker")
+        plain: Target = self._request.getfixturevalue("plain_target")
         if self.name == "plain":
-            return targets.plain(broker)
+            return plain
+        broker: BrokerProcess = self._request.getfixturevalue("judged_broker")
         folder: Path = self._request.getfixturevalue("tmp_path_factory").mktemp("client") / "folder"
         return targets.secure(broker, targets.certificate(broker, folder))
 
@@ -94,9 +117,9 @@ def target(server: Servers, request: pytest.FixtureRequest) -> Iterator[Target]:
         one = server.target()
     except targets.Unavailable as reason:
         pytest.skip(str(reason))
-    missing = _applies(request.node) - one.has
-    if missing:
-        pytest.skip(f"not applicable: {one.name} has no {', '.join(sorted(missing))}")
+    unfit = _unfit(request.node, one.has)
+    if unfit:
+        pytest.skip(f"not applicable: {unfit}")
     yield one
     one.hang_up()
     assert one.alive(), "the server did not survive this"

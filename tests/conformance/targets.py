@@ -6,7 +6,6 @@ composite metadata. `has` says what else applies to it:
     routes   requests are served (the broker's plain endpoint has none: it judges SETUP and the connection)
     calls    it calls its client back
     lease, resume    it has these two parts of the protocol, which are optional
-    bounds   it promises to bound what a peer may cost it
 """
 
 import json
@@ -32,8 +31,12 @@ SERVERS = HERE / "servers"
 BUILD = HERE.parent.parent / "build" / "conformance"
 """Packages and classes of the other libraries' servers, outside of what git knows."""
 APP_ID = "org.example.conformance"
+LEASE_REQUESTS = 5
+"""What each target lets a client ask that honours leases: enough for a test, and soon used up."""
 START_WITHIN = 30.0
 BUILD_WITHIN = 300.0
+JAVA_HEAP = "-Xmx192m"
+"""A heap that grows as long as it may says nothing about what a peer costs."""
 
 WAIT = float(os.environ.get("CONFORMANCE_WAIT", "5"))
 """Seconds that a server may take for anything it must do."""
@@ -54,8 +57,11 @@ class Target:
     context: ssl.SSLContext | None = None
     setup_data: bytes = b""
     host: str = "127.0.0.1"
-    linger: float = 0.02
+    linger: float = 0.01
     alive: Callable[[], bool] = lambda: True
+    started: float = attrs.field(factory=time.monotonic)
+    loiterers: dict[str, Peer] = attrs.field(factory=dict)
+    """Connections that were opened with the target and say nothing, or half a word."""
     _peers: list[Peer] = attrs.field(factory=list)
 
     def stranger(self) -> Peer:
@@ -63,6 +69,17 @@ class Target:
         peer = Peer.connect(self.host, self.port, self.context, WAIT, self.linger)
         self._peers.append(peer)
         return peer
+
+    def let_loiter(self) -> None:
+        """Opens connections that never get as far as a SETUP. `test_hostile.py` looks for them in the end."""
+        words = {"nothing": b"", "half a length": b"\x00", "half a SETUP": self.setup()[:20]}
+        for name, word in words.items():
+            self.loiterers[name] = Peer.connect(self.host, self.port, self.context, WAIT, self.linger)
+            self.loiterers[name].send(word)
+
+    def stop_loitering(self) -> None:
+        for peer in self.loiterers.values():
+            peer.close()
 
     def setup(self, **changes: object) -> bytes:
         """A SETUP that this target accepts, but for the changes."""
@@ -103,8 +120,8 @@ class Target:
         return int(found[what])
 
 
-BROKER = frozenset({"routes", "calls", "bounds"})
-PLAIN = frozenset({"bounds"})
+BROKER = frozenset({"routes", "calls", "lease", "resume"})
+PLAIN: frozenset[str] = frozenset()
 
 
 def start_judged_broker(folder: Path, *options: str) -> BrokerProcess:
@@ -116,6 +133,8 @@ def start_judged_broker(folder: Path, *options: str) -> BrokerProcess:
         str(HERE / "probe_plugin.py"),
         "--max-sessions-per-identity",
         "1000",
+        "--lease-requests",
+        str(LEASE_REQUESTS),
         *options,
     )
 
@@ -225,11 +244,15 @@ def _rsocket_java() -> list[str]:
     shutil.copytree(source, folder, dirs_exist_ok=True)
     build = [maven, "-q", "-B", "package", "dependency:copy-dependencies", "-DoutputDirectory=target/lib"]
     _once(folder / "built", wanted, build, folder)
-    return [java, "-cp", f"{folder}/target/classes:{folder}/target/lib/*", "Server"]
+    return [java, JAVA_HEAP, "-cp", f"{folder}/target/classes:{folder}/target/lib/*", "Server"]
 
 
 FOREIGN: dict[str, Foreign] = {
-    "rsocket-py": Foreign(title="rsocket-py 0.4.20", has=frozenset({"routes", "calls"}), command=_rsocket_py),
-    "rsocket-js": Foreign(title="rsocket-js 0.0.27", has=frozenset({"routes", "calls"}), command=_rsocket_js),
-    "rsocket-java": Foreign(title="rsocket-java 1.1.5", has=frozenset({"routes", "calls"}), command=_rsocket_java),
+    "rsocket-py": Foreign(title="rsocket-py 0.4.20", has=frozenset({"routes", "calls", "lease"}), command=_rsocket_py),
+    "rsocket-js": Foreign(title="rsocket-js 0.0.27", has=frozenset({"routes", "calls", "lease"}), command=_rsocket_js),
+    "rsocket-java": Foreign(
+        title="rsocket-java 1.1.5",
+        has=frozenset({"routes", "calls", "lease", "resume"}),
+        command=_rsocket_java,
+    ),
 }

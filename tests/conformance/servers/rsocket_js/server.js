@@ -3,6 +3,8 @@
 
 const {
   BufferEncoders,
+  Lease,
+  Leases,
   RSocketServer,
   decodeCompositeMetadata,
   decodeRoutes,
@@ -15,6 +17,7 @@ const TcpServer = require('rsocket-tcp-server').default;
 const ROUTING = 'message/x.rsocket.routing.v0';
 const CREDIT = 32;
 const TURN = 64;
+const LEASE_REQUESTS = 5;
 
 const fired = {count: 0};
 const seen = {waits_cancelled: 0, flows_cancelled: 0, made: 0, pushed: 0};
@@ -319,5 +322,6 @@ process.on('uncaughtException', (error) => console.error(error));
 
 new RSocketServer({
   getRequestHandler: handlers,
+  leases: () => new Leases().sender(() => Flowable.just(new Lease(60000, LEASE_REQUESTS))),
   transport: new TcpServer({host: '127.0.0.1', port: Number(process.argv[2])}, BufferEncoders),
 }).start();

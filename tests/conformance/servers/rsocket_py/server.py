@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from reactivestreams.publisher import Publisher
@@ -13,6 +14,7 @@ from rsocket.awaitable.collector_subscriber import CollectorSubscriber
 from rsocket.extensions.composite_metadata import CompositeMetadata
 from rsocket.extensions.helpers import composite, route
 from rsocket.extensions.routing import RoutingMetadata
+from rsocket.lease import SingleLeasePublisher
 from rsocket.payload import Payload
 from rsocket.request_handler import BaseRequestHandler
 from rsocket.rsocket_server import RSocketServer
@@ -20,6 +22,7 @@ from rsocket.transports.tcp import TransportTCP
 
 FRAGMENT = 1 << 20
 TURN = 64
+LEASE_REQUESTS = 5
 CREDIT = 32
 
 seen = {"waits_cancelled": 0, "flows_cancelled": 0, "made": 0, "pushed": 0}
@@ -296,7 +299,12 @@ async def collected(answer: Awaitable[list[Any]]) -> list[Any]:
 def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     handler = Handler()
     transport = TransportTCP(reader, writer)
-    handler.server = RSocketServer(transport, handler_factory=lambda: handler, fragment_size_bytes=FRAGMENT)
+    handler.server = RSocketServer(
+        transport,
+        handler_factory=lambda: handler,
+        fragment_size_bytes=FRAGMENT,
+        lease_publisher=SingleLeasePublisher(LEASE_REQUESTS, timedelta(minutes=1)),
+    )
 
 
 async def main(port: int) -> None:

@@ -9,6 +9,7 @@ import io.rsocket.Payload;
 import io.rsocket.RSocket;
 import io.rsocket.core.RSocketServer;
 import io.rsocket.core.Resume;
+import io.rsocket.lease.Lease;
 import io.rsocket.metadata.CompositeMetadata;
 import io.rsocket.metadata.CompositeMetadataCodec;
 import io.rsocket.metadata.RoutingMetadata;
@@ -30,6 +31,7 @@ public final class Server {
   private static final int FRAGMENT = 1 << 20;
   private static final int MESSAGE = 64 << 20;
   private static final int CREDIT = 32;
+  private static final int LEASE_REQUESTS = 5;
 
   private static final AtomicInteger FIRED = new AtomicInteger();
   private static final AtomicInteger WAITS = new AtomicInteger();
@@ -41,6 +43,7 @@ public final class Server {
     RSocketServer.create((setup, client) -> Mono.just(new Judged(client)))
         .fragment(FRAGMENT)
         .maxInboundPayloadSize(MESSAGE)
+        .lease(spec -> spec.sender(() -> Flux.just(Lease.create(Duration.ofMinutes(1), LEASE_REQUESTS))))
         .resume(new Resume().sessionDuration(Duration.ofSeconds(30)))
         .bindNow(TcpServerTransport.create("127.0.0.1", Integer.parseInt(arguments[0])))
         .onClose()
