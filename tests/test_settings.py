@@ -20,6 +20,7 @@ KNOWN = {
     "plugin": Wanted(list, "a list (a string each)"),
     "insecure": Wanted(bool, "true or false"),
     "seconds": Wanted(float, "a number"),
+    "http-port": Wanted(int, 'a whole number or "off"', also=("off",)),
     "duplicate": Wanted(str, 'one of "replace", "refuse"', choices=("replace", "refuse")),
 }
 
@@ -70,6 +71,7 @@ def test_where_nothing_is_near_all_names_are_listed() -> None:
         ("plugin", ["echo", 1], "must be a list (a string each), not a list"),
         ("insecure", 1, "must be true or false, not a whole number (1)"),
         ("duplicate", "often", 'must be one of "replace", "refuse", not a string'),
+        ("http-port", "on", 'must be a whole number or "off", not a string'),
         ("host", {}, "must be a string, not a table"),
     ],
 )
@@ -82,6 +84,8 @@ def test_a_wrong_type_names_the_key_and_the_wanted_type(key: str, value: object,
 def test_right_types_pass() -> None:
     right = {"secure-port": 1, "host": "::", "plugin": ["a"], "insecure": False, "seconds": 1, "duplicate": "refuse"}
     check_table(right, KNOWN, "[serve]")
+    check_table({"http-port": 9000}, KNOWN, "[serve]")
+    check_table({"http-port": "off"}, KNOWN, "[serve]")
 
 
 def test_an_unknown_table_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
@@ -137,6 +141,13 @@ def test_enrolment_stays_on_this_machine_unless_a_host_is_named_for_it(host: str
     assert not is_loopback(host)
     assert ListenSettings(host=host).plain_host == "localhost"
     assert ListenSettings(host=host, insecure_host=host).plain_host == host
+
+
+@pytest.mark.parametrize(("secure", "web"), [(8088, 9088), (0, 0), (9000, 0)])
+def test_only_the_broker_on_the_well_known_port_takes_the_other_one(secure: int, web: int) -> None:
+    assert ListenSettings(secure_port=secure).ws_secure_port == web
+    assert ListenSettings(secure_port=secure, ws_secure_port=1).ws_secure_port == 1
+    assert ListenSettings(secure_port=secure, ws_secure_port=None).ws_secure_port is None
 
 
 def test_the_certificate_carries_the_names_that_clients_use() -> None:

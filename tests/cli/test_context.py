@@ -3,7 +3,7 @@ from pathlib import Path
 import click
 import pytest
 
-from rsocket_broker.cli.context import Context, configurable, default_home, wanted
+from rsocket_broker.cli.context import Context, PortNumber, configurable, default_home, wanted
 from rsocket_broker.errors import ConfigurationError
 
 
@@ -14,6 +14,7 @@ from rsocket_broker.errors import ConfigurationError
 @click.option("--wait", type=float)
 @click.option("--duplicate", type=click.Choice(["replace", "refuse"]))
 @click.option("--json", "as_json", is_flag=True)
+@click.option("--http-port", type=PortNumber(), default=PortNumber.OFF)
 @click.option("--home", expose_value=False)
 @click.argument("name")
 def sample(**values: object) -> None:
@@ -34,12 +35,24 @@ def test_the_default_home_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_config_keys_are_the_long_option_names() -> None:
-    assert set(configurable(sample)) == {"secure-port", "plugin", "adb", "wait", "duplicate", "json"}
+    assert set(configurable(sample)) == {"secure-port", "plugin", "adb", "wait", "duplicate", "json", "http-port"}
 
 
 def test_values_come_under_the_parameter_names(tmp_path: Path) -> None:
     obj = context(tmp_path, '[sample]\nsecure-port = 1\nplugin = ["a", "b"]\njson = true\nwait = 1\n')
     assert obj.defaults(sample, ("sample",)) == {"secure": 1, "plugins": ["a", "b"], "as_json": True, "wait": 1}
+
+
+@pytest.mark.parametrize(("text", "value"), [("off", "off"), ("0", 0), ("65535", 65535), ("70000", None), ("on", None)])
+def test_a_port_is_a_number_or_off(tmp_path: Path, text: str, value: object) -> None:
+    if value is None:
+        with pytest.raises(click.UsageError, match=f"{text}"):
+            PortNumber().convert(text, None, None)
+        return
+    assert PortNumber().convert(text, None, None) == value
+    written = f'"{text}"' if text == "off" else text
+    obj = context(tmp_path, f"[sample]\nhttp-port = {written}\n")
+    assert obj.defaults(sample, ("sample",)) == {"http_port": value}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +62,8 @@ def test_values_come_under_the_parameter_names(tmp_path: Path) -> None:
         ("plugin = [1]", '"plugin" must be a list (a string each), not a list'),
         ("wait = true", '"wait" must be a number'),
         ('duplicate = "sometimes"', '"duplicate" must be one of "replace", "refuse"'),
+        ('http-port = "on"', '"http-port" must be a whole number or "off", not a string'),
+        ("http-port = true", '"http-port" must be a whole number or "off"'),
         ("json = 1", '"json" must be true or false'),
         ('home = "/"', 'unknown key "home"'),
         ("secure_port = 1", 'Did you mean "secure-port"?'),
@@ -72,4 +87,12 @@ def test_another_home_has_another_config(tmp_path: Path) -> None:
 
 def test_every_option_type_has_a_toml_type() -> None:
     kinds = {key: wanted(option).kind for key, option in configurable(sample).items()}
-    assert kinds == {"secure-port": int, "plugin": list, "adb": str, "wait": float, "duplicate": str, "json": bool}
+    assert kinds == {
+        "secure-port": int,
+        "plugin": list,
+        "adb": str,
+        "wait": float,
+        "duplicate": str,
+        "json": bool,
+        "http-port": int,
+    }

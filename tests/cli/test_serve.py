@@ -335,6 +335,9 @@ def test_it_may_open_a_file_for_each_session(tmp_path: Path) -> None:
         (["--adb", "sometimes"], "auto, off or HOST:PORT"),
         (["--device-ports", "1"], "two port numbers"),
         (["--insecure-port", "9", "--secure-port", "9"], "--insecure-port and --secure-port are both 9: choose two"),
+        (["--secure-port", "9", "--ws-secure-port", "9"], "--secure-port and --ws-secure-port are both 9: choose two"),
+        (["--http-port", "8088"], "--http-port and --secure-port are both 8088: choose two"),
+        (["--http-port", "on"], "'on' is not a valid port."),
         (["--insecure-port", "many"], "'many' is not a valid whole number."),
     ],
 )
