@@ -5,9 +5,12 @@ results, and the ids of the plugins that were loaded, never a client's: a thousa
 each family, and names of people's devices in somebody else's database. `clients show` tells of one client.
 """
 
+import asyncio
+import itertools
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -16,10 +19,11 @@ import attrs
 from rsocket_broker import __version__
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.observability.loop_lag import LoopLag
-from rsocket_broker.observability.traffic import Levels, Sums, Traffic
+from rsocket_broker.observability.traffic import Levels, Sums, Traffic, in_turns
 from rsocket_broker.routing.calls import Calls
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.plugin_host import PluginHost
+from rsocket_broker.routing.session import Session
 from rsocket_broker.transports.listener import Counters, Listener
 
 if TYPE_CHECKING:
@@ -127,19 +131,36 @@ class Metrics:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
+        self._samples: list[Sample] = []
+        self._making: asyncio.Task[None] | None = None
         self._page = b""
         self._good_until = float("-inf")
         self._certificates: list[Sample] = []
         self._counted_until = float("-inf")
 
-    def page(self) -> tuple[str, bytes]:
-        """Content type and bytes, for Prometheus."""
-        now = self._clock()
-        if now >= self._good_until:
-            self._page = self._exposition.generate_latest(self._registry)
-            done = self._clock()
-            self._good_until = done + REST * (done - now)
+    async def page(self) -> tuple[str, bytes]:
+        """Content type and bytes, for Prometheus. Those who ask at the same time wait for the same page."""
+        if self._clock() >= self._good_until:
+            if self._making is None:
+                self._making = asyncio.ensure_future(self._make())
+                self._making.add_done_callback(self._made)
+            await asyncio.shield(self._making)
         return self._exposition.CONTENT_TYPE_LATEST, self._page
+
+    def stop(self) -> None:
+        """No page is made any more."""
+        if self._making is not None:
+            self._making.cancel()
+
+    async def _make(self) -> None:
+        began = self._clock()
+        self._samples = [sample async for sample in self.samples()]
+        self._page = self._exposition.generate_latest(self._registry)
+        done = self._clock()
+        self._good_until = done + REST * (done - began)
+
+    def _made(self, task: "asyncio.Task[None]") -> None:
+        self._making = None
 
     def collect(self) -> "Iterable[Metric]":
         """For the registry: every family, those without a sample included."""
@@ -154,24 +175,33 @@ class Metrics:
             family.name: makers[family.kind](PREFIX + family.name, family.help, labels=family.labels)
             for family in FAMILIES
         }
-        for name, labels, value in self.samples():
+        for name, labels, value in self._samples:
             if isinstance(value, Histogram):
                 found[name].add_metric(labels, _buckets(value), value.total)
             else:
                 found[name].add_metric(labels, value)
         return found.values()
 
-    def samples(self) -> Iterator[Sample]:
+    async def samples(self) -> AsyncIterator[Sample]:
         """Everything there is to tell."""
         sources = self._sources
-        yield Sample("build_info", (__version__, platform.python_version()), 1)
-        yield from _sessions(sources.endpoint)
+        census = Census(sources.endpoint.router.hosts)
+        async for session in in_turns(sources.endpoint.sessions):
+            census.add(session)
         relay_ends = 0
-        for port, traffic in sources.traffic.items():
-            sums, levels = traffic.read()
+        for port, traffic in list(sources.traffic.items()):
+            sums, levels = await traffic.read()
             relay_ends += levels.relay_ends
-            yield from _traffic(port, sums, levels)
+            for sample in _traffic(port, sums, levels):
+                yield sample
         yield Sample("relays_open", (), relay_ends // 2)
+        for sample in itertools.chain(census.samples(), self._at_once()):
+            yield sample
+
+    def _at_once(self) -> Iterator[Sample]:
+        """What does not grow with the number of clients."""
+        sources = self._sources
+        yield Sample("build_info", (__version__, platform.python_version()), 1)
         for port, listener in sources.listeners.items():
             yield from _listener(port, listener.counters)
         yield from _setups(sources.endpoint.setups)
@@ -181,7 +211,6 @@ class Metrics:
         yield from self._certificate_samples()
         for host in sources.endpoint.router.hosts.values():
             yield from _plugin(host)
-        yield from _queues(sources.endpoint)
         yield Sample("answer_seconds", (), sources.answer_seconds)
         yield Sample("event_loop_lag_seconds", (), sources.lag.seconds)
 
@@ -197,18 +226,30 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return [("+Inf" if bound == float("inf") else repr(bound), count) for bound, count in histogram.cumulative()]
 
 
-def _sessions(endpoint: SecureEndpoint) -> Iterator[Sample]:
-    counts: dict[tuple[str, str, str], int] = {}
-    suspended = 0
-    for session in endpoint.sessions:
-        system = session.claims.os
+class Census:
+    """Who is there, and what waits for plugins."""
+
+    def __init__(self, plugins: Iterable[str]) -> None:
+        self._sessions: Counter[tuple[str, str, str]] = Counter()
+        self._suspended = 0
+        self._events = {plugin: [0, 0] for plugin in plugins}
+
+    def add(self, session: Session) -> None:
+        system, connection = session.claims.os, session.connection
         told = system if system in SYSTEMS else "other" if system else "none"
-        labels = session.kind.value, session.connection.peer.channel.value, told
-        counts[labels] = counts.get(labels, 0) + 1
-        suspended += session.connection.suspended
-    for labels, count in counts.items():
-        yield Sample("sessions", labels, count)
-    yield Sample("sessions_suspended", (), suspended)
+        self._sessions[session.kind.value, connection.peer.channel.value, told] += 1
+        self._suspended += connection.suspended
+        for plugin, count, size in session.events_waiting():
+            self._events[plugin][0] += count
+            self._events[plugin][1] += size
+
+    def samples(self) -> Iterator[Sample]:
+        for labels, count in self._sessions.items():
+            yield Sample("sessions", labels, count)
+        yield Sample("sessions_suspended", (), self._suspended)
+        for plugin, (count, size) in self._events.items():
+            yield Sample("events_waiting", (plugin,), count)
+            yield Sample("events_waiting_bytes", (plugin,), size)
 
 
 def _setups(counts: Mapping[str, int]) -> Iterator[Sample]:
@@ -270,14 +311,3 @@ def _calls(plugin: str, calls: Calls, total: str, seconds: str) -> Iterator[Samp
     for result, count in calls.results().items():
         yield Sample(total, (plugin, result), count)
     yield Sample(seconds, (plugin,), calls.seconds)
-
-
-def _queues(endpoint: SecureEndpoint) -> Iterator[Sample]:
-    counts = {plugin: [0, 0] for plugin in endpoint.router.hosts}
-    for session in endpoint.sessions:
-        for plugin, count, size in session.events_waiting():
-            counts[plugin][0] += count
-            counts[plugin][1] += size
-    for plugin, (count, size) in counts.items():
-        yield Sample("events_waiting", (plugin,), count)
-        yield Sample("events_waiting_bytes", (plugin,), size)

@@ -69,11 +69,13 @@ class Observation:
         """A port is open."""
         self._listeners[port] = listener
 
-    def page(self) -> tuple[str, bytes]:
+    async def page(self) -> tuple[str, bytes]:
         """The page of metrics: its type and its bytes. Only with `metrics`."""
         assert self._metrics is not None
-        return self._metrics.page()
+        return await self._metrics.page()
 
     def stop(self) -> None:
         """Nothing more is looked at."""
         self._lag.stop()
+        if self._metrics is not None:
+            self._metrics.stop()

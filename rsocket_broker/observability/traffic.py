@@ -4,12 +4,20 @@ A connection counts its own bytes anyway. So all that is done here is to look at
 one has carried when it goes.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Final, TypeVar
 from weakref import WeakSet
 
 import attrs
 
 from rsocket_broker.connection import Connection
+
+TURN: Final = 64
+"""Connections or sessions that are looked at in one turn of the loop: less than a millisecond, at 5 to 10 microseconds
+each, cold caches included. Ten thousand at once would hold up everybody for a tenth of a second."""
+
+T = TypeVar("T")
 
 
 @attrs.define(slots=True)
@@ -78,15 +86,19 @@ class Traffic:
         self._live.discard(connection)
         self._gone.add(connection)
 
-    def read(self) -> tuple[Sums, Levels]:
-        """One look at every connection: a microsecond or two for each."""
-        return read(self._live, attrs.evolve(self._gone))
+    async def read(self) -> tuple[Sums, Levels]:
+        """One look at every connection. Whoever ends meanwhile counts once all the same."""
+        sums, levels = attrs.evolve(self._gone), Levels()
+        async for connection in in_turns(list(self._live)):
+            sums.add(connection)
+            if connection.closing is None:
+                levels.add(connection)
+        return sums, levels
 
 
-def read(connections: Iterable[Connection], sums: Sums) -> tuple[Sums, Levels]:
-    """`sums` with `connections` added, and how these stand now."""
-    levels = Levels()
-    for connection in connections:
-        sums.add(connection)
-        levels.add(connection)
-    return sums, levels
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """`items`, letting others have the loop now and then."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if not number % TURN:
+            await asyncio.sleep(0)

@@ -9,7 +9,7 @@ import asyncio
 import email.utils
 import http
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import attrs
 
@@ -36,8 +36,10 @@ HEADERS = (
 )
 """With every answer: nothing here is for a browser to run, to frame, to keep, or to give to another site."""
 
-Page = Callable[[], tuple[str, bytes]]
-"""Gives the content of a page when it is asked for: its type and its bytes. Runs on the loop."""
+Content = tuple[str, bytes]
+"""Of a page: its type and its bytes."""
+Page = Callable[[], Content | Awaitable[Content]]
+"""Gives the content of a page when it is asked for, on the loop: at once, or in turns that leave room for others."""
 
 _ALLOWED = {"GET", "HEAD"}
 _OWN = {"none", "same-origin"}
@@ -109,8 +111,8 @@ class Site:
         if (origin is not None and origin.lower() not in origins) or fetched not in _OWN:
             raise Refusal(403, "Pages of other sites may not use this port.")
 
-    def page(self, request: Request) -> tuple[str, bytes]:
-        """The content that is asked for. Raises Refusal."""
+    def page(self, request: Request) -> Content | Awaitable[Content]:
+        """The content that is asked for; awaiting it raises whatever `failed` takes. Raises Refusal."""
         page = self.pages.get(request.path)
         if page is None:
             raise Refusal(404, "There is nothing at this path.")
@@ -119,8 +121,12 @@ class Site:
         try:
             return page()
         except Exception as error:
-            self.log.write(logging.ERROR, "failed pages", "%s could not be made", request.path, error=error)
-            raise Refusal(500, "This page could not be made; the broker's log says why.") from error
+            raise self.failed(request, error) from error
+
+    def failed(self, request: Request, error: Exception) -> Refusal:
+        """The answer to a request whose page could not be made."""
+        self.log.write(logging.ERROR, "failed pages", "%s could not be made", request.path, error=error)
+        return Refusal(500, "This page could not be made; the broker's log says why.")
 
 
 class HttpConnection:
@@ -132,6 +138,7 @@ class HttpConnection:
         self._transport: Transport
         self._deadline: asyncio.TimerHandle | None = None
         self._over = False
+        self._making: asyncio.Task[None] | None = None
 
     def transport_ready(self, transport: Transport) -> None:
         self._transport = transport
@@ -164,6 +171,8 @@ class HttpConnection:
 
     def transport_lost(self, error: Exception | None) -> None:
         self._end()
+        if self._making is not None:
+            self._making.cancel()
 
     def drop(self) -> None:
         self._end()
@@ -175,7 +184,21 @@ class HttpConnection:
         if socket is not None:
             self._upgrade(request, rest, socket)
             return
-        kind, body = self._site.page(request)
+        content = self._site.page(request)
+        if isinstance(content, tuple):
+            self._show(request, content)
+        else:
+            self._end()
+            self._making = asyncio.ensure_future(self._show_later(request, content))
+
+    async def _show_later(self, request: Request, work: Awaitable[Content]) -> None:
+        try:
+            self._show(request, await work)
+        except Exception as error:  # noqa: BLE001  # told, logged, and nobody else is hurt
+            self._refuse(self._site.failed(request, error), request.method)
+
+    def _show(self, request: Request, content: Content) -> None:
+        kind, body = content
         self._send(200, kind, body, (), bodiless=request.method == "HEAD")
 
     def _upgrade(self, request: Request, rest: bytes, socket: Socket) -> None:

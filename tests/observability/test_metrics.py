@@ -14,10 +14,11 @@ from rsocket_broker.errors import ApplicationError
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.observability.loop_lag import LoopLag
 from rsocket_broker.observability.metrics import FAMILIES, PREFIX, REST, Metrics, Sources
-from rsocket_broker.observability.traffic import Traffic
+from rsocket_broker.observability.traffic import TURN, Traffic
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
 from rsocket_broker.protocol.metadata import route
+from rsocket_broker.sessions.live import SessionLimits
 from rsocket_broker.settings import ListenSettings
 from rsocket_broker.transports.listener import Counters
 from tests.routing.line import Line, until
@@ -93,9 +94,15 @@ def read(page: bytes) -> dict[str, float]:
     return found
 
 
-def now(made: Metrics) -> dict[str, float]:
+async def now(made: Metrics) -> dict[str, float]:
     made._good_until = float("-inf")
-    return read(made.page()[1])
+    return read((await made.page())[1])
+
+
+async def until_seen(made: Metrics, sample: str, value: float) -> None:
+    async with asyncio.timeout(5):
+        while (await now(made))[sample] != value:
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.row("A-53")
@@ -114,17 +121,17 @@ async def test_sessions_and_calls_are_counted() -> None:
         stream = client.connection.request_stream(Payload(b"{}", route("Busy.stream")))
         assert [payload.data async for payload in stream] == [b"1"]
         asked = asyncio.ensure_future(client.json("Busy.waits"))
-        await until(lambda: now(made)["handlers_running{plugin=Busy}"])
+        await until_seen(made, "handlers_running{plugin=Busy}", 1)
         second = asyncio.ensure_future(client.json("Busy.waits"))
-        await until(lambda: now(made)["calls_waiting{plugin=Busy}"])
+        await until_seen(made, "calls_waiting{plugin=Busy}", 1)
         for _ in range(3):
             client.fire("Busy.happened", b"{}")
-        await until(lambda: now(made)["events_waiting{plugin=Busy}"] == 2)
-        seen = now(made)
+        await until_seen(made, "events_waiting{plugin=Busy}", 2)
+        seen = await now(made)
         plugin.go.set()
         await asyncio.gather(asked, second)
         await client.json("Busy.asks")
-        later = now(made)
+        later = await now(made)
     assert seen["sessions{kind=routed,os=none,transport=tls}"] == 1
     assert seen["sessions{kind=flipper,os=Android,transport=tls}"] == 1
     assert seen["setups_total{result=accepted}"] == 2 == seen["setup_seconds_count{}"]
@@ -142,7 +149,7 @@ async def test_sessions_and_calls_are_counted() -> None:
 
 async def test_what_others_have_counted_is_passed_on() -> None:
     async with Line(Busy) as line:
-        seen = now(metrics(line))
+        seen = await now(metrics(line))
     assert seen["tls_handshakes_total{port=secure,result=ok}"] == 2
     assert seen["tls_handshakes_total{port=secure,result=peer:unknown_ca}"] == 1
     assert seen["tls_handshakes_total{port=secure,result=failed}"] == 1
@@ -164,19 +171,38 @@ async def test_no_client_has_a_series_of_its_own() -> None:
         client = await line.app([], certificate=b"com.secret|dev-secret|adb|9", claims={"os": "SecretOS"})
         with pytest.raises(ApplicationError):
             await client.session.call("com.secret.plugin", "x")
-        page = made.page()[1].decode()
+        page = (await made.page())[1].decode()
     assert "secret" not in page.lower()
     assert 'os="other"' in page
 
 
 async def test_whoever_asks_without_pause_gets_the_page_that_was_made() -> None:
-    ticks = iter([0.0, 0.0, 0.1, 0.1 + REST * 0.1 - 0.01, 5.0, 5.0, 5.1])
+    ticks = iter([0.0, 0.0, 0.0, 0.1, 0.1 + REST * 0.1 - 0.01, 5.0, 5.0, 5.0, 5.1])
     async with Line(Busy) as line:
         made = metrics(line, lambda: next(ticks))
-        kind, first = made.page()
+        kind, first = await made.page()
         assert kind.startswith("text/plain; version=")
-        assert made.page()[1] is first
-        assert made.page()[1] is not first
+        assert (await made.page())[1] is first
+        assert (await made.page())[1] is not first
+
+
+async def test_a_crowd_is_counted_in_turns_and_for_all_who_ask_at_once() -> None:
+    async with Line(Busy, limits=SessionLimits(1000, 1000)) as line:
+        made = metrics(line)
+        for number in range(2 * TURN + 1):
+            line.attempt(b"com.a%d|dev|adb|%d" % (number, number))
+        await until(lambda: len(line.sessions) == 2 * TURN + 1)
+        turns = 0
+        asked = [asyncio.ensure_future(made.page()) for _ in range(3)]
+        while not asked[0].done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 4
+        pages = await asyncio.gather(*asked)
+        assert pages[0][1] is pages[1][1] is pages[2][1]
+        assert read(pages[0][1])["connections{port=secure}"] == 2 * TURN + 1
+        for client in line.clients:
+            client.connection.abort()
 
 
 def test_names_follow_the_conventions_of_prometheus() -> None:

@@ -36,7 +36,7 @@ async def test_a_connection_gets_what_was_asked_for(frames: tuple[str, ...], met
         assert isinstance(given[0], FrameTap) is bool(frames)
         assert (client.served.answer_seconds is not None) is metrics
         if metrics:
-            assert b'rsocket_broker_connections{port="secure"} 1.0' in observation.page()[1]
+            assert b'rsocket_broker_connections{port="secure"} 1.0' in (await observation.page())[1]
         observation.stop()
 
 

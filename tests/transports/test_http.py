@@ -60,6 +60,14 @@ def parsed(received: bytes) -> Answer:
     return Answer(int(line.split(" ")[1]), {name.lower(): value for name, value in pairs}, body)
 
 
+async def in_time(content: bytes | None) -> tuple[str, bytes]:
+    """A page that leaves room for others. None: one that fails after all."""
+    await asyncio.sleep(0.01)
+    if content is None:
+        raise RuntimeError("secret")
+    return "text/plain", content
+
+
 @contextlib.asynccontextmanager
 async def place(*, timeout: float = PATIENCE, max_waiting: int = 64, loopback: bool = True) -> AsyncIterator[Place]:
     def broken() -> tuple[str, bytes]:
@@ -67,7 +75,12 @@ async def place(*, timeout: float = PATIENCE, max_waiting: int = 64, loopback: b
 
     guests = Guests(Echo)
     site = Site(
-        {"/page": lambda: ("text/plain", b"content"), "/broken": broken},
+        {
+            "/page": lambda: ("text/plain", b"content"),
+            "/broken": broken,
+            "/slow": lambda: in_time(b"content"),
+            "/late": lambda: in_time(None),
+        },
         {"/rsocket": Socket(guests, 1000)},
         loopback=loopback,
         timeout=timeout,
@@ -94,6 +107,27 @@ async def test_a_page_is_served_once_per_connection() -> None:
         twice = f"GET /page HTTP/1.1\r\nHost: {here.host}\r\n\r\n".encode() * 2
         assert (await here.send(twice)).body == b"content"
         assert (await here.send(twice[: len(twice) // 2] + b"\0garbage" * 1000)).body == b"content"
+
+
+async def test_a_page_may_take_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    async with place(timeout=0.005) as here:
+        answer = await here.ask("GET /slow")
+        assert (answer.status, answer.body) == (200, b"content")
+        assert (await here.ask("HEAD /slow")).body == b""
+        late = await here.ask("GET /late")
+        assert (late.status, b"secret" in late.body) == (500, False)
+        assert "/late could not be made" in caplog.text
+
+
+async def test_who_leaves_before_a_page_is_made_is_forgotten() -> None:
+    async with place() as here:
+        _, writer = await asyncio.open_connection("127.0.0.1", here.listener.port)
+        writer.write(f"GET /slow HTTP/1.1\r\nHost: {here.host}\r\n\r\n".encode())
+        await writer.drain()
+        writer.transport.abort()
+        async with asyncio.timeout(PATIENCE):
+            while here.listener.counters.accepted == 0 or here.listener.open:
+                await asyncio.sleep(0.001)
 
 
 async def test_head_is_get_without_the_content() -> None:
