@@ -121,6 +121,23 @@ async def test_a_taken_port_names_its_holder(tmp_path: Path) -> None:
     assert wrong(await collected(diagnosis.check_ports(settings))) == {}
 
 
+@pytest.mark.row("A-55")
+@pytest.mark.parametrize(
+    ("field", "what", "flag"),
+    [("ws_secure_port", "WebSocket port", "--ws-secure-port"), ("http_port", "HTTP port", "--http-port")],
+)
+async def test_the_ports_that_can_be_off_are_looked_at_too(tmp_path: Path, field: str, what: str, flag: str) -> None:
+    ports: dict[str, Any] = {"insecure_port": 0, "secure_port": 0}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = ListenSettings(**ports | {field: taken.getsockname()[1]})
+        found = wrong(await collected(diagnosis.check_ports(Settings(home=tmp_path, listen=listen))))
+        assert set(found) == {what}
+        assert flag in found[what]
+    listen = ListenSettings(**ports | {field: None})
+    symptoms = await collected(diagnosis.check_ports(Settings(home=tmp_path, listen=listen)))
+    assert ok(what, "switched off") in symptoms
+
+
 def test_a_driver_that_cannot_be_made_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def checked(table: dict[str, object], name: str = "adb") -> list[Symptom]:
         settings = Settings(home=tmp_path, medium_tables={name: table})

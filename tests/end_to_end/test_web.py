@@ -28,7 +28,7 @@ from rsocket_broker.transports.tcp import listen_tcp
 from tests.conftest import SEED
 from tests.end_to_end import wire
 from tests.end_to_end.conftest import RECORDER, Connect
-from tests.end_to_end.meddlers import ThrowawayAuthority
+from tests.end_to_end.meddlers import RecordingProxy, ThrowawayAuthority
 from tests.end_to_end.processes import BrokerProcess, start_broker
 from tests.end_to_end.test_hostile import GROWTH
 from tests.end_to_end.test_session import Recorder
@@ -317,3 +317,21 @@ def test_a_crowd_that_asks_nothing_shuts_nobody_out_of_the_web_port(broker: Brok
         with raw(broker, folder, "wss") as line:
             line.sendall(Frame(PING, b"hello").serialize(mask=True))
             assert line.recv(100) == b"\x8a\x05hello"
+
+
+@pytest.mark.row("A-41")
+async def test_a_session_goes_on_over_a_new_websocket(app: Connect, app_id: str, broker: BrokerProcess) -> None:
+    async with (
+        RecordingProxy("web", int(broker.ports["ws_secure_port"]), []) as between,
+        app(websocket=f"wss://localhost:{between.port}") as session,
+    ):
+        stream = session.stream_payloads("echo.stream", client.Payload(b"3000:1000"), credit=16)
+        answers = [await anext(stream) for _ in range(100)]
+        slow = asyncio.create_task(session.request_payload("echo.slow", client.Payload(b"300")))
+        await between.cut()
+        answers += [answer async for answer in stream]
+        assert len(answers) == 3000
+        await slow
+        (shown,) = [one for one in await asyncio.to_thread(broker.clients) if one["app_id"] == app_id]
+        assert shown["transport"] == "wss"
+        assert session.connections == 1
