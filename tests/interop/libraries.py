@@ -98,6 +98,10 @@ LIBRARIES: Mapping[str, Prepare] = {
 }
 
 
+OVER_WEBSOCKET = tuple(name for name in LIBRARIES if name != "rsocket-rust")
+"""rsocket_rust_transport_websocket 0.7.4 opens `ws:` only: it has no settings for TLS."""
+
+
 def want(tool: str, provided_by: str) -> None:
     """Skips the test where `tool` is not there. The word "needs" says that .ci/run provides it."""
     if shutil.which(tool) is None:

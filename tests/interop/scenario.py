@@ -46,7 +46,11 @@ class Scenario:
         """The names of the steps of each run: one for all that work, and one for each that does not, which may well
         end the connection."""
         failing = self.failing.get(library, {})
-        return [[step.name for step in self.steps if step.name not in failing], *([name] for name in failing)]
+        return [self.working(library), *([name] for name in failing)]
+
+    def working(self, library: str) -> list[str]:
+        failing = self.failing.get(library, {})
+        return [step.name for step in self.steps if step.name not in failing]
 
 
 def read_scenario() -> Scenario:

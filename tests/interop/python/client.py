@@ -1,7 +1,7 @@
-"""A client on rsocket-py: `python client.py tls://localhost:8088 DIRECTORY`; scenario.toml says what the steps are.
+"""A client on rsocket-py: `python client.py tls://localhost:8088 DIRECTORY STEP...`; scenario.toml lists the steps.
 
-DIRECTORY has privateKey.pem, device.crt and sonarCA.crt. The first half makes requests, the second half answers those
-of the broker.
+The URL may also be wss://localhost:9088/rsocket. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt. The first
+half makes requests, the second half answers those of the broker.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import websockets
 from reactivestreams.publisher import Publisher
 from reactivestreams.subscriber import Subscriber
 from reactivestreams.subscription import Subscription
@@ -29,6 +30,8 @@ from rsocket.payload import Payload
 from rsocket.request_handler import BaseRequestHandler
 from rsocket.rsocket_client import RSocketClient
 from rsocket.transports.tcp import TransportTCP
+from rsocket.transports.transport import Transport
+from rsocket.transports.websockets_transport import WebsocketsTransport
 
 FRAGMENT = 1024
 LARGE = 200_000
@@ -375,18 +378,26 @@ class Incoming(Subscriber):
 
 
 async def connect(url: str, directory: Path) -> RSocketClient:
-    context = ssl.create_default_context(cafile=directory / "sonarCA.crt")
-    context.load_cert_chain(directory / "device.crt", directory / "privateKey.pem")
-    place = urlsplit(url)
-    reader, writer = await asyncio.open_connection(place.hostname, place.port, ssl=context)
     return RSocketClient(
-        single_transport_provider(TransportTCP(reader, writer, read_buffer_size=64 * 1024)),
+        single_transport_provider(await open_transport(url, directory)),
         handler_factory=Responder,
         metadata_encoding=WellKnownMimeTypes.MESSAGE_RSOCKET_COMPOSITE_METADATA,
         data_encoding=WellKnownMimeTypes.APPLICATION_OCTET_STREAM,
         keep_alive_period=timedelta(seconds=10),
         fragment_size_bytes=FRAGMENT,
     )
+
+
+async def open_transport(url: str, directory: Path) -> Transport:
+    context = ssl.create_default_context(cafile=directory / "sonarCA.crt")
+    context.load_cert_chain(directory / "device.crt", directory / "privateKey.pem")
+    if url.startswith("wss:"):
+        transport = WebsocketsTransport()
+        transport.task = asyncio.create_task(transport.handler(await websockets.connect(url, ssl=context)))
+        return transport
+    place = urlsplit(url)
+    reader, writer = await asyncio.open_connection(place.hostname, place.port, ssl=context)
+    return TransportTCP(reader, writer, read_buffer_size=64 * 1024)
 
 
 async def main(url: str, directory: Path, steps: list[str]) -> None:

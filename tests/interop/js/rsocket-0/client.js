@@ -1,6 +1,6 @@
 // A client on rsocket-js 0.0.27: node client.js tls://localhost:8088 DIRECTORY STEP...
 //
-// DIRECTORY has privateKey.pem, device.crt and sonarCA.crt.
+// The URL may also be wss://localhost:9088/rsocket. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt.
 
 'use strict';
 
@@ -17,7 +17,9 @@ const {
   encodeRoute,
 } = require('rsocket-core');
 const {RSocketTlsClient} = require('rsocket-tcp-client');
+const {default: RSocketWebSocketClient} = require('rsocket-websocket-client');
 const {Flowable, Single} = require('rsocket-flowable');
+const WebSocket = require('ws');
 const {App, Incoming, Source, run} = require('../scenario.js');
 
 function toRoute(route) {
@@ -32,19 +34,20 @@ function routeOf(metadata) {
   }
 }
 
-function connect(url, directory, responder) {
-  const {hostname: host, port} = new URL(url);
+function transport(url, directory) {
   const file = (name) => fs.readFileSync(path.join(directory, name));
-  const options = {
-    host,
-    port,
-    ca: file('sonarCA.crt'),
-    cert: file('device.crt'),
-    key: file('privateKey.pem'),
-    noDelay: true,
-  };
+  const secrets = {ca: file('sonarCA.crt'), cert: file('device.crt'), key: file('privateKey.pem')};
+  if (url.startsWith('wss:')) {
+    const options = {url, wsCreator: (address) => new WebSocket(address, secrets)};
+    return new RSocketWebSocketClient(options, BufferEncoders);
+  }
+  const {hostname: host, port} = new URL(url);
+  return new RSocketTlsClient({host, port, noDelay: true, ...secrets}, BufferEncoders); // small frames must not wait
+}
+
+function connect(url, directory, responder) {
   return new RSocketClient({
-    transport: new RSocketTlsClient(options, BufferEncoders),
+    transport: transport(url, directory),
     setup: {
       metadataMimeType: MESSAGE_RSOCKET_COMPOSITE_METADATA.string,
       dataMimeType: 'application/octet-stream',

@@ -1,6 +1,6 @@
 // A client on rsocket-js 1.0: node client.js tls://localhost:8088 DIRECTORY STEP...
 //
-// DIRECTORY has privateKey.pem, device.crt and sonarCA.crt.
+// The URL may also be wss://localhost:9088/rsocket. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt.
 
 'use strict';
 
@@ -9,6 +9,8 @@ const path = require('path');
 const tls = require('tls');
 const {RSocketConnector} = require('rsocket-core');
 const {TcpClientTransport} = require('rsocket-tcp-client');
+const {WebsocketClientTransport} = require('rsocket-websocket-client');
+const WebSocket = require('ws');
 const {
   decodeCompositeMetadata,
   decodeRoutes,
@@ -32,19 +34,20 @@ function routeOf(metadata) {
   }
 }
 
-async function connect(url, directory, responder) {
-  const {hostname: host, port} = new URL(url);
+function transport(url, directory) {
   const file = (name) => fs.readFileSync(path.join(directory, name));
-  const connectionOptions = {
-    host,
-    port,
-    ca: file('sonarCA.crt'),
-    cert: file('device.crt'),
-    key: file('privateKey.pem'),
-    noDelay: true, // small frames must not wait for each other
-  };
+  const secrets = {ca: file('sonarCA.crt'), cert: file('device.crt'), key: file('privateKey.pem')};
+  if (url.startsWith('wss:')) {
+    return new WebsocketClientTransport({url, wsCreator: (address) => new WebSocket(address, secrets)});
+  }
+  const {hostname: host, port} = new URL(url);
+  const connectionOptions = {host, port, noDelay: true, ...secrets}; // small frames must not wait for each other
+  return new TcpClientTransport({connectionOptions, socketCreator: (options) => tls.connect(options)});
+}
+
+function connect(url, directory, responder) {
   return new RSocketConnector({
-    transport: new TcpClientTransport({connectionOptions, socketCreator: (options) => tls.connect(options)}),
+    transport: transport(url, directory),
     setup: {
       metadataMimeType: MESSAGE_RSOCKET_COMPOSITE_METADATA.string,
       dataMimeType: 'application/octet-stream',

@@ -1,10 +1,12 @@
 import io.netty.handler.ssl.SslContext;
 import io.netty.handler.ssl.SslContextBuilder;
+import io.netty.handler.ssl.SslHandler;
 import io.rsocket.RSocket;
 import io.rsocket.SocketAcceptor;
 import io.rsocket.core.RSocketConnector;
 import io.rsocket.transport.ClientTransport;
 import io.rsocket.transport.netty.client.TcpClientTransport;
+import io.rsocket.transport.netty.client.WebsocketClientTransport;
 import java.io.File;
 import java.net.URI;
 import java.time.Duration;
@@ -13,14 +15,18 @@ import java.util.Map;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
 import javax.net.ssl.SSLException;
 import javax.net.ssl.SSLParameters;
+import reactor.netty.http.client.HttpClient;
+import reactor.netty.tcp.SslProvider;
 import reactor.netty.tcp.TcpClient;
 
 /**
  * A client on rsocket-java: java InteropClient tls://localhost:8088 DIRECTORY STEP...
  *
- * <p>DIRECTORY has privateKey.pem, device.crt and sonarCA.crt. The names of the steps are those of scenario.toml.
+ * <p>The URL may also be wss://localhost:9088/rsocket. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt. The
+ * names of the steps are those of scenario.toml.
  */
 public final class InteropClient {
     private static final int FRAGMENT = 1024;
@@ -63,13 +69,19 @@ public final class InteropClient {
                 .trustManager(new File(directory, "sonarCA.crt"))
                 .keyManager(new File(directory, "device.crt"), new File(directory, "privateKey.pem"))
                 .build();
-        return TcpClientTransport.create(TcpClient.create()
-                .host(uri.getHost())
-                .port(uri.getPort())
-                .secure(spec -> spec.sslContext(context).handlerConfigurator(handler -> {
-                    SSLParameters checked = handler.engine().getSSLParameters();
-                    checked.setEndpointIdentificationAlgorithm("HTTPS"); // the name in the certificate must be right
-                    handler.engine().setSSLParameters(checked);
-                })));
+        Consumer<SslProvider.SslContextSpec> tls =
+                spec -> spec.sslContext(context).handlerConfigurator(InteropClient::checkName);
+        if (uri.getScheme().equals("wss")) {
+            HttpClient client = HttpClient.create().host(uri.getHost()).port(uri.getPort()).secure(tls);
+            return WebsocketClientTransport.create(client, uri.getPath());
+        }
+        return TcpClientTransport.create(TcpClient.create().host(uri.getHost()).port(uri.getPort()).secure(tls));
+    }
+
+    /** The name in the server's certificate must be the one that was asked for. */
+    private static void checkName(SslHandler handler) {
+        SSLParameters checked = handler.engine().getSSLParameters();
+        checked.setEndpointIdentificationAlgorithm("HTTPS");
+        handler.engine().setSSLParameters(checked);
     }
 }
