@@ -148,7 +148,7 @@ class Bystander(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(0.005):  # or the two threads would get in each other's way
             began = time.monotonic()
             self._line.send(wire.request(wire.REQUEST_RESPONSE, 2 * self.calls + 1, b"1", wire.routed("echo.request")))
             answer = self._line.next()
@@ -212,14 +212,13 @@ def next_of(line: Line) -> wire.Frame:
 
 
 def send_all(line: Line, data: bytes) -> None:
-    """Writes although the socket has a short timeout for reading."""
     line.socket.settimeout(20)
     line.send(data)
-    line.socket.settimeout(0.0005)
 
 
 def stopped(line: Line) -> bytes | None:
     """What the broker has said to a producer, if anything."""
+    line.socket.settimeout(0.0005)
     try:
         data = line.socket.recv(4096)
     except (TimeoutError, ssl.SSLWantReadError):
