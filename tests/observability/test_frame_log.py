@@ -12,8 +12,13 @@ from rsocket_broker.observability.frame_log import FrameTap, Watch
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, method
 from rsocket_broker.protocol.frames import cancel
+from rsocket_broker.protocol.metadata import route
+from rsocket_broker.sessions.live import LiveSessions
 from rsocket_broker.transports.base import Receiver
+from rsocket_broker.transports.memory import MemoryTransport, memory_pair
 from tests.routing.line import Client, Line, identify
+from tests.test_lasting import TOKEN, Host
+from tests.two_sides import Side
 
 
 class Echo(Plugin):
@@ -148,3 +153,44 @@ async def test_back_pressure_is_shown_and_passed_on(caplog: pytest.LogCaptureFix
         client.connection._transport.resume_reading()
         await client.settled()
         assert "-> resumed" in caplog.text
+
+
+class TappedHost(Host):
+    """A server that can be resumed, with a tap on each of its lines."""
+
+    watch = Watch(["all"], identify, LiveSessions())
+
+    async def __aenter__(self) -> "TappedHost":
+        self.line = memory_pair(self.watch.tap(self.server), self.client)
+        await self.client.wait_accepted()
+        return self
+
+    def connect(self) -> tuple[MemoryTransport, ...]:
+        self.doors.append(Side())
+        self.line = memory_pair(self.watch.tap(self.door(self.doors[-1])), self.client)
+        return self.line
+
+
+@pytest.mark.row("A-41", "A-53")
+async def test_a_session_that_is_resumed_goes_on_being_shown(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with TappedHost() as host:
+        await host.client.request_response(Payload(b"x", route("a.b")))
+        await host.cut()
+        await host.come_back()
+        caplog.clear()
+        assert (await host.client.request_response(Payload(b"x", route("c.d")))).data == b"x"
+        shown = [record.getMessage() for record in caplog.records]
+    assert any("<- REQUEST_RESPONSE" in line and line.endswith('route="c.d"') for line in shown)
+    assert any("-> PAYLOAD" in line for line in shown)
+
+
+async def test_what_is_shown_of_a_resumption_is_not_its_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with TappedHost() as host:
+        await host.cut()
+        await host.come_back()
+    assert "<- RESUME stream=0 flags=- size=" in caplog.text
+    assert "-> RESUME_OK stream=0" in caplog.text
+    assert caplog.text.count(f"token=hidden:{len(TOKEN)}") == 2
+    assert TOKEN.decode() not in caplog.text
