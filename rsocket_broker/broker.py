@@ -154,6 +154,8 @@ class Broker:
         self._folder.publish(self.ports)
 
     def _observe(self, authority: Authority, enroller: Enroller, endpoint: SecureEndpoint) -> Observation:
+        if self.settings.trace_frames:
+            _log.info("the frames of %s go into this log", ", ".join(self.settings.trace_frames))
         return Observation(
             Subject(
                 endpoint=endpoint,
