@@ -202,9 +202,7 @@ class SecureResponder:
         self._forget()
         if session is not None:
             self._endpoint.leave(session, error)
-        elif self._gave_line_away:
-            self._endpoint.setups["resumed"] += 1
-        else:
+        elif not self._gave_line_away:
             self._endpoint.setups[_code_name(error.code)] += 1
 
     # --- request-response --------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import attrs
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from rsocket_broker.authority import Authority, CheckedRequest, Issued, Status, keys
@@ -503,3 +504,47 @@ def test_an_inventory_that_was_changed_by_hand_is_noticed(
 
 def test_the_default_clock_is_aware() -> None:
     assert utc_now().utcoffset() == timedelta()
+
+
+# Renewals
+
+
+@pytest.mark.row("D-4", "A-43")
+def test_a_renewal_is_recorded_and_says_that_two_certificates_have_one_holder(
+    authority: Authority, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    def issue(renews: Issued | None = None) -> Issued:
+        request = attrs.evolve(request_of_app, public_key=ec.generate_private_key(ec.SECP256R1()).public_key())
+        return authority.issue(request, principal, renews=None if renews is None else renews.serial)
+
+    first, stranger = issue(), issue()
+    second = issue(first)
+    third = issue(second)
+    one, other, two, three = [authority.identify(der(each)) for each in (first, stranger, second, third)]
+    for new in (one, two, three):
+        assert authority.same_holder(one, new)
+    assert authority.same_holder(two, three)
+    assert not authority.same_holder(one, other)
+    assert not authority.same_holder(other, three)
+    assert not authority.same_holder(three, one), "not the other way round"
+    record = authority.record(third.serial)
+    assert record is not None
+    assert record.renews == second.serial
+
+
+def test_the_same_key_has_one_holder_and_another_client_another(
+    authority: Authority, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    mine, again = [authority.identify(der(authority.issue(request_of_app, principal))) for _ in range(2)]
+    assert authority.same_holder(mine, again)
+    elsewhere = attrs.evolve(principal, device_id="another")
+    assert not authority.same_holder(mine, authority.identify(der(authority.issue(request_of_app, elsewhere))))
+
+
+def test_only_what_is_active_and_of_the_same_client_is_renewed(
+    authority: Authority, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    other = authority.issue(request_of_app, attrs.evolve(principal, device_id="another"))
+    for serial in (other.serial, 12345):
+        with pytest.raises(AuthorityError, match="cannot be renewed"):
+            authority.issue(request_of_app, principal, renews=serial)

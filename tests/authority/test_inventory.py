@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from rsocket_broker.authority import inventory as module
 from rsocket_broker.authority.inventory import Inventory, Record, Status
 from rsocket_broker.errors import HomeError
 from rsocket_broker.identity import Principal, Proof
@@ -121,3 +122,17 @@ def test_certificates_are_counted_by_what_became_of_them(inventory: Inventory) -
     assert clients(START, START + 40 * day) == [("client", "active", 3, 3, 3)]
     assert clients(START, START + 20 * day) == [("client", "active", 3, 3, 0)]
     assert clients(START + 31 * day, START + 40 * day) == [("client", "active", 3, 0, 0)]
+
+
+@pytest.mark.row("D-4")
+def test_what_a_certificate_renews_is_kept_and_older_homes_learn_to(tmp_path: Path) -> None:
+    with State.open(tmp_path / "old.db") as old:
+        old.migrate("authority", module._STEPS[:1])
+        with old.transaction() as database:
+            values = (hex(3)[2:], b"f", 1, "client", "CN=x", "x", "d", "adb", "ab", 1, 2, 3, "active", b"DER")
+            database.execute(f"INSERT INTO certificates VALUES ({', '.join('?' * 14)})", values)
+        found = Inventory(old)
+        assert found.by_serial(3) is not None
+        assert found.by_serial(3).renews is None  # type: ignore[union-attr]
+        found.add(attrs.evolve(record(MAX_SERIAL), renews=3))
+        assert found.by_serial(MAX_SERIAL).renews == 3  # type: ignore[union-attr]

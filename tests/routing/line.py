@@ -26,6 +26,7 @@ from rsocket_broker.sessions.live import DuplicateRule, LiveSessions, SessionLim
 from rsocket_broker.transports.base import Channel, Peer, Receiver
 from rsocket_broker.transports.memory import MemoryTransport
 
+LIMITS = attrs.evolve(SECURE, resume_seconds=60.0)
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 FLIPPER_CLAIMS = {"os": "Android", "device": "Pixel", "app": "Demo", "sdk_version": 4, "medium": 1}
 
@@ -189,23 +190,28 @@ class Line:
         claims: object = None,
         answers: dict[str, Answer] | None = None,
         metadata_mime: str = COMPOSITE,
+        resume_token: bytes | None = None,
     ) -> Client:
         """A client that has sent its SETUP, and does not know yet what becomes of it."""
-        responder = self.endpoint.responder()
-        served = Connection(self.protocol.server(SECURE, 0.0), responder, clock=lambda: 0.0)
         data = claims if isinstance(claims, bytes) else b"" if claims is None else json.dumps(claims).encode()
-        setup = Setup(metadata_mime=metadata_mime, data=data)
+        setup = Setup(metadata_mime=metadata_mime, data=data, resume_token=resume_token)
         side = Peerside(answers)
-        connection = Connection(Protocol.client(setup, SECURE, 0.0), side, clock=lambda: 0.0)  # type: ignore[arg-type]
+        connection = Connection(Protocol.client(setup, LIMITS, 0.0), side, clock=lambda: 0.0)  # type: ignore[arg-type]
+        client = Client(connection, side, *self.wire(certificate, connection))
+        self.clients.append(client)
+        return client
+
+    def wire(self, certificate: bytes | None, connection: Connection) -> tuple[Connection, SecureResponder]:
+        """A line between a client and the endpoint, which says that the client has shown `certificate`."""
+        responder = self.endpoint.responder()
+        served = Connection(self.protocol.server(LIMITS, 0.0), responder, clock=lambda: 0.0, resumer=responder.resume)
         ours, theirs = MemoryTransport(self.tap(served)), MemoryTransport(connection)
         ours.peer = Peer("memory", Channel.TLS, certificate)
         ours.join(theirs)
         theirs.join(ours)
         for end in (ours, theirs):
             end.receiver.transport_ready(end)
-        client = Client(connection, side, served, responder)
-        self.clients.append(client)
-        return client
+        return served, responder
 
     async def connect(self, certificate: bytes = b"com.demo|dev1|adb|255", **options: Any) -> Client:
         """A client that has been let in. Raises ConnectionClosed when it was not."""

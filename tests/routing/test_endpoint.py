@@ -766,6 +766,102 @@ async def test_a_call_that_is_not_answered_ends_in_time_and_the_session_stays() 
         assert await app.session.call("P", "now") == 1
 
 
+# --- coming back -----------------------------------------------------------------------------------------------------
+
+TOKEN = b"0123456789abcdef"
+MINE, RENEWED, OTHERS = b"com.demo|dev1|adb|255", b"com.demo|dev1|adb|256", b"com.demo|dev2|adb|257"
+
+
+async def lost(client: Client) -> None:
+    client.served.drop_line()
+    client.connection.drop_line()
+
+
+@pytest.mark.row("A-41", "A-43")
+async def test_a_client_that_comes_back_has_its_session_with_all_that_belongs_to_it() -> None:
+    async with Line(Echo) as line:
+        app = await line.app(["echo"], resume_token=TOKEN)
+        session = app.session
+        await lost(app)
+        assert (session.suspended, session.describe()["state"]) == (True, "suspended")
+        call = asyncio.ensure_future(session.call("echo", "nothing"))
+        door, _ = line.wire(RENEWED, app.connection)
+        await app.connection.wait_resumed()
+        with pytest.raises(ApplicationError):
+            await call
+        assert list(line.sessions) == [session]
+        assert (session.suspended, session.identity.serial) == (False, 256)
+        assert door.closing is not None
+        assert line.endpoint.setups == {"accepted": 1, "resumed": 1}
+        assert [message["method"] for message in app.side.messages].count("getPlugins") == 1
+
+
+@pytest.mark.row("A-43", "D-4")
+@pytest.mark.parametrize("certificate", [OTHERS, b"foreign", None], ids=["another", "foreign", "none"])
+async def test_nobody_else_comes_back_to_it(certificate: bytes | None) -> None:
+    async with Line(Echo) as line:
+        client = await line.connect(resume_token=TOKEN)
+        await lost(client)
+        line.wire(certificate, client.connection)
+        with pytest.raises(ConnectionClosed) as refusal:
+            await client.connection.wait_resumed()
+        assert refusal.value.code == ErrorCode.REJECTED_RESUME
+        assert client.served.suspended
+        assert line.endpoint.setups["resumed"] == 0
+
+
+@pytest.mark.row("A-41")
+async def test_a_second_session_needs_a_token_of_its_own() -> None:
+    async with Line(Echo) as line:
+        first = await line.connect(resume_token=TOKEN)
+        with pytest.raises(ConnectionClosed, match="in use"):
+            await line.connect(resume_token=TOKEN)
+        await line.connect(OTHERS, resume_token=TOKEN)
+        await first.connection.close()
+        await first.served.wait_closed()
+        await line.connect(resume_token=TOKEN)
+        assert len(line.endpoint.resumptions) == 2
+
+
+async def test_a_setup_that_is_refused_keeps_no_token() -> None:
+    async with Line(Echo, limits=SessionLimits(total=1)) as line:
+        await line.connect(resume_token=TOKEN)
+        with pytest.raises(ConnectionClosed):
+            await line.connect(OTHERS, resume_token=TOKEN)
+        assert len(line.endpoint.resumptions) == 1
+
+
+@pytest.mark.row("A-41", "A-34")
+async def test_whose_session_is_replaced_cannot_come_back_to_it() -> None:
+    async with Line(Echo) as line:
+        old = await line.app(["echo"], resume_token=TOKEN)
+        await lost(old)
+        new = await line.app(["echo"])
+        await old.served.wait_closed()
+        assert list(line.sessions) == [new.session]
+        assert len(line.endpoint.resumptions) == 0
+        line.wire(MINE, old.connection)
+        with pytest.raises(ConnectionClosed):
+            await old.connection.wait_resumed()
+
+
+@pytest.mark.row("A-41")
+async def test_what_is_forgotten_ends_if_it_is_away_and_dies_with_its_line_if_it_is_not() -> None:
+    async with Line(Echo) as line:
+        away, here, other = [
+            await line.connect(certificate, resume_token=TOKEN + certificate) for certificate in (MINE, RENEWED, OTHERS)
+        ]
+        await lost(away)
+        assert line.endpoint.forget(lambda identity: identity.device_id == "dev1") == 2
+        await away.served.wait_closed()
+        assert await here.ask("echo.request", b"still here") == b"still here"
+        here.served.drop_line()
+        assert here.served.closing is not None
+        other.served.drop_line()
+        assert other.served.suspended
+        assert list(line.sessions) == [other.session]
+
+
 # --- looking on ------------------------------------------------------------------------------------------------------
 
 

@@ -146,3 +146,59 @@ def test_a_client_is_found_by_id_or_by_name_where_that_is_one_only() -> None:
     for spec in ("c9", "b@", "b@nowhere", "A", ""):
         with pytest.raises(ApplicationError, match="No client"):
             sessions.find(spec)
+
+
+# ---- suspended sessions ------------------------------------------------------------------------------------------
+
+
+def away(session_id: str, **changes: str) -> Entry:
+    return attrs.evolve(entry(session_id, **changes), suspended=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.row("A-41")
+def test_at_the_limit_of_an_identity_its_oldest_suspended_session_gives_way() -> None:
+    sessions = LiveSessions[Entry](SessionLimits(per_identity=3))
+    for one in (entry("live"), away("first"), away("second")):
+        sessions.admit(one, 0.0)
+    assert [one.id for one in sessions.admit(entry("new"), 0.0)] == ["first"]
+    assert [one.id for one in sessions.admit(entry("newer"), 0.0)] == ["second"]
+    with pytest.raises(SetupRefused, match="limit for one identity"):
+        sessions.admit(entry("newest"), 0.0)
+    assert ids(sessions) == ["live", "new", "newer"]
+
+
+@pytest.mark.row("A-41")
+def test_where_all_is_full_the_oldest_suspended_session_of_anybody_gives_way() -> None:
+    sessions = LiveSessions[Entry](SessionLimits(total=3))
+    for one in (entry("live"), away("first", app_id="b"), away("second", app_id="c")):
+        sessions.admit(one, 0.0)
+    assert [one.id for one in sessions.admit(entry("new"), 0.0)] == ["first"]
+    assert [one.id for one in sessions.admit(entry("newer"), 0.0)] == ["second"]
+    with pytest.raises(SetupRefused, match="limit in all"):
+        sessions.admit(entry("newest"), 0.0)
+    assert ids(sessions) == ["live", "new", "newer"]
+
+
+@pytest.mark.row("A-34", "A-41")
+def test_where_a_second_one_is_refused_one_that_is_away_is_no_reason() -> None:
+    """An app that crashed and was started again is not locked out until its old session has ended."""
+    sessions = LiveSessions[Entry](rule=REFUSE)
+    for n in range(MAX_REPLACEMENTS + 2):  # nor is that a fight of two clients
+        sessions.admit(away(str(n)), 0.0)
+    assert ids(sessions) == [str(MAX_REPLACEMENTS + 1)]
+    sessions.admit(entry("live"), 0.0)
+    with pytest.raises(SetupRefused, match="has a session already"):
+        sessions.admit(entry("new"), 0.0)
+
+
+@pytest.mark.row("A-41")
+def test_a_name_means_the_session_that_is_here() -> None:
+    sessions = LiveSessions[Entry]()
+    sessions.admit(away("old"), 0.0)
+    assert sessions.find("app").id == "old"
+    sessions.admit(entry("new"), 0.0)
+    assert (sessions.find("app").id, sessions.find("app@device").id, sessions.find("old").id) == ("new", "new", "old")
+    sessions.admit(away("older"), 0.0)
+    sessions.remove(sessions.find("new"))
+    with pytest.raises(ApplicationError, match="means 2 clients"):
+        sessions.find("app")
