@@ -116,6 +116,10 @@ Find = Callable[[bytes], "Relaying"]
 that sent the address."""
 
 
+Watch = Callable[[bytes, Interaction | None, int], None]
+"""Is told of one request that was passed on: its address, what it asks for (None: a metadata push), its size."""
+
+
 class Relaying(Protocol):
     """A connection whose peer may send requests to other clients, and be sent theirs. Server side only."""
 
@@ -123,6 +127,8 @@ class Relaying(Protocol):
         super().__init__(limits, state, now)
         self.find: Find | None = None
         """None: requests with an address are requests like any other."""
+        self.watch: Watch | None = None
+        """Set or taken away by `find`, which is asked before each run of requests: somebody wants to hear of each."""
         self.outlet: Outlet
         """Set by the connection before anything is received."""
         self.name = ""
@@ -175,6 +181,7 @@ class Relaying(Protocol):
             flags == METADATA
             and stream_id == self._peer_next < NEAR_THE_LAST_ID
             and (other := self._found(tag)) is not None
+            and self.watch is None
             and not other.blocked
             and not other._wrapped
             and other._next_id < NEAR_THE_LAST_ID
@@ -217,7 +224,12 @@ class Relaying(Protocol):
         except RequestFailed:
             self.relays_failed += 1
         else:
-            self.relayed += 1
+            self._passed(tag, None, end - begin)
+
+    def _passed(self, tag: bytes, interaction: Interaction | None, size: int) -> None:
+        self.relayed += 1
+        if self.watch is not None:
+            self.watch(tag, interaction, size)
 
     def _found(self, tag: bytes) -> "Relaying | None":
         """Where the tag leads, None where that is nowhere or nowhere now; why not is found out by `_forward`."""
@@ -294,7 +306,7 @@ class Relaying(Protocol):
             if interaction is not _FIRE:
                 self._refuse(stream_id, problem.code, problem.public)
             return
-        self.relayed += 1
+        self._passed(tag, interaction, end - begin)
         if stays:
             up, down = _ways(interaction, flags, initial_n)
             self._onward[stream_id] = (other, their_id, up, down)

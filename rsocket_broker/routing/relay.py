@@ -8,13 +8,23 @@ What a refusal says is no more than its sender needs: nobody learns from it whic
 """
 
 from rsocket_broker.errors import Invalid, Rejected
-from rsocket_broker.protocol.metadata import COMPOSITE
+from rsocket_broker.plugin_api.handlers import Model
+from rsocket_broker.protocol.codes import Interaction
+from rsocket_broker.protocol.metadata import CLIENT, COMPOSITE
 from rsocket_broker.protocol.relay import ADDRESS, Find, Relaying
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
 
 MAX_REMEMBERED = 64
 """Addresses that one session's requests repeat, remembered until a session comes or goes: a client talks to a few."""
+
+_MODELS = {
+    Interaction.REQUEST_RESPONSE: Model.RESPONSE,
+    Interaction.FIRE_AND_FORGET: Model.FIRE,
+    Interaction.REQUEST_STREAM: Model.STREAM,
+    Interaction.REQUEST_CHANNEL: Model.CHANNEL,
+}
+"""How those that follow a session's messages are told of a request."""
 
 SHOWN = 100
 """Characters of an address that a refusal repeats."""
@@ -28,12 +38,19 @@ class Switch:
 
     def connect(self, session: Session) -> None:
         """Lets the others reach a session; and it them, if its SETUP says that its metadata is composite."""
-        reads_routes = session.connection.metadata_mime == COMPOSITE
-        session.connection.relay(session.id, self._finder(session) if reads_routes else None)
+        sends_routes = session.connection.relaying is not None and session.connection.metadata_mime == COMPOSITE
+        session.connection.relay(session.id, self._finder(session) if sends_routes else None)
 
     def _finder(self, session: Session) -> Find:
-        remembered: dict[bytes, Relaying] = {}
+        remembered: dict[bytes, tuple[Session, Relaying]] = {}
         version = -1
+        own = session.connection.relaying
+        assert own is not None
+
+        def watch(tag: bytes, interaction: Interaction | None, size: int) -> None:
+            kind = (Model.PUSH if interaction is None else _MODELS[interaction]).value
+            session.note("in", kind, tag.decode(), "", size)
+            remembered[tag][0].note("out", kind, f"{CLIENT}{session.id}", "", size)
 
         def find(tag: bytes) -> Relaying:
             nonlocal version
@@ -46,11 +63,13 @@ class Switch:
                 if len(remembered) >= MAX_REMEMBERED:
                     remembered.clear()
                 remembered[tag] = found
-            return found
+            other, relaying = found
+            own.watch = watch if session.observed or other.observed else None
+            return relaying
 
         return find
 
-    def _look_up(self, session: Session, tag: bytes) -> Relaying:
+    def _look_up(self, session: Session, tag: bytes) -> tuple[Session, Relaying]:
         """Raises Invalid for an address that leads to nobody else, Rejected for one that leads nowhere now."""
         try:
             address = tag[len(ADDRESS) :].decode()
@@ -70,4 +89,4 @@ class Switch:
         relaying = other.connection.relaying
         if relaying is None or other.connection.metadata_mime != COMPOSITE:
             raise Rejected(f'The client "{shown}" reads no routes, so nothing can be passed on to it.')
-        return relaying
+        return other, relaying

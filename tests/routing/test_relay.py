@@ -216,3 +216,30 @@ async def test_a_broker_that_stops_lets_calls_under_way_end() -> None:
         assert await call == b"x"
         with pytest.raises(Rejected):
             await alice.ask("client:com.bob", b"x")
+
+
+async def test_those_who_follow_either_client_see_each_request() -> None:
+    async with Line(relay=True) as line:
+        alice, bob = await two(line)
+        await alice.ask("client:com.bob", b"unseen")
+        seen: dict[str, list[object]] = {"c1": [], "c2": []}
+        for client in (alice, bob):
+            stop = client.session.observe(lambda message: seen[str(message["client"])].append(message))
+        await asyncio.gather(*(alice.ask("client:com.bob", b"seen") for _ in range(3)))
+        alice.connection.metadata_push(route("client:com.bob"))
+        await until(lambda: len(seen["c2"]) == 4)
+        call, *_, push = seen["c1"]
+        size = len(b"seen") + 3 + len(route("client:com.bob"))
+        assert call == {
+            "client": "c1",
+            "direction": "in",
+            "kind": "request-response",
+            "plugin": "client:com.bob",
+            "method": "",
+            "bytes": size,
+        }
+        assert push["kind"] == "metadata-push"  # type: ignore[index]
+        assert {(one["direction"], one["plugin"]) for one in seen["c2"]} == {("out", "client:c1")}  # type: ignore[index]
+        stop()
+        await alice.ask("client:com.bob", b"still seen, by who follows the other")
+        assert (len(seen["c1"]), len(seen["c2"])) == (5, 4)
