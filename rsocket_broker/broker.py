@@ -66,6 +66,9 @@ SPARE_CONNECTIONS = 256
 PLAIN_CONNECTIONS = 256
 """Of the plain port, where nobody has a reason to stay: more than may wait for an exchange. Each may make us hold two
 messages, and a stranger who keeps them all open shuts nobody out, since the oldest gives way."""
+WEB_WAITING = 1024
+"""Of the WebSocket port, those whose TLS is done and whose request is on its way: what handshakes make in a second, and
+so what comes together when all return at once over a slow network."""
 HTTP_CONNECTIONS = 256
 """Of the loopback HTTP port: those that ask, and those that wait for the answer to their SETUP, all of this machine."""
 ADMIN_CONNECTIONS = 64
@@ -188,9 +191,8 @@ class Broker:
         listen = self.settings.listen
         if listen.ws_secure_port is None:
             return None
-        site = Site(
-            {}, {RSOCKET_PATH: Socket(lambda: self._receiver("ws_secure", self._secure_line(endpoint)), SECURE.frame)}
-        )
+        socket = Socket(lambda: self._receiver("ws_secure", self._secure_line(endpoint)), SECURE.frame)
+        site = Site({}, {RSOCKET_PATH: socket}, max_waiting=WEB_WAITING)
         return self._opened(
             "ws_secure",
             await listen_tls(
