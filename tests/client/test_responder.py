@@ -103,6 +103,14 @@ async def test_a_routed_channel(line: Connection) -> None:
     assert [json.loads(one.data or b"") async for one in answers] == [10, 11, 13, 16]
 
 
+async def test_a_request_of_another_client_has_its_route_behind_the_address(line: Connection) -> None:
+    address = "client:org.example.demo"
+    add = Payload(b'{"a": 1, "b": 2}', metadata.route(address, "org.example.Store.add"))
+    assert await ask(line, add) == {"sum": 3}
+    with pytest.raises(RequestFailed, match="no method"):
+        await ask(line, Payload(b"", metadata.route(address)))
+
+
 async def test_flippers_messages_need_no_route(line: Connection) -> None:
     assert await ask(line, Payload(b'{"method": "getPlugins"}')) == {"success": {"plugins": ["org.example.Store"]}}
 

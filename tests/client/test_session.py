@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rsocket_broker import client
+from rsocket_broker.client.session import _routed
 from rsocket_broker.errors import ApplicationError, ConfigurationError, ConnectionClosed
 from rsocket_broker.jsontext import JsonError
 from rsocket_broker.payload import Payload
@@ -32,6 +33,19 @@ async def test_bytes_travel_as_they_are_and_metadata_follows_the_route(app: Conn
         answer = await session.request_payload("stub.bytes", Payload(b"\xff", more))
     assert answer.data == b"\x00\xff"
     assert answer.metadata == metadata.route("stub.bytes") + more
+
+
+@pytest.mark.parametrize(
+    ("route", "tags"),
+    [
+        ("a.b", ["a.b"]),
+        ("a/b.c", ["a/b.c"]),
+        ("client:com.x@dev-1/a.b", ["client:com.x@dev-1", "a.b"]),
+        ("client:com.x", ["client:com.x"]),
+    ],
+)
+def test_a_route_to_another_client_is_two_tags(route: str, tags: list[str]) -> None:
+    assert _routed(route, Payload(b"", None)).metadata == metadata.route(*tags)
 
 
 async def test_an_answer_that_is_not_json_says_what_to_use(app: Connect) -> None:
