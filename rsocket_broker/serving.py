@@ -245,9 +245,10 @@ class Serving(abc.ABC):
     @contextlib.contextmanager
     def _in_hand(self, payload: Payload) -> Iterator[None]:
         """While a payload waits for its peer it counts. Raises Rejected when too much of that waits already."""
-        size = payload_size(payload)
-        if self._waiting and self._waiting + size > self._protocol.limits.outgoing:
-            raise Rejected(f"more than {self._protocol.limits.outgoing} bytes wait for a peer that does not take them")
+        size, limits = payload_size(payload), self._protocol.limits
+        most = limits.resume_bytes if self._protocol.suspended else limits.outgoing
+        if self._waiting and self._waiting + size > most:
+            raise Rejected(f"more than {most} bytes wait for a peer that does not take them")
         self._waiting += size
         try:
             yield

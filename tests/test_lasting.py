@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import attrs
 import pytest
@@ -24,12 +24,30 @@ LIMITS = attrs.evolve(SECURE, resume_seconds=60.0)
 SHORT = attrs.evolve(SECURE, resume_seconds=0.05)
 
 
+class Answerer(Side):
+    """Makes large answers, when it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]:
+        if payload.data != b"large":
+            return super().request_response(payload)
+        self.notes.append(payload.data)
+        return self.large()
+
+    async def large(self) -> Payload:
+        await self.go_on.wait()
+        return Payload(bytes(6000))
+
+
 class Host:
     """A server that resumes whatever it is asked to, and its client."""
 
     def __init__(self, limits: Limits = LIMITS, *, lease: bool = False) -> None:
         self.limits = limits
-        self.here, self.there = Side(), Side()
+        self.here, self.there = Answerer(), Side()
         self.server = self.door(self.here)
         setup = Setup(resume_token=TOKEN, lease=lease)
         self.client = Connection(Protocol.client(setup, limits, time.monotonic()), self.there)
@@ -262,6 +280,22 @@ async def test_too_much_for_a_peer_that_is_away_ends_the_session() -> None:
                 await asyncio.sleep(0)
         assert host.server.closing is not None
         assert "1000 bytes" in host.server.closing.public
+
+
+@pytest.mark.row("A-31")
+async def test_answers_for_a_peer_that_is_away_are_bounded_too() -> None:
+    """They wait in the hands of those who made them; one too many becomes an error, told once the peer is back."""
+    async with Host(attrs.evolve(LIMITS, resume_bytes=10_000)) as host:
+        calls = [asyncio.ensure_future(host.client.request_response(Payload(b"large"))) for _ in range(3)]
+        await until(lambda: host.here.notes == [b"large"] * 3)
+        await host.cut()
+        host.here.go_on.set()
+        await asyncio.sleep(0)
+        await host.come_back()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        kinds = [type(answer) for answer in answers]
+        assert kinds.count(Payload) == 1
+        assert kinds.count(Rejected) == 2
 
 
 async def test_the_end_of_the_peers_bytes_is_a_lost_line_too(host: Host) -> None:

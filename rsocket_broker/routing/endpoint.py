@@ -79,8 +79,8 @@ class SecureEndpoint:
         self.resumptions = Resumptions[Session](same_holder)
         self._switch = Switch(self.sessions) if relay else None
         self.setups: Counter[str] = Counter()
-        """Connections by what became of their SETUP: `accepted`, `resumed`, the code that it was refused with, or `gone`
-        when they were not needed any more: the peer left before that, or went on with an earlier session."""
+        """Connections by what became of their SETUP: `accepted`, the code that it was refused with, or `gone` when the
+        peer left before that; `resumed` counts those that brought a RESUME in its place, and went to its session."""
         self.setup_seconds = Histogram()
         """From the opening of a connection to the SETUP that was accepted, the time that the peer took included."""
 
