@@ -250,6 +250,8 @@ class Tracing:
         if isinstance(error, GeneratorExit):
             return  # whoever asked has had enough, which is no error
         span.set_attribute("error.type", kind_of(error))
+        if isinstance(error, asyncio.CancelledError):
+            return  # told, but nobody's fault
         words = error.public if isinstance(error, BrokerError) else None
         span.set_status(self._trace.StatusCode.ERROR, words)
 

@@ -303,7 +303,9 @@ async def test_a_call_that_is_given_up_ends_its_span(spans: InMemorySpanExporter
         with pytest.raises(TimeoutError):
             await client.ask("Story.waits", timeout=0.05)
         await until(spans.get_finished_spans)
-    assert (named(spans, "Story.waits").attributes or {})["error.type"] == "CANCELED"
+    span = named(spans, "Story.waits")
+    assert (span.attributes or {})["error.type"] == "CANCELED"
+    assert span.status.status_code is StatusCode.UNSET, "whoever asked did not wait: no fault of the handler"
 
 
 async def test_work_that_nobody_awaits_ends_its_span(spans: InMemorySpanExporter) -> None:

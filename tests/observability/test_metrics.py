@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rsocket_broker.errors import ApplicationError
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.observability.loop_lag import LoopLag
-from rsocket_broker.observability.metrics import FAMILIES, PREFIX, REST, Metrics, Sources
+from rsocket_broker.observability.metrics import FAMILIES, PREFIX, REST, Metrics, Sources, _setups
 from rsocket_broker.observability.traffic import TURN, Traffic
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
@@ -163,6 +163,12 @@ async def test_what_others_have_counted_is_passed_on() -> None:
     assert any(name.startswith("build_info{") for name in seen)
     assert seen["process_resident_memory_bytes{}"] > 0
     assert seen["process_open_fds{}"] > 0
+
+
+def test_a_connection_that_brought_a_client_back_is_not_lost() -> None:
+    counts = {"accepted": 2, "gone": 3, "resumed": 1, "rejected_setup": 4}
+    told = {sample.labels[0]: sample.value for sample in _setups(counts)}
+    assert told == counts | {"gone": 2}
 
 
 async def test_no_client_has_a_series_of_its_own() -> None:
