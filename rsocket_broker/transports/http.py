@@ -160,8 +160,9 @@ class HttpConnection:
             self._refuse(refusal, method)
 
     def eof_received(self) -> None:
-        """Nobody closes before the answer, unless to try the port."""
-        self.drop()
+        """Who has asked may say that this was all; who has not, has only tried the port."""
+        if self._making is None:
+            self.drop()
 
     def writing_paused(self) -> None:
         """There is one answer, and it is written already."""

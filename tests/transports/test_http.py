@@ -119,6 +119,17 @@ async def test_a_page_may_take_its_time(caplog: pytest.LogCaptureFixture) -> Non
         assert "/late could not be made" in caplog.text
 
 
+async def test_who_has_asked_may_finish_sending() -> None:
+    async with place() as here:
+        for path in (b"/page", b"/slow"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.listener.port)
+            writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: " + here.host.encode() + b"\r\n\r\n")
+            writer.write_eof()
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.read()).endswith(b"content")
+            writer.close()
+
+
 async def test_who_leaves_before_a_page_is_made_is_forgotten() -> None:
     async with place() as here:
         _, writer = await asyncio.open_connection("127.0.0.1", here.listener.port)
