@@ -103,8 +103,10 @@ class RequestedStream:
             self._waiter.set_result(None)
 
 
-def parts(payload: Payload) -> tuple[bytes | bytearray, bytes | bytearray | None]:
+def parts(payload: Payload | bytes) -> tuple[bytes | bytearray, bytes | bytearray | None]:
     """Data and metadata to send. Raises TypeError for what is not bytes, before a frame is begun."""
+    if isinstance(payload, bytes):
+        return payload, None
     data, metadata = payload.data, payload.metadata
     if data is None:
         data = b""
@@ -113,23 +115,27 @@ def parts(payload: Payload) -> tuple[bytes | bytearray, bytes | bytearray | None
     return data, metadata
 
 
-def payload_size(payload: Payload) -> int:
+def payload_size(payload: Payload | bytes) -> int:
     """Bytes of data and metadata."""
+    if isinstance(payload, bytes):
+        return len(payload)
     return len(payload.data or b"") + len(payload.metadata or b"")
 
 
-async def as_async(source: Iterator[Payload]) -> AsyncIterator[Payload]:
-    """A plain iterator as an async one; closing it closes a generator."""
+async def as_async(source: Iterator[Payload | bytes]) -> AsyncIterator[Payload]:
+    """A plain iterator as an async one, bytes in it as payloads; closing it closes a generator."""
     try:
         for payload in source:
-            yield payload
+            yield Payload(payload, None) if isinstance(payload, bytes) else payload
     finally:
         if inspect.isgenerator(source):
             source.close()
 
 
-async def close_source(source: AsyncIterator[Payload]) -> None:
-    """Runs the clean-up of an async generator that is left early; other iterators have none."""
+async def close_source(source: AsyncIterator[Payload] | Iterator[Payload | bytes]) -> None:
+    """Runs the clean-up of a generator that is left early; other iterators have none."""
     aclose = getattr(source, "aclose", None)
     if aclose is not None:
         await aclose()
+    elif inspect.isgenerator(source):
+        source.close()

@@ -159,7 +159,7 @@ class Tracing:
         method: str,
         interaction: str,
         metadata: bytes | bytearray | None,
-        values: AsyncIterator[Payload] | Iterator[Payload],
+        values: AsyncIterator[Payload] | Iterator[Payload | bytes],
     ) -> AsyncGenerator[Payload, None]:
         """The payloads of a stream, within a span that lasts as long. To be iterated by a task of its own."""
         source = values if isinstance(values, AsyncIterator) else as_async(values)

@@ -17,9 +17,10 @@ from rsocket_broker.errors import (
 )
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.codes import FrameType
-from rsocket_broker.protocol.limits import Limits
+from rsocket_broker.protocol.limits import SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.quiet_log import BURST
+from rsocket_broker.serving import RUN
 from rsocket_broker.transports.memory import memory_pair
 from tests.playbook import SETUP_BODY, wire
 from tests.two_sides import BOTH, SECOND, Line, Side, Wires, nothing, until, within
@@ -268,3 +269,75 @@ async def test_a_peer_that_asks_and_cancels_without_end_runs_into_a_bound() -> N
     assert len(server._work) <= 5
     server.abort()
     await server.wait_closed()
+
+
+# ---- plain iterators -------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("count", [0, 1, 5, 6, RUN, RUN + 1, 3 * RUN])
+@pytest.mark.parametrize("window", [1, 5, 1000])
+async def test_a_plain_source_is_read_to_its_end_whatever_is_asked_for(
+    line: Line, who: str, count: int, window: int
+) -> None:
+    asker, answerer = line.sides(who)
+    kinds = [lambda n: b"%d" % n, lambda n: Payload(b"%d" % n), lambda n: Payload(b"%d" % n, b"m")]
+    answerer.request_stream = lambda payload: (kinds[n % 3](n) for n in range(count))  # type: ignore[method-assign]
+    async with within(SECOND), asker.request_stream(Payload(b""), window) as stream:
+        got = [payload async for payload in stream]
+    assert [int(payload.data or b"") for payload in got] == list(range(count))
+    assert [payload.metadata for payload in got] == [(None, None, b"m")[n % 3] for n in range(count)]
+
+
+async def test_a_plain_source_without_end_leaves_room_for_others(line: Line) -> None:
+    made = 0
+
+    def endless(payload: Payload) -> Iterator[bytes]:
+        nonlocal made
+        while True:
+            made += 1
+            yield b"x"
+
+    line.here.request_stream = endless  # type: ignore[method-assign]
+    async with within(SECOND), line.client.request_stream(Payload(b""), 1_000_000) as stream:
+        await anext(stream)
+        for n in range(20):
+            assert await line.client.request_response(Payload(b"%d" % n)) == Payload(b"%d" % n)
+        assert made < 1_000_000
+    await until(lambda: len(line.server._work) == 0)
+
+
+async def test_a_plain_source_waits_for_a_reader_that_does_not_read() -> None:
+    made = 0
+
+    def endless(payload: Payload) -> Iterator[bytes]:
+        nonlocal made
+        while True:
+            made += 1
+            yield bytes(1000)
+
+    side = Side()
+    side.request_stream = endless  # type: ignore[method-assign]
+    server = Connection(Protocol.server(SECURE, time.monotonic()), side)
+    wires = Wires(reading=False)
+    memory_pair(server, wires)
+    wires.transport.write([wire(FrameType.SETUP, 0, SETUP_BODY)])
+    wires.transport.write([wire(FrameType.REQUEST_STREAM, 1, (1 << 30).to_bytes(4, "big"))])
+    await until(lambda: made and not server._may_write.is_set())
+    before = made
+    await asyncio.sleep(0.02)
+    assert made <= before + 1
+    wires.transport.resume_reading()
+    await until(lambda: made > before + 1)
+    server.abort()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("value", [None, "text", Payload("text")])  # type: ignore[arg-type]
+async def test_nonsense_from_a_plain_source_is_a_bug_of_its_own(line: Line, value: Any) -> None:
+    line.here.request_stream = lambda payload: iter([b"1", value])  # type: ignore[method-assign]
+    for window in (1, 5):
+        stream = line.client.request_stream(Payload(b""), window)
+        assert (await anext(stream)).data == b"1"
+        with pytest.raises(ApplicationError, match="internal error"):
+            await anext(stream)

@@ -1,8 +1,11 @@
 """One RSocket connection without I/O: bytes and time in, events and bytes out (RSocket 1.0, both roles)."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, Self
 
 from rsocket_broker.errors import ConnectionClosed, ProtocolViolation, Rejected
+from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.codes import (
     COMPLETE,
     MAX_31,
@@ -28,7 +31,7 @@ from rsocket_broker.protocol.keepalive import Heartbeat
 from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.resume import Ledger, Pool
 from rsocket_broker.protocol.states import CONNECTION, ROWS, ConnectionState, Effect, Input, StreamState, action
-from rsocket_broker.protocol.streams import NEAR_THE_LAST_ID, WITH_CREDIT
+from rsocket_broker.protocol.streams import ENOUGH_AT_ONCE, NEAR_THE_LAST_ID, WITH_CREDIT
 from rsocket_broker.protocol.suspension import Suspension
 
 # Looked up for every frame: plain names are much cheaper than attributes of an enum.
@@ -39,6 +42,7 @@ _SENT: Final = int(Input.SENT_NEXT) - 1
 _SENT_KINDS: Final = tuple(
     FrameType.PAYLOAD << TYPE_SHIFT | (NEXT if bits & 1 else 0) | (COMPLETE if bits & 2 else 0) for bits in range(4)
 )
+_NEXT_PAYLOAD: Final = _SENT_KINDS[1]
 _OPEN: Final = frozenset(
     {
         ConnectionState.SERVING,
@@ -216,6 +220,38 @@ class Protocol(Suspension):
             self._credit[stream_id] -= 1
         if after is not state:
             self._move(stream_id, after)
+
+    def send_items(
+        self, stream_id: int, source: Iterator[Payload | bytes], most: int
+    ) -> tuple[bool, Payload | bytes | None]:
+        """Sends what `source` yields (bytes are data without metadata), at most `most` payloads and what the peer has
+        asked for, and stops early when much is queued. Returns whether `source` has ended, and a payload that it gave
+        and that is not small and plain: the caller sends that by `send_payload`, for which there is credit.
+
+        As `send_payload` for each of them, at a fraction of the cost. What `source` raises comes out, after what it
+        gave before. If it has ended the stream or the connection meanwhile, nothing of this is sent.
+        """
+        state = self._states.get(stream_id)
+        most = min(most, self._credit.get(stream_id, 0))
+        if state is None or ROWS[state][Input.SENT_NEXT] != (_SPEND, state) or not most:
+            return False, None
+        frames: list[bytes] = []
+        whole, size = self._in_one_piece, 0
+        try:
+            for item in islice(source, most):
+                data: Any = item if isinstance(item, bytes) or item.metadata is not None else item.data
+                if type(data) is not bytes or (length := HEADER + len(data)) > whole:
+                    return False, item
+                frames.append(pack_start(0, length, stream_id, _NEXT_PAYLOAD) + data)
+                size += PREFIX + length
+                if size > ENOUGH_AT_ONCE:
+                    return False, None
+            return len(frames) < most, None
+        finally:
+            if self._states.get(stream_id) is state:
+                self._out += frames
+                self.queued += size
+                self._credit[stream_id] -= len(frames)
 
     def send_error(self, stream_id: int, code: int, text: str) -> None:
         """Ends a stream with an error."""

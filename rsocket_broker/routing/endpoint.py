@@ -334,7 +334,7 @@ class SecureResponder:
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
-    def request_stream(self, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload]:
+    def request_stream(self, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload | bytes]:
         session = self._live()
         seat, host, name = self._seat(session, payload.metadata)
         session.note("in", Model.STREAM.value, host.id, name, len(payload.data or b""))

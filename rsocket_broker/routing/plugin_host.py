@@ -350,7 +350,7 @@ class Seat:
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
-    def streams(self, name: str, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload]:
+    def streams(self, name: str, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload | bytes]:
         """What `<plugin>.<name>` streams. Raises RequestFailed, now or when it is read."""
         handler = self._host.routes.find(name, Model.STREAM)
         start = handler.start
@@ -366,9 +366,10 @@ class Seat:
         assert start is not None
         return self._each(handler, lambda: start(self.app, payload, incoming))
 
-    def _each_now(self, handler: Handler, values: Any) -> Iterator[Payload]:
+    def _each_now(self, handler: Handler, values: Any) -> Iterator[Payload | bytes]:
         """A plain generator, driven by request-n without a task."""
-        gate, owner, finish = self._host.gate, self.app.id, handler.finish
+        gate, owner = self._host.gate, self.app.id
+        finish: Callable[[Any], Payload | bytes] = encode_data if handler.finish is encode else handler.finish
         gate.enter_now(owner)
         ends = None if handler.deadline is None else asyncio.get_running_loop().time() + handler.deadline
         try:

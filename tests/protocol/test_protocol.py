@@ -1,7 +1,7 @@
 """What we may send, and two engines that talk to each other without a loop."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,12 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsocket_broker.errors import ConnectionClosed, ProtocolViolation, Rejected
+from rsocket_broker.flow import parts
+from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.codes import MAX_31, ErrorCode, FrameType, Interaction
 from rsocket_broker.protocol.events import Event, PayloadReceived, RequestReceived, SetupReceived
 from rsocket_broker.protocol.frames import Setup
-from rsocket_broker.protocol.limits import SECURE, Limits
+from rsocket_broker.protocol.limits import MAX_FRAME, SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.protocol.states import ROWS, STREAM, Input, StreamState
+from rsocket_broker.protocol.streams import ENOUGH_AT_ONCE, WORTH_A_COPY
 from tests.playbook import C, F, M, N, Playbook, u32, wire, with_metadata
 
 SMALL = Limits(fragment=64)
@@ -254,3 +257,86 @@ def test_whatever_happens_the_books_agree(play: Callable[[], Playbook], steps: l
         protocol._give_up(stream_id, ErrorCode.CANCELED, "end of test")
     assert not (protocol._states or protocol._credit or protocol._granted or protocol._requests)
     assert protocol._reassembler.held == protocol._own_streams == 0
+
+
+# ---- payloads in one go ----------------------------------------------------------------------------------------------
+
+
+def streaming(n: int, limits: Limits = SECURE) -> Playbook:
+    play = Playbook.server(limits) >> wire(FrameType.REQUEST_STREAM, 1, n.to_bytes(4, "big"))
+    play.events()
+    return play
+
+
+items = st.one_of(
+    st.binary(max_size=100),
+    st.builds(Payload, st.none() | st.binary(max_size=100) | st.just(bytes(WORTH_A_COPY)), st.none() | st.just(b"m")),
+    st.builds(Payload, st.builds(bytearray, st.binary(max_size=9)), st.none()),
+)
+
+
+@given(st.lists(items, max_size=12), st.integers(1, 15), st.integers(1, 15), st.sampled_from([MAX_FRAME, 64]))
+def test_items_leave_as_they_would_one_by_one(
+    given: list[Payload | bytes], credit: int, most: int, fragment: int
+) -> None:
+    limits = Limits(fragment=fragment)
+    at_once, each = streaming(credit, limits), streaming(credit, limits)
+    source, ended = iter(given), False
+    while at_once.protocol.credit(1) and not ended:
+        ended, left = at_once.protocol.send_items(1, source, most)
+        if left is not None:
+            at_once.protocol.send_payload(1, *parts(left))
+    for item in given[:credit]:
+        each.protocol.send_payload(1, *parts(item))
+    assert at_once.protocol.queued == each.protocol.queued
+    assert at_once.sent() == each.sent()
+    assert at_once.protocol.credit(1) == each.protocol.credit(1)
+    assert at_once.protocol.frames_out == each.protocol.frames_out
+    assert list(source) == given[credit:], "nothing is taken out that cannot be sent"
+    assert ended or len(given) >= credit
+
+
+def test_items_stop_when_much_is_queued() -> None:
+    play = streaming(MAX_31)
+    given = iter([bytes(8000)] * 1000)
+    assert play.protocol.send_items(1, given, 1000) == (False, None)
+    assert ENOUGH_AT_ONCE < play.protocol.queued < ENOUGH_AT_ONCE + 9000
+
+
+def test_what_was_given_before_an_error_has_been_sent() -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"1"
+        raise ZeroDivisionError
+
+    play = streaming(5)
+    with pytest.raises(ZeroDivisionError):
+        play.protocol.send_items(1, failing(), 5)
+    play << wire(FrameType.PAYLOAD, 1, b"1", N)
+    assert play.protocol.credit(1) == 4
+
+
+@pytest.mark.parametrize("how", ["stream", "connection"])
+def test_a_source_that_ends_its_own_stream_sends_nothing_behind_the_end(how: str) -> None:
+    play = streaming(5)
+
+    def ending() -> Iterator[bytes]:
+        yield b"1"
+        if how == "stream":
+            play.protocol.send_error(1, ErrorCode.APPLICATION_ERROR, "enough")
+        else:
+            play.protocol.close("enough")
+        yield b"2"
+
+    play.protocol.send_items(1, ending(), 5)
+    assert [frame.kind for frame in play.sent()] == [FrameType.ERROR]
+    assert play.protocol.send_items(1, iter([b"3"]), 5) == (False, None)
+
+
+@pytest.mark.parametrize("request_", [wire(FrameType.REQUEST_RESPONSE, 1), b""])
+def test_no_items_go_where_there_is_no_stream(request_: bytes) -> None:
+    play = Playbook.server() >> request_
+    play.events()
+    given = iter([b"1"])
+    assert play.protocol.send_items(1, given, 5) == (False, None)
+    assert next(given) == b"1"
+    play.quiet()
