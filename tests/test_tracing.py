@@ -346,9 +346,9 @@ class AppSide(AppPlugin):
         yield f"{trace.get_current_span().get_span_context().trace_id:x}"
 
 
-def connected(ports: Any, folder: Path, *plugins: AppPlugin) -> Any:
+def connected(ports: Any, folder: Path, *plugins: AppPlugin, app_id: str = "com.example.app") -> Any:
     return client.connect(
-        app_id="com.example.app",
+        app_id=app_id,
         app="Example",
         directory=folder,
         insecure_port=ports.insecure_port,
@@ -381,6 +381,25 @@ async def test_one_trace_spans_caller_broker_handler_and_app_over_tls(
     assert parent(served) == context.span_id
     assert parent(called) == parent(streamed) == number(served)
     assert parent(in_app) == number(streamed)
+
+
+@pytest.mark.row("A-46", "A-54")
+async def test_a_trace_goes_from_client_to_client_through_the_broker(
+    spans: InMemorySpanExporter, tmp_path: Path
+) -> None:
+    """What is passed on keeps its metadata, so the broker has no part in it, and no span."""
+    found = tracer()
+    assert found is not None
+    async with (
+        running(tmp_path / "home", allow_relay=True) as broker,
+        connected(broker.ports, tmp_path / "one") as one,
+        connected(broker.ports, tmp_path / "other", AppSide(), app_id="com.other"),
+    ):
+        with found.start_as_current_span("caller") as caller:
+            context = caller.get_span_context()
+            assert await one.request("client:com.other/Asking.answer", {}) == context.trace_id
+    assert parent(named(spans, "Asking.answer")) == context.span_id
+    assert {span.name for span in spans.get_finished_spans()} == {"caller", "Asking.answer"}
 
 
 ASKING = """

@@ -58,6 +58,11 @@ class Busy(Plugin):
     async def happened(self, app: App, params: dict[str, Any]) -> None:
         await self.go.wait()
 
+    @event("noted")
+    def noted(self, app: App, params: dict[str, Any]) -> None:
+        if params.get("bad"):
+            raise ZeroDivisionError
+
 
 class Listener:
     """As much of a listener as a page looks at."""
@@ -145,6 +150,22 @@ async def test_sessions_and_calls_are_counted() -> None:
     assert seen["received_bytes_total{port=secure}"] > 0
     assert later["call_seconds_count{plugin=Busy}"] >= 3
     assert later["app_calls_total{plugin=Busy,result=ok}"] == 1 == later["app_call_seconds_count{plugin=Busy}"]
+
+
+async def test_events_that_are_handled_at_once_count_as_calls() -> None:
+    async with Line(Busy) as line:
+        made = metrics(line)
+        client = await line.connect()
+        for data in (b"{}", b"{}", b"{}", b'{"bad": true}'):
+            client.fire("Busy.noted", data)
+        await client.settled()
+        app = await line.app(["Busy"], certificate=b"com.app|dev1|adb|7")
+        app.event("Busy", "noted")
+        app.event("Busy", "noted")
+        await app.settled()
+        seen = await now(made)
+    assert seen["calls_total{plugin=Busy,result=ok}"] == 5
+    assert seen["calls_total{plugin=Busy,result=internal}"] == 1
 
 
 async def test_what_others_have_counted_is_passed_on() -> None:
