@@ -62,7 +62,7 @@ _PORT: Final = ("port",)
 _PLUGIN: Final = ("plugin",)
 
 FAMILIES: Final = (
-    Family("build_info", "gauge", ("version", "python"), "Always 1; what runs here."),
+    Family("build_info", "gauge", ("version", "python", "loop"), "Always 1; what runs here."),
     Family("sessions", "gauge", ("kind", "transport", "os"), "Live sessions, suspended ones included."),
     Family("sessions_suspended", "gauge", (), "Sessions whose client has lost its line and may come back."),
     Family("connections", "gauge", _PORT, "Connections that RSocket is spoken on."),
@@ -201,7 +201,8 @@ class Metrics:
     def _at_once(self) -> Iterator[Sample]:
         """What does not grow with the number of clients."""
         sources = self._sources
-        yield Sample("build_info", (__version__, platform.python_version()), 1)
+        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        yield Sample("build_info", (__version__, platform.python_version(), loop), 1)
         for port, listener in sources.listeners.items():
             yield from _listener(port, listener.counters)
         yield from _setups(sources.endpoint.setups)
