@@ -474,6 +474,8 @@ class Connection(Lasting):
             if transport.queued < self._queued_before:
                 self._protocol.heard(now)
             self._queued_before = transport.queued
+        elif self.pressure.held:
+            self._protocol.heard(now)  # it is not read for others' sake, and only for a moment
         self._handle(self._protocol.handle_timer(now))
         self._flush()
         self._arm_timer()

@@ -151,13 +151,13 @@ class Room:
     def __init__(self) -> None:
         self.clients: dict[str, Client] = {}
 
-    async def join(self, name: str, *, reading: bool = True) -> Client:
+    async def join(self, name: str, *, reading: bool = True, body: bytes = SETUP_BODY) -> Client:
         served = Connection(Relaying.server(SECURE, time.monotonic()), Side())
         wires = Wires(reading=reading)
         _, end = memory_pair(served, wires)
         served.relay(name, lambda tag: self.clients[tag[7:].decode()].served.relaying)  # type: ignore[arg-type,return-value]
         client = self.clients[name] = Client(served, wires, end)
-        client.send(wire(FrameType.SETUP, 0, SETUP_BODY))
+        client.send(wire(FrameType.SETUP, 0, body))
         await until(lambda: served.metadata_mime)
         return client
 
@@ -233,6 +233,24 @@ async def test_past_its_budget_a_slow_reader_loses_the_stream_and_nobody_else_no
     assert (error.stream_id, error.error_code, error.body[4:].decode()) == (1, ErrorCode.REJECTED, UNREAD)
     slow.send(wire(CALL, 3, b"here"))
     await until(lambda: slow.wires.frames[-1].stream_id == 3)
+
+
+@pytest.mark.row("A-44", "D-11")
+async def test_a_peer_that_is_not_read_is_not_taken_for_dead(room: Room) -> None:
+    """The silence is ours."""
+    lifetime = 0.05
+    short = SETUP_BODY[:8] + (int(lifetime * 1000)).to_bytes(4, "big") + SETUP_BODY[12:]
+    slow, feeder = await room.join("a"), await room.join("b", body=short)
+    await streaming(room)
+    slow.end.pause_reading()
+    while not feeder.served.pressure.held:
+        feeder.send(wire(PAYLOAD, 2, bytes(16_000), N))
+        await asyncio.sleep(0)
+    await asyncio.sleep(lifetime * 3)
+    assert feeder.served.pressure.held
+    assert feeder.served.closing is None
+    slow.end.resume_reading()
+    await until(lambda: feeder.served.closing)  # now it is
 
 
 @pytest.mark.row("D-11")

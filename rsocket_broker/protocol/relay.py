@@ -220,11 +220,12 @@ class Relaying(Protocol):
         try:
             other = self.find(tag)
             other.bear(self._now)
-            other.emit(self, 0, FrameType.METADATA_PUSH << TYPE_SHIFT | METADATA, data, begin, end)
+            other.admit(self, HEADER + end - begin)
         except RequestFailed:
             self.relays_failed += 1
         else:
             self._passed(tag, None, end - begin)
+            other.put(0, FrameType.METADATA_PUSH << TYPE_SHIFT | METADATA, data, begin, end)
 
     def _passed(self, tag: bytes, interaction: Interaction | None, size: int) -> None:
         self.relayed += 1
@@ -265,7 +266,7 @@ class Relaying(Protocol):
                 out.append(pack_start(high, low, their_id, _CALL) + data[at + 9 : end])
             else:
                 out += (pack_start(high, low, their_id, _CALL), data[at + 9 : end])
-                other.frames_out -= 1  # as in `emit`
+                other.frames_out -= 1  # as in `put`
             onward[stream_id] = (other, their_id, None, None)
             inward[their_id] = (self, stream_id, None, None)
             expected += 2
@@ -298,20 +299,21 @@ class Relaying(Protocol):
                 raise Rejected(f"more than {self.limits.streams} streams are open")
             other = self.find(tag)
             other.bear(self._now)
+            other.admit(self, HEADER + end - begin)
             other._spend_allowance()
-            their_id = other._free_id()
-            other.emit(self, their_id, interaction << TYPE_SHIFT | flags, data, begin, end)
         except RequestFailed as problem:
             self.relays_failed += 1
             if interaction is not _FIRE:
                 self._refuse(stream_id, problem.code, problem.public)
             return
-        self._passed(tag, interaction, end - begin)
-        if stays:
+        their_id = other._free_id()
+        other._next_id = their_id + 2
+        if stays:  # before anything is queued, since that may turn out to be the end of the other connection
             up, down = _ways(interaction, flags, initial_n)
             self._onward[stream_id] = (other, their_id, up, down)
             other._inward[their_id] = (self, stream_id, down, up)
-        other._next_id = their_id + 2
+        self._passed(tag, interaction, end - begin)
+        other.put(their_id, interaction << TYPE_SHIFT | flags, data, begin, end)
 
     def _is_sound(self, flags: int, data: bytes, begin: int, end: int) -> bool:
         """Whether the metadata of a frame ends inside it: the other client would blame us for one that does not.
@@ -353,13 +355,16 @@ class Relaying(Protocol):
         if len(self._inward) >= self.limits.streams:
             raise Rejected(f"More than {self.limits.streams} streams are passed on to that client.")
 
-    def emit(self, feeder: "Relaying", stream_id: int, kind: int, data: bytes, begin: int, end: int) -> None:
-        """Queues a frame for the peer with the body that `feeder` has received. Raises Rejected when it may not."""
-        size = HEADER + end - begin
+    def admit(self, feeder: "Relaying", size: int) -> None:
+        """Raises Rejected when a frame of `size` bytes from `feeder` must not be added to what waits for the peer."""
         if size > self._fragment:
             raise Rejected(f"The other client takes frames of at most {self._fragment} bytes.")
         if self.blocked and not self.outlet.make_room(feeder.outlet, size):
             raise Rejected(UNREAD)
+
+    def put(self, stream_id: int, kind: int, data: bytes, begin: int, end: int) -> None:
+        """Queues a frame for the peer, with a body from what another one has sent."""
+        size = HEADER + end - begin
         head = pack_start(size >> 16, size & 0xFFFF, stream_id, kind)
         if size < WORTH_A_COPY:
             self._out.append(head + data[begin:end])
@@ -417,7 +422,7 @@ class Relaying(Protocol):
                 out.append(pack_start(high, low, their_id, kind) + data[at + 9 : end])
             else:
                 out += (pack_start(high, low, their_id, kind), data[at + 9 : end])
-                other.frames_out -= 1  # as in `emit`
+                other.frames_out -= 1  # as in `put`
             count += 1
             at = end
         if count:
@@ -438,10 +443,11 @@ class Relaying(Protocol):
         elif stream_id & 1 == self._peer_parity:
             return  # the requester of a request-response has nothing more to say
         try:
-            other.emit(self, their_id, _PAYLOAD | flags, data, begin, end)
+            other.admit(self, HEADER + end - begin)
         except Rejected as why:
             self._cut(stream_id, leg, why)
             return
+        other.put(their_id, _PAYLOAD | flags, data, begin, end)
         if _is_over(leg, flags):
             self._part(stream_id, leg)
 
@@ -503,12 +509,14 @@ class Relaying(Protocol):
         self.outlet.wake()
 
     def _part(self, stream_id: int, leg: Leg) -> None:
-        """Forgets a stream on both ends."""
+        """Forgets a stream on both ends, unless one of them has ended meanwhile and done so."""
         other, their_id, _, _ = leg
         if stream_id & 1 == self._peer_parity:
-            del self._onward[stream_id], other._inward[their_id]
+            self._onward.pop(stream_id, None)
+            other._inward.pop(their_id, None)
         else:
-            del self._inward[stream_id], other._onward[their_id]
+            self._inward.pop(stream_id, None)
+            other._onward.pop(their_id, None)
         other.outlet.wake()  # if its peer is leaving, this may have been the last stream that it waited for
 
     def _cut(self, stream_id: int, leg: Leg, why: RequestFailed) -> None:
