@@ -18,6 +18,7 @@ from rsocket_broker.protocol.relay import UNREAD
 from rsocket_broker.transports.sockets import HIGH_WATER
 from tests.end_to_end import wire
 from tests.end_to_end.conftest import QUICK, StartBroker
+from tests.end_to_end.meddlers import RecordingProxy
 from tests.end_to_end.processes import BrokerProcess
 from tests.end_to_end.wire import Line
 from tests.foreign.sdk_folder import client_context
@@ -53,7 +54,12 @@ def broker(start: StartBroker) -> BrokerProcess:
 
 
 async def join(
-    stack: contextlib.AsyncExitStack, broker: BrokerProcess, folder: Path, app_id: str, source: Source | None = None
+    stack: contextlib.AsyncExitStack,
+    broker: BrokerProcess,
+    folder: Path,
+    app_id: str,
+    source: Source | None = None,
+    port: int | None = None,
 ) -> client.Session:
     return await stack.enter_async_context(
         client.connect(
@@ -61,7 +67,7 @@ async def join(
             app=app_id,
             directory=folder / app_id,
             insecure_port=broker.insecure_port,
-            secure_port=broker.secure_port,
+            secure_port=port or broker.secure_port,
             plugins=[] if source is None else [source],
             backoff=QUICK,
             timeout=15,
@@ -109,6 +115,28 @@ async def slowly(session: client.Session, route: str, count: int, pause: float) 
                 break
             await asyncio.sleep(pause)
     return taken
+
+
+@pytest.mark.row("D-4", "A-38")
+async def test_a_stream_between_two_apps_outlives_the_lines_of_both(broker: BrokerProcess, tmp_path: Path) -> None:
+    """Nothing is lost, and nothing comes twice."""
+    async with (
+        RecordingProxy("consumer", broker.secure_port, []) as one,
+        RecordingProxy("producer", broker.secure_port, []) as other,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        consumer = await join(stack, broker, tmp_path, "org.example.consumer", None, one.port)
+        await join(stack, broker, tmp_path, "org.example.producer", Source(), other.port)
+        numbers = []
+        async with contextlib.aclosing(consumer.stream("client:org.example.producer/Flow.numbers")) as values:
+            async for value in values:
+                numbers.append(value["n"])
+                if len(numbers) in {500, 1500, 2500, 3500}:
+                    await (one, other)[len(numbers) // 500 % 4 // 2].cut()
+                if len(numbers) == 5000:
+                    break
+        assert numbers == list(range(1, 5001))
+        assert consumer.connections == 1
 
 
 # ---- peers that stop reading -----------------------------------------------------------------------------------
