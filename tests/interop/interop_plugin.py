@@ -78,6 +78,12 @@ class Interop(Plugin):
         finally:
             await app.state.note("numbers", True)
 
+    @method("count")
+    async def count(self, app: App, last: int, size: int) -> AsyncIterator[Payload]:
+        """The numbers from 1 to `last`, each filled up with spaces to `size` bytes."""
+        for number in range(1, last + 1):
+            yield Payload(str(number).encode().ljust(size), None)
+
     @method("chat")
     async def chat(self, app: App, incoming: AsyncIterator[Payload]) -> AsyncIterator[int]:
         async for number in self.numbers(app):

@@ -68,7 +68,7 @@ def java() -> Program:
 
     def compile_all(place: Path) -> None:
         shutil.copytree(folder, place, dirs_exist_ok=True)
-        execute(["mvn", "-B", "-q", "compile", "dependency:copy-dependencies"], place)
+        execute(["mvn", "-B", "-q", "-Dstyle.color=never", "compile", "dependency:copy-dependencies"], place)
 
     target = built("java", files, compile_all) / "target"
     path = f"{target / 'classes'}{os.pathsep}{target / 'dependency' / '*'}"
@@ -137,5 +137,5 @@ def execute(command: Sequence[str | Path], folder: Path, environment: Mapping[st
         check=False,
     )
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()
-        pytest.skip(f"needs what `{' '.join(map(str, command))}` gets, which failed: {' / '.join(said[-3:])}")
+        said = (done.stdout + done.stderr).strip().splitlines()
+        pytest.skip(f"needs what `{' '.join(map(str, command))}` gets, which failed: {' / '.join(said[-8:])}")

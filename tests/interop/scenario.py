@@ -17,6 +17,8 @@ class Step:
     name: str
     does: str
     detail: Any
+    libraries: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """For a step that not every library has: those that do."""
 
 
 @attrs.frozen
@@ -30,9 +32,10 @@ class Failing:
 
 @attrs.frozen
 class Scenario:
-    """All steps in their order, and by the name of a library those that fail with it, by name."""
+    """All steps in their order; those of some libraries; and by the name of a library those that fail with it."""
 
     steps: tuple[Step, ...]
+    extras: Mapping[str, Step]
     failing: Mapping[str, Mapping[str, Failing]]
 
     def expected(self, library: str, step: Step) -> list[Any]:
@@ -46,7 +49,7 @@ class Scenario:
         """The names of the steps of each run: one for all that work, and one for each that does not, which may well
         end the connection."""
         failing = self.failing.get(library, {})
-        return [self.working(library), *([name] for name in failing)]
+        return [self.working(library), *([step.name] for step in self.steps if step.name in failing)]
 
     def working(self, library: str) -> list[str]:
         failing = self.failing.get(library, {})
@@ -59,4 +62,5 @@ def read_scenario() -> Scenario:
         library: {step: Failing(**fields) for step, fields in steps.items()}
         for library, steps in table.get("library", {}).items()
     }
-    return Scenario(tuple(Step(**step) for step in table["step"]), failing)
+    extras = {step["name"]: Step(**step) for step in table["extra"]}
+    return Scenario(tuple(Step(**step) for step in table["step"]), extras, failing)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.processes import BrokerProcess, start_broker
 from tests.interop.libraries import LIBRARIES, OVER_WEBSOCKET, Program
+from tests.interop.lossy import lossy_line
 from tests.interop.scenario import Step, read_scenario
 
 HERE = Path(__file__).parent
@@ -18,6 +19,8 @@ SCENARIO = read_scenario()
 RUN_WITHIN = 150.0
 LARGE = ("stream-fragments", "app-response-large")
 """Left out over WebSocket: some libraries take seconds for a payload of 16 MiB, and fragments are the same there."""
+LOST_AFTER = 1_000_000
+"""Bytes of a stream of three times as many."""
 Told = dict[str, Any]
 
 
@@ -25,6 +28,14 @@ Told = dict[str, Any]
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     home = tmp_path_factory.mktemp("interop") / "home"
     running = start_broker(home, "--plugin", "echo", "--plugin", str(HERE / "interop_plugin.py"))
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def short_of_leases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """A broker that lets each client make five requests in ten seconds, if it asks for leases."""
+    running = start_broker(tmp_path_factory.mktemp("leases") / "home", "--plugin", "echo", "--lease-requests", "5")
     yield running
     assert running.stop() == 0, running.log.read_text()
 
@@ -82,8 +93,28 @@ def test_the_same_over_websocket(library: str, broker: BrokerProcess, tmp_path: 
     assert {one["step"]: one["detail"] for one in told} == {name: expected[name] for name in steps}
 
 
+@pytest.mark.row("F-2", "A-44")
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("library", SCENARIO.extras["lease"].libraries, indirect=True)
+def test_leases(library: str, short_of_leases: BrokerProcess, tmp_path: Path) -> None:
+    url = f"tls://localhost:{short_of_leases.secure_port}?lease"
+    (told,) = run(LIBRARIES[library](), url, issued(short_of_leases, library, tmp_path / "app"), ["lease"])
+    assert told["detail"] in SCENARIO.expected(library, SCENARIO.extras["lease"])
+
+
+@pytest.mark.row("F-2", "A-41")
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("library", SCENARIO.extras["resume"].libraries, indirect=True)
+def test_resumption(library: str, broker: BrokerProcess, tmp_path: Path) -> None:
+    folder = issued(broker, library, tmp_path / "app")
+    with lossy_line(broker.secure_port, LOST_AFTER) as line:
+        (told,) = run(LIBRARIES[library](), f"tls://localhost:{line.port}?resume", folder, ["resume"])
+    assert told["detail"] in SCENARIO.expected(library, SCENARIO.extras["resume"])
+    assert line.connections == 2
+
+
 def test_what_is_said_of_a_library_is_about_a_library_and_a_step() -> None:
-    names = {step.name for step in SCENARIO.steps}
+    names = {step.name for step in SCENARIO.steps} | set(SCENARIO.extras)
     for library, steps in SCENARIO.failing.items():
         assert library in LIBRARIES
         assert names.issuperset(steps)

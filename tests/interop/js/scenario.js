@@ -5,6 +5,7 @@
 //   peer.push(route)                 the same
 //   peer.stream(route, data, taker)  what comes goes to the taker
 //   peer.channel(route, first, more, taker)  `more` is an async iterator of Buffers; the same
+//   peer.ready()                     a promise, fulfilled when the broker lets it make requests
 //   peer.failure(error)              {code, text} of an error that the library gave
 //   peer.routeOf(metadata)           the first tag
 
@@ -213,6 +214,20 @@ function steps(peer) {
     async 'channel-cancel'() {
       const {length} = await channel('interop.chat', numbers.slice(0, 1), new Taker(3, 3)).all();
       return {received: length, stopped: await heard('numbers')};
+    },
+    async 'lease'() {
+      await peer.ready();
+      let answered = 0;
+      for (let number = 0; number < 8; number++) {
+        ask('echo.request').then(() => answered++, () => {});
+      }
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      return {answered};
+    },
+    async 'resume'() {
+      const request = JSON.stringify({last: 300, size: 10000});
+      const values = await stream('interop.count', request, new Taker(50)).all();
+      return {received: values.length, in_order: values.every((data, index) => Number(data) === index + 1)};
     },
   };
 }

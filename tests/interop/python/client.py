@@ -1,7 +1,7 @@
 """A client on rsocket-py: `python client.py tls://localhost:8088 DIRECTORY STEP...`; scenario.toml lists the steps.
 
-The URL may also be wss://localhost:9088/rsocket. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt. The first
-half makes requests, the second half answers those of the broker.
+The URL may also be wss://localhost:9088/rsocket; with ?lease at its end the session has leases. DIRECTORY has
+privateKey.pem, device.crt and sonarCA.crt. The first half makes requests, the second half answers those of the broker.
 """
 
 import asyncio
@@ -263,6 +263,11 @@ class Steps:
         received = await (await self._channel("interop.chat", b"one", credit=3, limit=3)).all()
         return {"received": len(received), "stopped": await self._heard("numbers")}
 
+    async def lease(self) -> dict[str, Any]:
+        requests = [asyncio.ensure_future(self._client.request_response(to("echo.request"))) for _ in range(8)]
+        done, _ = await asyncio.wait(requests, timeout=0.5)
+        return {"answered": len(done)}
+
 
 # --- requests of the broker ------------------------------------------------------------------------------------------
 
@@ -385,6 +390,7 @@ async def connect(url: str, directory: Path) -> RSocketClient:
         data_encoding=WellKnownMimeTypes.APPLICATION_OCTET_STREAM,
         keep_alive_period=timedelta(seconds=10),
         fragment_size_bytes=FRAGMENT,
+        honor_lease=url.endswith("?lease"),
     )
 
 

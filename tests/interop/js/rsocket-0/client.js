@@ -1,17 +1,21 @@
 // A client on rsocket-js 0.0.27: node client.js tls://localhost:8088 DIRECTORY STEP...
 //
-// The URL may also be wss://localhost:9088/rsocket. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt.
+// The URL may also be wss://localhost:9088/rsocket; with ?lease or ?resume at its end the session has leases or is
+// resumed after a loss. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt.
 
 'use strict';
 
+const {randomBytes} = require('crypto');
 const fs = require('fs');
 const path = require('path');
 const {
   BufferEncoders,
   CompositeMetadata,
+  Leases,
   MESSAGE_RSOCKET_COMPOSITE_METADATA,
   MESSAGE_RSOCKET_ROUTING,
   RSocketClient,
+  RSocketResumableTransport,
   decodeRoutes,
   encodeCompositeMetadata,
   encodeRoute,
@@ -45,9 +49,25 @@ function transport(url, directory) {
   return new RSocketTlsClient({host, port, noDelay: true, ...secrets}, BufferEncoders); // small frames must not wait
 }
 
+function resumable(open) {
+  const options = {bufferSize: 1000000, resumeToken: randomBytes(32), sessionDurationSeconds: 60};
+  const transport = new RSocketResumableTransport(open, options, BufferEncoders);
+  let kind;
+  transport.connectionStatus().subscribe({
+    onSubscribe: (subscription) => subscription.request(Number.MAX_SAFE_INTEGER),
+    onNext(status) {
+      kind = status.kind;
+      setTimeout(() => kind === 'NOT_CONNECTED' && transport.connect(), 100); // after a loss, and not after the end
+    },
+  });
+  return transport;
+}
+
 function connect(url, directory, responder) {
+  const open = () => transport(url, directory);
   return new RSocketClient({
-    transport: transport(url, directory),
+    transport: url.endsWith('?resume') ? resumable(open) : open(),
+    leases: url.endsWith('?lease') ? () => new Leases() : undefined,
     setup: {
       metadataMimeType: MESSAGE_RSOCKET_COMPOSITE_METADATA.string,
       dataMimeType: 'application/octet-stream',
@@ -89,6 +109,11 @@ function peerOf(rsocket) {
   const payload = (route, data) => ({data, metadata: toRoute(route)});
   return {
     routeOf,
+    async ready() {
+      while (rsocket.availability() === 0) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    },
     failure: ({source}) => ({code: source.code, text: source.message}),
     ask(route, data) {
       let cancel;

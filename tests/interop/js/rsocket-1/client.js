@@ -1,9 +1,11 @@
 // A client on rsocket-js 1.0: node client.js tls://localhost:8088 DIRECTORY STEP...
 //
-// The URL may also be wss://localhost:9088/rsocket. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt.
+// The URL may also be wss://localhost:9088/rsocket; with ?lease or ?resume at its end the session has leases or is
+// resumed after a loss. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt.
 
 'use strict';
 
+const {randomBytes} = require('crypto');
 const fs = require('fs');
 const path = require('path');
 const tls = require('tls');
@@ -45,6 +47,11 @@ function transport(url, directory) {
   return new TcpClientTransport({connectionOptions, socketCreator: (options) => tls.connect(options)});
 }
 
+// Between a loss and the next try; the library asks for a promise.
+function pause() {
+  return new Promise((resolve) => setTimeout(resolve, 100));
+}
+
 function connect(url, directory, responder) {
   return new RSocketConnector({
     transport: transport(url, directory),
@@ -56,6 +63,8 @@ function connect(url, directory, responder) {
     },
     fragmentation: {maxOutboundFragmentSize: FRAGMENT},
     responder,
+    lease: url.endsWith('?lease') ? {maxPendingRequests: 100} : undefined,
+    resume: url.endsWith('?resume') ? {tokenGenerator: () => randomBytes(32), reconnectFunction: pause} : undefined,
   }).connect();
 }
 
@@ -80,6 +89,7 @@ function peerOf(rsocket) {
   const payload = (route, data) => ({data, metadata: toRoute(route)});
   return {
     routeOf,
+    ready: async () => {}, // requests wait by themselves
     failure: (error) => ({code: error.code, text: error.message}),
     ask(route, data) {
       let request;

@@ -4,6 +4,8 @@ import io.netty.handler.ssl.SslHandler;
 import io.rsocket.RSocket;
 import io.rsocket.SocketAcceptor;
 import io.rsocket.core.RSocketConnector;
+import io.rsocket.core.Resume;
+import io.rsocket.lease.Lease;
 import io.rsocket.transport.ClientTransport;
 import io.rsocket.transport.netty.client.TcpClientTransport;
 import io.rsocket.transport.netty.client.WebsocketClientTransport;
@@ -18,19 +20,23 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import javax.net.ssl.SSLException;
 import javax.net.ssl.SSLParameters;
+import reactor.core.publisher.Flux;
 import reactor.netty.http.client.HttpClient;
 import reactor.netty.tcp.SslProvider;
 import reactor.netty.tcp.TcpClient;
+import reactor.util.retry.Retry;
 
 /**
  * A client on rsocket-java: java InteropClient tls://localhost:8088 DIRECTORY STEP...
  *
- * <p>The URL may also be wss://localhost:9088/rsocket. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt. The
- * names of the steps are those of scenario.toml.
+ * <p>The URL may also be wss://localhost:9088/rsocket; with ?lease or ?resume at its end the session has leases or is
+ * resumed after a loss. DIRECTORY has privateKey.pem, device.crt and sonarCA.crt. The names of the steps are those of
+ * scenario.toml.
  */
 public final class InteropClient {
     private static final int FRAGMENT = 1024;
     private static final int STEP_LIMIT_S = 40;
+    private static final Flux<Lease> LEASES = Flux.just(Lease.create(Duration.ofMinutes(1), 100)); // to the broker
 
     public static void main(String[] arguments) throws Exception {
         List<String> given = List.of(arguments);
@@ -54,14 +60,18 @@ public final class InteropClient {
     }
 
     private static RSocket connect(URI uri, File directory) throws SSLException {
-        return RSocketConnector.create()
+        RSocketConnector connector = RSocketConnector.create()
                 .metadataMimeType(Wire.COMPOSITE)
                 .dataMimeType("application/octet-stream")
                 .keepAlive(Duration.ofSeconds(10), Duration.ofSeconds(60))
                 .fragment(FRAGMENT)
-                .acceptor(SocketAcceptor.with(new Responder()))
-                .connect(transport(uri, directory))
-                .block();
+                .acceptor(SocketAcceptor.with(new Responder()));
+        if ("lease".equals(uri.getQuery())) {
+            connector.lease(spec -> spec.maxPendingRequests(100).sender(() -> LEASES));
+        } else if ("resume".equals(uri.getQuery())) {
+            connector.resume(new Resume().retry(Retry.fixedDelay(10, Duration.ofMillis(100))));
+        }
+        return connector.connect(transport(uri, directory)).block();
     }
 
     private static ClientTransport transport(URI uri, File directory) throws SSLException {

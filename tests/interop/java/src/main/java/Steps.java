@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.function.IntFunction;
 import java.util.stream.IntStream;
 import org.reactivestreams.Subscription;
@@ -47,6 +48,8 @@ final class Steps {
         steps.put("channel-error", () -> failing(channel("interop.once", 2, Steps::number)));
         steps.put("channel-fails", this::channelFails);
         steps.put("channel-cancel", this::channelCancel);
+        steps.put("lease", this::lease);
+        steps.put("resume", this::resume);
     }
 
     /** One step; those that are not the client's own are asked of the broker. */
@@ -134,6 +137,25 @@ final class Steps {
     private Object channelCancel() {
         Flux<byte[]> answers = channel("interop.chat", 1, Steps::number).map(Wire::data).take(3);
         return Map.of("received", answers.count().block(), "stopped", heard("numbers"));
+    }
+
+    private Object lease() throws InterruptedException {
+        CountDownLatch answered = new CountDownLatch(8);
+        Flux.range(0, 8).flatMap(index -> rsocket.requestResponse(to("echo.request", "")))
+                .subscribe(answer -> answered.countDown(), error -> {});
+        answered.await(500, TimeUnit.MILLISECONDS);
+        return Map.of("answered", 8 - answered.getCount());
+    }
+
+    private Object resume() {
+        Payload request = Wire.to("interop.count", Wire.json(Map.of("last", 300, "size", 10_000)));
+        List<Integer> numbers = rsocket.requestStream(request)
+                .map(Wire::data)
+                .map(data -> Integer.parseInt(new String(data).trim()))
+                .collectList()
+                .block();
+        boolean inOrder = numbers.equals(IntStream.rangeClosed(1, 300).boxed().toList());
+        return Map.of("received", numbers.size(), "in_order", inOrder);
     }
 
     // --- what they have in common ------------------------------------------------------------------------------------
