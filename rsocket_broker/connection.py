@@ -476,7 +476,10 @@ class Connection(Lasting):
             self._queued_before = transport.queued
         elif self.pressure.held:
             self._protocol.heard(now)  # it is not read for others' sake, and only for a moment
-        self._handle(self._protocol.handle_timer(now))
+        events = self._protocol.handle_timer(now)
+        if self._stalled and any(type(event) is LineLost for event in events):
+            self._lose_line(None)  # nothing else gets past what is stalled
+        self._handle(events)
         self._flush()
         self._arm_timer()
 

@@ -306,6 +306,24 @@ async def test_the_end_of_the_peers_bytes_is_a_lost_line_too(host: Host) -> None
     await until(lambda: host.server.suspended)
 
 
+async def test_a_silent_peer_that_does_not_read_loses_its_line_all_the_same(host: Host) -> None:
+    """Its requests are stalled behind what it does not read, and nothing gets past them."""
+    clock = time.monotonic()
+    host.server._clock = lambda: clock
+    wires = Wires(reading=False)
+    door = Side()
+    host.doors.append(door)
+    memory_pair(host.door(door), wires)
+    asks = [wire(FrameType.REQUEST_RESPONSE, stream, bytes(60_000)) for stream in range(1, 41, 2)]
+    wires.transport.write([resume(TOKEN, 0, 0)])
+    wires.transport.write([b"".join(asks)])
+    await until(lambda: host.server._stalled)
+    clock += 100
+    host.server._on_timer()
+    assert host.server.suspended
+    await until(wires.lost.is_set)
+
+
 async def test_a_goodbye_is_no_lost_line(host: Host) -> None:
     await host.client.close()
     await host.server.wait_closed()

@@ -18,17 +18,23 @@ _BEYOND_KINDS: Final = FrameType.METADATA_PUSH << TYPE_SHIFT
 
 
 class Pool:
-    """Bytes that all connections of a broker retain together: parallel sessions must not multiply their budget."""
+    """Bytes that all connections of a broker retain together: parallel sessions must not multiply their budget.
 
-    __slots__ = ("limit", "used")
+    Where that is too much, those pay that hold more than their share. A few that take all there is cost nobody else
+    anything, and still no more than twice the limit is ever held.
+    """
+
+    __slots__ = ("limit", "members", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.members = 0
+        """Ledgers that may keep something."""
         self.used = 0
 
-    @property
-    def is_over(self) -> bool:
-        return self.used > self.limit
+    def bears(self, size: int) -> bool:
+        """Whether one ledger may hold `size` bytes now."""
+        return self.used <= self.limit or size * self.members <= self.limit
 
 
 def measure(frames: bytes, begin: int, end: int) -> tuple[int, list[tuple[int, int]]]:
@@ -64,13 +70,14 @@ class Ledger:
         """Bytes that are kept."""
         self._budget = budget
         self._pool = pool
+        pool.members += 1
         self._blocks: deque[tuple[int, bytes]] = deque()
         """Runs of whole frames with a position, length fields included, each with the position behind it."""
 
     @property
     def is_over(self) -> bool:
         """More is kept than this connection may, or all of them together."""
-        return self.size > self._budget or self._pool.is_over
+        return self.size > self._budget or not self._pool.bears(self.size)
 
     @property
     def is_filling(self) -> bool:
@@ -121,9 +128,10 @@ class Ledger:
         return found
 
     def clear(self) -> None:
-        """Nothing will be sent again."""
+        """Nothing will be sent again, and nothing more recorded. To be called once."""
         while self._blocks:
             self._drop()
+        self._pool.members -= 1
 
     def _drop(self) -> None:
         self.first, frames = self._blocks.popleft()

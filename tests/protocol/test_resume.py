@@ -91,18 +91,36 @@ def test_what_is_larger_than_the_budget_is_not_kept() -> None:
     assert kept.replay(106) == []
 
 
-def test_a_pool_is_shared() -> None:
+def held(kept: Ledger, size: int) -> Ledger:
+    """Keeps a frame of `size` bytes, if it may."""
+    kept.record(wire(FrameType.PAYLOAD, 1, bytes(size - 9)))
+    kept.trim()
+    return kept
+
+
+def test_a_pool_is_shared_and_whoever_takes_more_than_a_share_pays() -> None:
     pool = Pool(100)
-    one, other = ledger(pool=pool), ledger(pool=pool)
-    one.record(wire(FrameType.PAYLOAD, 1, bytes(71)))
-    assert not other.is_over
-    other.record(wire(FrameType.PAYLOAD, 1, bytes(71)))
-    assert one.is_over
-    assert other.is_over
-    other.trim()
-    assert (one.is_over, pool.used) == (False, 80)
-    one.clear()
-    assert pool.used == 0
+    greedy, modest, late = [ledger(pool=pool) for _ in range(3)]
+    assert held(greedy, 80).size == 80
+    assert held(modest, 30).size == 30, "less than a third of all"
+    assert greedy.is_over
+    assert held(late, 60).size == 0, "it is full, and this is more than a share"
+    assert held(late, 33).size == 33
+    assert held(greedy, 20).size <= 33
+    assert not modest.is_over
+    for kept in (greedy, modest, late):
+        kept.clear()
+    assert (pool.used, pool.members) == (0, 0)
+
+
+@given(sizes=st.lists(st.tuples(st.integers(0, 4), st.integers(9, 200))))
+def test_no_more_than_twice_the_limit_of_a_pool_is_held(sizes: list[tuple[int, int]]) -> None:
+    pool = Pool(300)
+    all_of_them = [ledger(pool=pool) for _ in range(5)]
+    for which, size in sizes:
+        held(all_of_them[which], size)
+        assert pool.used <= 2 * pool.limit
+        assert pool.used == sum(kept.size for kept in all_of_them)
 
 
 @given(batches=st.lists(st.lists(FRAMES).map(b"".join)))

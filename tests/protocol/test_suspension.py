@@ -271,15 +271,16 @@ def test_pushes_are_held_to_the_budget_too() -> None:
 @pytest.mark.row("A-31")
 def test_all_connections_together_are_held_to_theirs() -> None:
     pool = Pool(1500)
-    plays = [serving(pool=pool) for _ in range(2)]
-    for play in plays:
+    plays = [serving(pool=pool) for _ in range(3)]
+    for play, size in zip(plays, (900, 900, 400), strict=True):
         play.protocol.suspend(play.now)
-        play.protocol.request(Interaction.FIRE_AND_FORGET, bytes(900))
+        play.protocol.request(Interaction.FIRE_AND_FORGET, bytes(size))
         play.protocol.data_to_send()
-    assert [play.protocol.closed for play in plays] == [False, True]
+    assert [play.protocol.closed for play in plays] == [False, True, False]
     assert 0 < pool.used <= 1500
-    plays[0].protocol.close()
-    assert pool.used == 0
+    for play in plays:
+        play.protocol.close()
+    assert (pool.used, pool.members) == (0, 0)
 
 
 @pytest.mark.row("A-41")
