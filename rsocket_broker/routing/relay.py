@@ -58,7 +58,7 @@ class Switch:
                 remembered.clear()
                 version = self._sessions.version
             found = remembered.get(tag)
-            if found is None:
+            if found is None or found[0].suspended:  # then the name may mean another one now
                 found = self._look_up(session, tag)
                 if len(remembered) >= MAX_REMEMBERED:
                     remembered.clear()

@@ -202,3 +202,18 @@ def test_a_name_means_the_session_that_is_here() -> None:
     sessions.remove(sessions.find("new"))
     with pytest.raises(ApplicationError, match="means 2 clients"):
         sessions.find("app")
+
+
+def test_what_was_found_holds_until_somebody_comes_or_goes() -> None:
+    sessions = LiveSessions[Entry]()
+    versions = [sessions.version]
+    sessions.admit(entry("one"), 0.0)
+    versions.append(sessions.version)
+    assert [one.id for one in sessions.named("app")] == ["one"]
+    sessions.admit(entry("two"), 0.0)
+    versions.append(sessions.version)
+    assert [one.id for one in sessions.named("app@device")] == ["one", "two"]
+    sessions.remove(sessions.find("one"))
+    versions.append(sessions.version)
+    assert ([one.id for one in sessions.named("app")], sessions.named("one"), sessions.named("x")) == (["two"], (), ())
+    assert len(set(versions)) == 4
