@@ -1,1 +1,1 @@
-"""Logs that people and machines can read, and that hold no secret."""
+"""What a broker tells of itself: logs, metrics, frames of chosen clients. None of it holds a secret."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -230,6 +231,27 @@ async def test_a_crowd_is_counted_in_turns_and_for_all_who_ask_at_once() -> None
         assert read(pages[0][1])["connections{port=secure}"] == 2 * TURN + 1
         for client in line.clients:
             client.connection.abort()
+
+
+async def test_a_page_that_could_not_be_made_is_made_the_next_time() -> None:
+    async with Line(Busy) as line:
+        made = metrics(line)
+        sources, made._sources = made._sources, attrs.evolve(made._sources, certificates=lambda soon: 1 / 0)  # type: ignore[arg-type, return-value]
+        with pytest.raises(ZeroDivisionError):
+            await made.page()
+        made._sources = sources
+        assert b"certificates_valid" in (await made.page())[1]
+
+
+async def test_nobody_waits_for_a_page_of_a_broker_that_stops() -> None:
+    async with Line(Busy) as line:
+        made = metrics(line)
+        made.stop()
+        asked = asyncio.ensure_future(made.page())
+        await asyncio.sleep(0)
+        made.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
 
 
 def test_names_follow_the_conventions_of_prometheus() -> None:
