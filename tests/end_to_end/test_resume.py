@@ -218,6 +218,27 @@ async def test_an_app_comes_back_before_the_broker_has_noticed_its_loss(app: Con
         assert diary.stages[-1] is Stage.RESUMED
 
 
+@pytest.mark.row("A-41")
+async def test_a_session_over_websocket_outlives_its_line_too(app: Connect, broker: BrokerProcess) -> None:
+    async def values() -> AsyncIterator[object]:
+        for n in range(1000):
+            yield n
+
+    diary = Diary()
+    async with (
+        Cable(int(broker.ports["ws_secure_port"])) as cable,
+        app(websocket=f"wss://localhost:{cable.port}/rsocket", observer=diary) as session,
+    ):
+        got = []
+        async for value in session.channel("echo.channel", values(), credit=20):
+            got.append(value)
+            if len(got) in {100, 400, 401, 999}:
+                cable.cut()
+        assert got == list(range(1000))
+        assert session.connections == 1
+    assert diary.stages.count(Stage.RESUMED) >= 2
+
+
 async def test_a_broker_that_offers_no_resumption_is_served_without(
     start: StartBroker, app: Connect, app_id: str
 ) -> None:
