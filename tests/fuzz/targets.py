@@ -4,6 +4,7 @@ frames       a connection without I/O, frame by frame: the input is cut into fra
 octets       the same from raw bytes, whole and one byte at a time: both give the same events and the same answers
 connection   the connection on an event loop, with handlers that answer, stream, echo and fail
 metadata     composite metadata, routes and MIME types: what parses is written again as the same bytes
+trace        frames as readable lines: of visible ASCII alone, whole and one byte at a time
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from rsocket_broker.protocol.events import Event, PayloadReceived, RequestReceiv
 from rsocket_broker.protocol.frames import Setup
 from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.protocol.trace import FrameTrace
 from rsocket_broker.transports.base import Channel, Peer
 from tests.playbook import SETUP_BODY, cut, wire
 
@@ -229,9 +231,18 @@ def metadata(data: bytes) -> None:
         assert content[1 : 1 + content[0]].decode() == tag
 
 
+def trace(data: bytes) -> None:
+    whole, slow = FrameTrace(), FrameTrace()
+    whole.metadata_mime = slow.metadata_mime = composite.COMPOSITE
+    lines = whole.received(data)
+    assert lines == [line for at in range(len(data)) for line in slow.received(data[at : at + 1])]
+    assert all(line.isascii() and line.isprintable() for line in lines)
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "frames": frames,
     "octets": octets,
     "connection": connection,
     "metadata": metadata,
+    "trace": trace,
 }
