@@ -468,6 +468,29 @@ def test_a_session_that_was_closed_cannot_be_resumed(hand: Hand) -> None:
     assert hand.refusal(resume(hand.token))[0] == REJECTED_RESUME
 
 
+@pytest.mark.row("A-31", "A-41")
+def test_sessions_that_are_away_do_not_shut_out_their_own_client(hand: Hand) -> None:
+    for _ in range(40):  # eight more than one identity may have
+        with Hand(hand.broker, hand.folder).open():
+            pass
+    mine = [one for one in hand.broker.clients() if one["app_id"] == "org.example.resume"]
+    assert len(mine) == 32
+    with hand.open() as line:
+        line.send(ask(3, b"served"))
+        assert wire.payload_data(line.answer(3)) == b"served"
+
+
+@pytest.mark.row("A-41")
+def test_a_broker_that_stops_does_not_wait_for_those_who_are_away(start: StartBroker, tmp_path: Path) -> None:
+    broker = start()
+    hand = Hand(broker, enrolled_folder(tmp_path / "sonar", "org.example.stop", broker.insecure_port))
+    with hand.open(ask(3, b"", "echo.never"), ask(5, b"100:100", "echo.stream")):
+        pass
+    began = time.monotonic()
+    assert broker.stop() == 0
+    assert time.monotonic() - began < 2, "it has no answers to wait for"
+
+
 def test_neither_port_without_certificates_resumes_anything(broker: BrokerProcess) -> None:
     for frame, code in ((resume(), REJECTED_RESUME), (setup(), wire.REJECTED_SETUP)):
         with Line.open(broker.insecure_port) as line:
