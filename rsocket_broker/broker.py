@@ -97,6 +97,8 @@ class Broker:
         self.settings = settings
         self.ports: Ports
         """Where it listens; set by `start`."""
+        self.contexts: CurrentContexts | None = None
+        """What TLS handshakes are made with; None before `start`."""
         self._adb_address = server_address(settings.adb)
         self._secure = attrs.evolve(
             SECURE,
@@ -137,7 +139,7 @@ class Broker:
         )
         self._observation = self._observe(authority, enroller, endpoint)
         await enroller.settle([name for name in mediums.offered if name != ADB])  # devices are waited for later
-        contexts = CurrentContexts(authority)
+        self.contexts = contexts = CurrentContexts(authority)
         secure = await self._listen_secure(endpoint, contexts)
         web = await self._listen_web(endpoint, contexts)
         http = await self._listen_http(endpoint)
@@ -410,6 +412,10 @@ class CurrentContexts:
             if credentials is not self._credentials:
                 self._credentials, self._contexts = credentials, ServerContexts(credentials)
             return self._contexts
+
+    def renew(self) -> None:
+        """Ends all that TLS sessions could be resumed with; see `ServerContexts.renew`."""
+        self._current().renew()
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

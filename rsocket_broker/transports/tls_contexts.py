@@ -1,8 +1,10 @@
-"""TLS contexts from credentials that are in memory: which versions, which trust, and nothing remembered for long.
+"""TLS contexts from credentials that are in memory: which versions, which trust, and how long a session is remembered.
 
-OpenSSL keeps the sessions of TLS 1.2 in the context that made them, and a session that is resumed is not verified
-again: neither the dates of the certificate nor a revocation. Python cannot turn that off, so a context here lives
-for a minute or some hundreds of handshakes and is then replaced; its sessions die with it. TLS 1.3 gets no tickets.
+A client may resume its TLS session (RFC 8446 2.2, RFC 5077), which spares both sides the signatures. OpenSSL verifies
+nothing then: it takes the certificate of the first handshake out of the ticket. So a ticket must not outlive what it
+stands for. The keys of tickets are those of the context that gave them, and never leave it: whoever shows a ticket of a
+context that is gone has a full handshake. Contexts are made anew with the credentials, by `ServerContexts.renew`, and
+after CONTEXT_LIFE. The certificate's dates and status are for whoever identifies the peer, resumed or not.
 """
 
 import contextlib
@@ -22,10 +24,14 @@ ALPN_RSOCKET = "rs"
 """What Flipper's C++ SDK offers. Under TLS 1.3 it never learns that it was refused, so it is held to 1.2."""
 ALPN_HTTP = "http/1.1"
 """What WebSocket clients may offer."""
-CONTEXT_LIFE = 60.0
-"""Seconds: for so long after it expires a certificate may still come in by a resumed TLS 1.2 session."""
-CONTEXT_USES = 256
-"""Handshakes: a context costs 2 ms to make, and each TLS 1.2 session that it remembers some kilobytes."""
+CONTEXT_LIFE = 3600.0
+"""Seconds: whoever comes back after longer shows its certificate again. A session of TLS 1.2 that is resumed makes no
+new key exchange, so that one who reads our memory could decrypt what was recorded of so long a time."""
+MAX_CACHED = 256
+"""Sessions that a context holds in memory, some kilobytes each: those of TLS 1.2 clients that take no tickets. Python
+has no switch for OpenSSL's cache, so a context that has so many is replaced."""
+TICKETS = 1
+"""For each TLS 1.3 handshake: a client keeps the last one, and each costs us 0.1 ms and a kilobyte on the line."""
 
 
 class ServerContexts:
@@ -41,6 +47,13 @@ class ServerContexts:
         self._web = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_2, ALPN_HTTP))
         self._modern.current(clock())
 
+    def renew(self) -> None:
+        """From now on nobody resumes a session of before: to be called when a certificate is no longer good for what it
+        was. Handshakes that are under way go on. May be called from any thread."""
+        with self._lock:
+            for each in (self._legacy, self._modern, self._web):
+                each.forget()
+
     def pick(self, hello: ClientHello) -> ssl.SSLContext:
         """The context for one handshake, by what the client offers."""
         chosen = self._legacy if ALPN_RSOCKET in hello.alpn else self._modern
@@ -54,19 +67,22 @@ class ServerContexts:
 
 
 class _Renewed:
-    """A context that is made again when it has served long enough."""
+    """A context that is made again when it is old, or remembers much."""
 
     def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
         self._make = make
         self._context: ssl.SSLContext | None = None
         self._made = 0.0
-        self._uses = 0
 
     def current(self, now: float) -> ssl.SSLContext:
-        if self._context is None or self._uses >= CONTEXT_USES or now - self._made >= CONTEXT_LIFE:
-            self._context, self._made, self._uses = self._make(), now, 0
-        self._uses += 1
-        return self._context
+        context = self._context
+        if context is None or now - self._made >= CONTEXT_LIFE or context.session_stats()["number"] >= MAX_CACHED:
+            context = self._context = self._make()
+            self._made = now
+        return context
+
+    def forget(self) -> None:
+        self._context = None
 
 
 def server_context(credentials: Credentials, newest: ssl.TLSVersion, alpn: str = ALPN_RSOCKET) -> ssl.SSLContext:
@@ -79,7 +95,7 @@ def server_context(credentials: Credentials, newest: ssl.TLSVersion, alpn: str =
     context.maximum_version = newest
     context.verify_mode = ssl.CERT_REQUIRED
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.num_tickets = 0
+    context.num_tickets = TICKETS
     context.set_alpn_protocols([alpn])
     _load(context, credentials)
     return context
