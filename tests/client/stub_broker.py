@@ -21,7 +21,7 @@ from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE, Credentials
 from rsocket_broker.errors import ApplicationError, ConnectionClosed, SetupRefused
 from rsocket_broker.jsontext import dump, parse_object
 from rsocket_broker.payload import Payload
-from rsocket_broker.protocol.events import SetupReceived
+from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
 from rsocket_broker.protocol.metadata import first_tag
 from rsocket_broker.protocol.protocol import Protocol
@@ -85,6 +85,10 @@ class StubBroker:
     """What answers `signCertificate`; by default it deploys."""
     refuse_setup: str = ""
     """If set, the secure port refuses every SETUP with this text."""
+    resumes: bool = False
+    """Whether sessions on the secure port outlive their line."""
+    sessions: dict[bytes, Connection] = attrs.field(factory=dict)
+    """By their resume tokens."""
     asked: list[dict[str, object]] = attrs.field(factory=list)
     plain_setups: list[dict[str, object]] = attrs.field(factory=list)
     setups: list[dict[str, object]] = attrs.field(factory=list)
@@ -133,8 +137,21 @@ class StubBroker:
             line.abort()
             await line.wait_closed()
 
+    async def lose_lines(self) -> None:
+        """Every line of the secure port is lost; sessions that can go on over others."""
+        for line in self.live:
+            line.drop_line()
+        await asyncio.sleep(0)
+
+    def _resume(self, door: Connection, event: ResumeReceived) -> None:
+        if event.token not in self.sessions:
+            raise SetupRefused("no such session")
+        self.sessions[event.token].resume(door, event)
+
     def _serve(self, responder: "_Plain", limits: Limits) -> Connection:
-        connection = Connection(Protocol.server(limits, time.monotonic()), responder)
+        if self.resumes and limits is SECURE:
+            limits = attrs.evolve(limits, resume_seconds=60.0)
+        connection = Connection(Protocol.server(limits, time.monotonic()), responder, resumer=self._resume)
         self.all.append(connection)
         return connection
 
@@ -181,6 +198,8 @@ class _Secure(_Plain):
             raise SetupRefused(self.stub.refuse_setup)
         self.stub.setups.append(parse_object(setup.data))
         self.stub.live.append(connection)
+        if setup.resume_token is not None:
+            self.stub.sessions[setup.resume_token] = connection
 
     def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]:
         route = first_tag(bytes(payload.metadata or b""))

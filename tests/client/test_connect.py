@@ -253,3 +253,93 @@ async def test_one_failure_is_logged_once(
     async with trying(app(observer=diary, timeout=None)):
         await diary.reaches(Stage.FAILED, 5)
     assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1
+
+
+# ---- a line that is lost -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("A-41")
+async def test_a_session_goes_on_over_the_next_line(app: Connect, stub: StubBroker, diary: Diary) -> None:
+    stub.resumes = True
+    async with app(observer=diary) as session:
+        waiting = asyncio.create_task(session.request("stub.never"))
+        async with asyncio.timeout(10):
+            await stub.under_way.wait()
+        begun = len(diary.stages)
+        await stub.lose_lines()
+        await diary.reaches(Stage.INTERRUPTED)
+        assert not session.connected
+        assert await session.request("stub.echo", 1) == ["stub.echo", 1]
+        assert diary.stages[begun:] == [Stage.INTERRUPTED, Stage.WAITING, Stage.CONNECTING, Stage.RESUMED]
+        assert not waiting.done()
+        assert (session.connections, len(stub.setups)) == (1, 1)
+        waiting.cancel()
+
+
+@pytest.mark.row("A-41")
+async def test_a_session_that_is_refused_gives_way_to_a_new_one(app: Connect, stub: StubBroker, diary: Diary) -> None:
+    stub.resumes = True
+    async with app(observer=diary) as session:
+        waiting = asyncio.create_task(session.request("stub.never"))
+        async with asyncio.timeout(10):
+            await stub.under_way.wait()
+        stub.sessions.clear()
+        await stub.lose_lines()
+        with pytest.raises(client.ConnectionClosed, match="no such session"):
+            await waiting
+        assert await session.request("stub.echo", 1) == ["stub.echo", 1]
+        assert session.connections == 2
+        await diary.reaches(Stage.CONNECTED, 2)
+    assert Stage.RESUMED not in diary.stages
+    assert diary.stages.count(Stage.LOST) == 1
+
+
+@pytest.mark.row("A-09", "A-41")
+async def test_a_certificate_that_is_refused_on_the_way_back_counts(
+    app: Connect, stub: StubBroker, diary: Diary
+) -> None:
+    """The broker's CA is another now: a new line is not trusted, and the app enrols anew after two of them."""
+    stub.resumes = True
+    async with app(observer=diary) as session:
+        ports = stub.insecure_port, stub.secure_port
+        await stub.lose_lines()
+        await stub.stop()
+        stub.authority = StubAuthority()
+        await stub.start(*ports)
+        await diary.reaches(Stage.CONNECTED, 2)
+        assert session.connections == 2
+    assert diary.stages.count(Stage.ENROLLED) == 2
+    assert diary.stages.count(Stage.LOST) == 1
+
+
+async def test_an_app_that_leaves_while_its_line_is_away(app: Connect, stub: StubBroker, diary: Diary) -> None:
+    stub.resumes = True
+    async with app(observer=diary, backoff=client.Backoff(first=5, longest=5)) as session:
+        plugin_waits = asyncio.create_task(session.request("stub.never"))
+        async with asyncio.timeout(10):
+            await stub.under_way.wait()
+        await stub.lose_lines()
+        await diary.reaches(Stage.WAITING)
+    with pytest.raises(client.ConnectionClosed):
+        await plugin_waits
+
+
+async def test_without_resume_a_session_ends_with_its_line(app: Connect, stub: StubBroker, diary: Diary) -> None:
+    stub.resumes = True
+    async with app(observer=diary, resume=False) as session:
+        assert stub.sessions == {}
+        await stub.cut()
+        await diary.reaches(Stage.CONNECTED, 2)
+        assert session.connections == 2
+    assert Stage.INTERRUPTED not in diary.stages
+
+
+@pytest.mark.row("A-44")
+async def test_a_lease_is_asked_for_and_given(app: Connect, stub: StubBroker) -> None:
+    async with app(lease=client.Lease(requests=2, seconds=30)) as session:
+        assert await session.request("stub.echo", 1) == ["stub.echo", 1]
+        (served,) = stub.live
+        for _ in range(2):
+            served.fire_and_forget(Payload(b"{}"))
+        with pytest.raises(client.Rejected, match="lease"):
+            served.fire_and_forget(Payload(b"{}"))
