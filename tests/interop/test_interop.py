@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,3 +119,13 @@ def test_what_is_said_of_a_library_is_about_a_library_and_a_step() -> None:
     for library, steps in SCENARIO.failing.items():
         assert library in LIBRARIES
         assert names.issuperset(steps)
+
+
+def test_the_howto_shows_lines_of_these_clients() -> None:
+    text = (HERE.parent.parent / "docs" / "howto" / "connect-an-app.md").read_text()
+    section = text[text.index("## Any RSocket library") : text.index("## A driver of your own")]
+    sources = [*HERE.rglob("client.*"), *HERE.rglob("*.java"), *HERE.rglob("*.rs")]
+    lines = {line.strip() for source in sources for line in source.read_text().splitlines()}
+    blocks = re.findall(r"```(?:java|js|python|rust)\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) > len(LIBRARIES)
+    assert [line for block in blocks for line in block.splitlines() if line.strip() not in lines] == []
