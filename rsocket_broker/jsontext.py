@@ -197,5 +197,12 @@ def parse_object(data: bytes | bytearray | memoryview) -> dict[str, object]:
     return value
 
 
+SHORT: Final = 2 * MAX_DEPTH
+"""Bytes of JSON text that cannot be nested too deeply."""
+skim: Callable[[bytes], object] = _slow_parse if orjson is None else orjson.loads
+"""For text of up to SHORT bytes: gives and raises what `parse_bytes` does (any ValueError), but that a float may stand
+for an integer of more than 64 bits, and that half a character is refused. For those who look at types, and then think
+again."""
+
 dump: Callable[[object], bytes] = _slow_dump if orjson is None else _fast_dump
 """A value as compact UTF-8 JSON. Raises JsonError when it cannot be expressed (NaN, cycles, foreign types)."""

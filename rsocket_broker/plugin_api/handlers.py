@@ -18,11 +18,10 @@ from rsocket_broker.errors import Invalid
 from rsocket_broker.jsontext import JsonError, dump, parse
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
+from rsocket_broker.plugin_api.direct import StartData, StartJson, StartSkimmed
 from rsocket_broker.plugin_api.plugin import Kind, Plugin
 
 Start = Callable[[App, Payload], Any]
-StartJson = Callable[[App, object], Any]
-StartData = Callable[[App, bytes], Any]
 StartChannel = Callable[[App, Payload, AsyncIterator[Payload]], Any]
 Finish = Callable[[Any], Payload]
 
@@ -70,6 +69,8 @@ class Handler:
     finish: Finish
     start_data: StartData | None = None
     """As `start`, for a handler that has no use for the metadata."""
+    start_skimmed: StartSkimmed | None = None
+    """As `start_json`, for parameters that were parsed in a hurry; None where that will not do."""
 
 
 class Routes(typing.Protocol):

@@ -14,10 +14,9 @@ from typing import Any, Final
 import attrs
 
 from rsocket_broker.errors import ConfigurationError, Invalid
-from rsocket_broker.jsontext import JsonError, parse_bytes
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
-from rsocket_broker.plugin_api.direct import direct
+from rsocket_broker.plugin_api.direct import StartData, StartJson, StartSkimmed, direct, direct_data, direct_skimmed
 from rsocket_broker.plugin_api.handlers import (
     DeclaredRoutes,
     Handler,
@@ -25,8 +24,6 @@ from rsocket_broker.plugin_api.handlers import (
     Shape,
     Start,
     StartChannel,
-    StartData,
-    StartJson,
     WholePlugin,
     decode,
     encode,
@@ -63,6 +60,16 @@ class _Signature:
             return None
         name = next(iter(self.named))
         return name, self.hints.get(name, Any)
+
+    @property
+    def annotations(self) -> dict[str, object]:
+        """What is asked of each of `named`."""
+        return {name: self.hints.get(name, Any) for name in self.named}
+
+    @property
+    def in_order(self) -> bool:
+        """Whether `named` can be given by position."""
+        return all(parameter.kind is not parameter.KEYWORD_ONLY for parameter in self.named.values())
 
     @property
     def raw(self) -> type | None:
@@ -111,6 +118,7 @@ class _Compiler:
             start_channel=self._start_channel(signature) if signature.incoming else None,
             finish=encode_raw if self._is_raw(signature) else encode,
             start_data=None if start_json is None else self._start_data(signature, start_json),
+            start_skimmed=None if start_json is None else self._start_skimmed(signature, start_json),
         )
 
     def _refuse(self, text: str) -> typing.NoReturn:
@@ -211,9 +219,7 @@ class _Compiler:
         if signature.whole is not None:
             return lambda app, value: function(app, checked(value))
         thorough: StartJson = lambda app, value: function(app, **checked(value))  # noqa: E731
-        if any(parameter.kind is parameter.KEYWORD_ONLY for parameter in signature.named.values()):
-            return thorough
-        return direct(function, {name: signature.hints.get(name, Any) for name in signature.named}, thorough)
+        return direct(function, signature.annotations, thorough) if signature.in_order else thorough
 
     def _start(self, signature: _Signature, start_json: StartJson | None) -> Start:
         function = self._function
@@ -236,14 +242,17 @@ class _Compiler:
         if not signature.named:
             return lambda app, data: function(app)
 
-        def start(app: App, data: bytes) -> Any:
-            try:
-                value = parse_bytes(data)
-            except JsonError:
-                value = decode(data)  # which says what is wrong with it, or takes nothing for {}
-            return start_json(app, value)
+        def thorough(app: App, data: bytes) -> Any:
+            return start_json(app, decode(data))
 
-        return start
+        skimmed = self._start_skimmed(signature, start_json)
+        return thorough if skimmed is None else direct_data(skimmed, thorough)
+
+    def _start_skimmed(self, signature: _Signature, start_json: StartJson) -> StartSkimmed | None:
+        """For parameters that have been parsed, but not with all care."""
+        if not signature.in_order or signature.raw or signature.whole is not None:
+            return None
+        return direct_skimmed(self._function, signature.annotations, lambda app, data: start_json(app, decode(data)))
 
     def _start_channel(self, signature: _Signature) -> StartChannel:
         """A channel's first payload carries the parameters, if the handler has any; else it is the first item."""

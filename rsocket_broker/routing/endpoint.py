@@ -17,7 +17,7 @@ from rsocket_broker.connection import Connection
 from rsocket_broker.errors import BrokerError, ConnectionClosed, Invalid, RequestFailed, SetupRefused
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.identity import Identity
-from rsocket_broker.jsontext import JsonError, parse, parse_bytes
+from rsocket_broker.jsontext import SHORT, JsonError, parse, parse_bytes, skim
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.protocol.codes import SETUP_ERRORS, ErrorCode
@@ -46,6 +46,8 @@ REPLACED = "a newer session of the same identity has taken the place of this one
 FAREWELL = 5.0
 """Seconds that plugins have to say goodbye to the last sessions when the broker stops."""
 
+NO_TEXT = b"\0"
+"""What no JSON text begins with."""
 NO_SESSION = "There is no session."
 
 Identify = Callable[[bytes], Identity]
@@ -175,6 +177,10 @@ class SecureResponder:
         self._asked: dict[tuple[object, object], Callable[[object], bytes | Payload]] = {}
         self._told: dict[tuple[object, object], Callable[[object, int], None]] = {}
         """What answers, and takes, the methods that an app has named in JSON: by plugin and method."""
+        self._envelopes: dict[bytes, Callable[[object, bytes, int], None]] = {}
+        """What takes events, by their text up to the parameters."""
+        self._usual = NO_TEXT
+        """The one of these texts that the last event began with."""
 
     @property
     def session(self) -> Session | None:
@@ -284,7 +290,28 @@ class SecureResponder:
             self._drop(session, error)
 
     def _take_in_at_once(self, data: bytes) -> None:
-        """The shortcut for events of an app; `fire_and_forget` does whatever is not known here."""
+        """The shortcut for events of an app; `fire_and_forget` does whatever is not known here.
+
+        Nearly all the text of an event is the same each time, so only its parameters are parsed where that is known.
+        """
+        begin = len(self._usual) if data.startswith(self._usual) else flipper.parameters_begin(data)
+        deliver = self._envelopes.get(data[:begin])
+        if deliver is None or not data.endswith(b"}}") or len(data) > SHORT:
+            self._take_in_known(data)
+            return
+        self._usual = data[:begin]
+        params = data[begin:-2]
+        try:
+            value = skim(params)
+        except ValueError:
+            value = None
+        if value is None:
+            self._take_in_known(data)
+        else:
+            deliver(value, params, len(data))
+
+    def _take_in_known(self, data: bytes) -> None:
+        """An event whose plugin and method may be known, but not the way in which it is written."""
         try:
             message: Any = parse_bytes(data)
             told = message["params"]
@@ -294,9 +321,22 @@ class SecureResponder:
         except (JsonError, KeyError, TypeError):
             known = False
         if known:
+            self._learn(data[: flipper.parameters_begin(data)])
             deliver({} if params is None else params, len(data))
         elif self._session is not None:
             self.fire_and_forget(Payload(data, None))
+
+    def _learn(self, text: bytes) -> None:
+        """Remembers what takes events that begin so, where they may be taken in a hurry."""
+        if text in self._envelopes or len(text) > MAX_REMEMBERED_SIZE or len(self._envelopes) >= MAX_REMEMBERED:
+            return
+        found = flipper.envelope(text)
+        if found is None or found not in self._told or self._session is None:
+            return
+        plugin, method = found
+        deliver = self._session.seat(self._host(plugin)).skimmed_shortcut(method)
+        if deliver is not None:
+            self._envelopes[text] = deliver
 
     def metadata_push(self, metadata: bytes) -> None:
         session = self._live()
@@ -374,6 +414,8 @@ class SecureResponder:
         self._shortcuts.clear()
         self._asked.clear()
         self._told.clear()
+        self._envelopes.clear()
+        self._usual = NO_TEXT
 
     @staticmethod
     def _is_json(session: Session, payload: Payload) -> bool:

@@ -42,11 +42,8 @@ class EventQueue(Generic[Item]):
         self._closed = False
         self._worker: asyncio.Task[None] | None = None
         self.dropped = 0
-
-    @property
-    def idle(self) -> bool:
+        self.idle = True
         """Whether an event that comes now is the only one."""
-        return self._worker is None and not self._waiting
 
     @property
     def load(self) -> tuple[int, int]:
@@ -60,6 +57,7 @@ class EventQueue(Generic[Item]):
         if self._waiting and (len(self._waiting) >= MAX_EVENTS or self._bytes + size > MAX_BYTES):
             self.dropped += 1
             return
+        self.idle = False
         self._waiting.append((item, size))
         self._bytes += size
         self._start()
@@ -77,6 +75,7 @@ class EventQueue(Generic[Item]):
         self._closed = True
         self._waiting.clear()
         self._bytes = 0
+        self.idle = self._worker is None
         if self._worker is not None:
             self._worker.cancel()
         self._report()
@@ -94,6 +93,7 @@ class EventQueue(Generic[Item]):
                 await asyncio.sleep(0)  # a burst of events that need no waiting must not keep the loop to itself
         finally:
             self._worker = None
+            self.idle = not self._waiting
         self._report()
 
     def _report(self) -> None:

@@ -152,6 +152,29 @@ def asked(data: bytes | bytearray | None) -> Message:
     return _message(_object(data))
 
 
+def parameters_begin(data: bytes) -> int:
+    """Where the text of the inner parameters begins, in a message as apps write it; in any other, anywhere."""
+    return data.find(_PARAMS, data.find(_PARAMS) + len(_PARAMS)) + len(_PARAMS)
+
+
+def envelope(text: bytes) -> tuple[str, str] | None:
+    """Plugin and method, where `text`, any JSON value and `}}` make an event with that value as its parameters.
+
+    None where they do not, or where the event would say anything more.
+    """
+    try:
+        message: Any = parse_object(text + b"null}}")
+        inner = message.pop("params")
+        plugin, method = inner.pop("api"), inner.pop("method")
+    except (JsonError, KeyError, TypeError, AttributeError):
+        return None
+    said_all = message == {"method": "execute"} and inner == {"params": None}
+    return (plugin, method) if said_all and isinstance(plugin, str) and isinstance(method, str) else None
+
+
+_PARAMS = b'"params":'
+
+
 def success(value: object) -> bytes:
     """Our answer to an app. Raises JsonError."""
     return dump({"success": value})

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from rsocket_broker.errors import ApplicationError, Canceled, RequestFailed, request_error
+from rsocket_broker.jsontext import parse_bytes
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape, encode, encode_data
@@ -446,6 +447,27 @@ class Seat:
             return None
         return self._delivery(handler, handler.start_json)
 
+    def skimmed_shortcut(self, name: str) -> Callable[[object, bytes, int], None] | None:
+        """The same for parameters that were parsed by `skim`, given with their text and the size of the whole."""
+        handler = self._host.routes.find(name, Model.FIRE)
+        start, thorough = handler.start_skimmed, handler.start_json
+        if handler.shape is not Shape.PLAIN or start is None or thorough is None:
+            return None
+        app, queue, connected, calls = self.app, self._events, State.CONNECTED, self._host.calls
+
+        def deliver(value: object, text: bytes, size: int) -> None:
+            if self.state is not connected or not queue.idle:
+                self._deliver(handler, thorough, parse_bytes(text), size, None)
+                return
+            try:
+                start(app, value, text)
+            except _FAILURES as error:
+                self._event_failed(handler, error)
+            else:
+                calls.untimed += 1
+
+        return deliver
+
     def _delivery(self, handler: Handler, start: Callable[[App, Any], Any]) -> Callable[[Any, int], None]:
         if handler.shape is not Shape.PLAIN:
             return lambda argument, size: self._deliver(handler, start, argument, size, None)
@@ -457,16 +479,16 @@ class Seat:
                 return
             try:
                 start(app, argument)
-            except RequestFailed as error:
-                calls.fail(error)
-                self._dropped(handler, error)
             except _FAILURES as error:
-                calls.fail(error)
-                self._dropped(handler, self._host.failed(handler.route, error))
+                self._event_failed(handler, error)
             else:
                 calls.untimed += 1
 
         return deliver
+
+    def _event_failed(self, handler: Handler, error: BaseException) -> None:
+        self._host.calls.fail(error)
+        self._dropped(handler, self._host.failed(handler.route, error))
 
     def _deliver(
         self,

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsocket_broker.jsontext import MAX_DEPTH, SHORT, JsonError, dump, parse_bytes, skim
 from rsocket_broker.plugin_api.app import App
-from rsocket_broker.plugin_api.direct import Start, direct
+from rsocket_broker.plugin_api.direct import StartJson as Start
+from rsocket_broker.plugin_api.direct import direct, direct_data, direct_skimmed
 from rsocket_broker.plugin_api.parameters import Mismatch, fields_checker
 
 APP = cast("App", object())
@@ -83,3 +85,57 @@ def test_what_needs_a_look_gets_it(wanted: dict[str, object], value: dict[str, o
     short, _, taken = both_ways(wanted, set())
     short(APP, value)
     assert taken == ["thorough"]
+
+
+def from_text(wanted: dict[str, object], optional: set[str]) -> tuple[Any, Any, Any]:
+    """From text that is skimmed, from what `skim` made of it, and the thorough way."""
+    _, checked, _ = both_ways(wanted, optional)
+
+    def thorough(app: App, data: bytes) -> object:
+        return checked(app, parse_bytes(data))
+
+    def function(app: App, *given: object) -> object:
+        return {**dict.fromkeys(wanted, "default"), **dict(zip(wanted, given, strict=True))}
+
+    start = direct_skimmed(function, wanted, thorough)
+    return (None, None, thorough) if start is None else (direct_data(start, thorough), start, thorough)
+
+
+def outcome_of_text(start: Any, *given: object) -> object:
+    try:
+        return repr(start(APP, *given))
+    except (Mismatch, JsonError) as error:
+        return str(error)
+
+
+large = st.integers(-(2**70), 2**70) | st.sampled_from([2**63, 2**64, -(2**63) - 1])
+texts = st.one_of(
+    (json_values | fitting | st.fixed_dictionaries({}, optional=dict.fromkeys("abcd", scalars | large))).map(dump),
+    st.sampled_from(
+        [b"", b"{", b"NaN", b'{"a":"\\ud83d"}', b'{"a":1e999}', b'{"a":1,"z":' + b"[" * 600 + b"]" * 600 + b"}"]
+    ),
+    st.builds(lambda n: b'{"a":1' + b" " * n + b"}", st.integers(SHORT - 9, SHORT + 3)),
+)
+
+
+@given(annotations, st.sets(st.sampled_from("abcd")), texts)
+def test_text_that_is_skimmed_comes_to_the_same(wanted: dict[str, object], optional: set[str], text: bytes) -> None:
+    from_data, from_value, thorough = from_text(wanted, optional)
+    if from_data is None:
+        return
+    assert outcome_of_text(from_data, text) == outcome_of_text(thorough, text)
+    try:
+        value = skim(text) if len(text) <= SHORT else None
+    except ValueError:
+        value = None
+    if value is not None:
+        assert outcome_of_text(from_value, value, text) == outcome_of_text(thorough, text)
+
+
+def test_short_text_cannot_be_nested_too_deeply() -> None:
+    assert len(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH) == SHORT
+
+
+@pytest.mark.parametrize("annotation", [float, list, dict, Any, int | None])
+def test_a_type_that_may_hide_a_large_number_is_not_skimmed(annotation: object) -> None:
+    assert from_text({"a": annotation}, set())[0] is None

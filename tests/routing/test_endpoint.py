@@ -519,6 +519,39 @@ async def test_events_stay_in_order_when_some_take_a_shortcut_and_some_take_time
         assert plugin.seen == list(range(60))
 
 
+@pytest.mark.parametrize(
+    ("inner", "seen"),
+    [
+        (b'{"n":5}', [5]),
+        (b' {"n" : 5} ', [5]),
+        (b'{"n":5,"more":[{}]}', [5]),
+        (b'{"n":%d}' % 2**70, [2**70]),
+        (b'{"n":"5"}', []),
+        (b"null", []),
+        (b"[", []),
+        (b'{"n":5}},"more":{"x":{}', [5]),
+        (b'{"n":5},"method":"other","x":{}', []),
+        (b'{"n":5,"t":"%s"}' % (b"x" * 2000), [5]),
+        (b'{"n":5,"t":"\\ud83d"}', [5]),
+    ],
+)
+async def test_an_event_that_begins_like_others_means_what_it_would_alone(inner: bytes, seen: list[int]) -> None:
+    text = b'{"method":"execute","params":{"api":"Mixed","method":"note","params":'
+    for known in (False, True):
+        plugin = Mixed()
+        async with Line(plugin) as line:
+            app = await line.app(["Mixed"])
+            for _ in range(3 if known else 0):
+                app.tell(text + b'{"n":1}}}')
+                await app.settled()
+            assert (text in app.responder._envelopes) == known
+            app.tell(text + inner + b"}}")
+            await app.settled()
+            app.tell(text + b'{"n":1}}}')
+            await app.settled()
+            assert [n for n in plugin.seen if n != 1] == seen
+
+
 @pytest.mark.parametrize("routed", [False, True])
 async def test_an_event_that_fails_again_and_again_is_logged_and_dropped(
     routed: bool, caplog: pytest.LogCaptureFixture

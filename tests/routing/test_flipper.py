@@ -124,3 +124,44 @@ def test_the_list_of_plugins_is_taken_once_each_and_bounded() -> None:
 def test_our_answers_are_what_an_app_expects() -> None:
     assert json.loads(flipper.success(None)) == {"success": None}
     assert json.loads(flipper.refusal("no", "Invalid")) == {"error": {"message": "no", "name": "Invalid"}}
+
+
+# --- envelopes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b'{"method":"execute","params":{"api":"P","method":"m","params":', ("P", "m")),
+        (b'{"params":{"method":"m","api":"P","params":', None),
+        (b' {"method" : "execute","params":{"method":"m","api":"P" ,"params":', ("P", "m")),
+        (b'{"id":1,"method":"execute","params":{"api":"P","method":"m","params":', None),
+        (b'{"method":"execute","params":{"api":"P","method":"m","more":1,"params":', None),
+        (b'{"method":"execute","params":{"api":"P","method":1,"params":', None),
+        (b'{"method":"init","params":{"api":"P","method":"m","params":', None),
+        (b'{"method":"execute","params":{"api":"P","params":', None),
+        (b'{"method":"execute","params":[{"api":"P","method":"m","params":', None),
+        (b'{"method":"execute","params":{"api":"P","method":"m","params":[', None),
+        (b'{"method":"execute","params":', None),
+        (b"", None),
+    ],
+)
+def test_an_envelope_is_an_event_that_says_nothing_but_its_parameters(
+    text: bytes, found: tuple[str, str] | None
+) -> None:
+    assert flipper.envelope(text) == found
+
+
+json_text = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(['"params":', "}}", "{"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["params", "a", "api"]), inner),
+    max_leaves=6,
+)
+
+
+@given(json_text)
+def test_parameters_are_found_where_they_begin(params: object) -> None:
+    data = flipper.execute("P", "m", params)
+    begin = flipper.parameters_begin(data)
+    assert json.loads(data[begin:-2]) == params
+    assert flipper.envelope(data[:begin]) == ("P", "m")
