@@ -20,6 +20,14 @@ SCENARIO = read_scenario()
 RUN_WITHIN = 150.0
 LARGE = ("stream-fragments", "app-response-large")
 """Left out over WebSocket: some libraries take seconds for a payload of 16 MiB, and fragments are the same there."""
+FRAGMENTS = {
+    "rsocket-py": (True, True),
+    "rsocket-js-1": (True, False),
+    "rsocket-js-0": (False, False),
+    "rsocket-java": (True, True),
+    "rsocket-rust": (True, True),
+}
+"""Whether a library sends its requests in fragments, and its answers."""
 LOST_AFTER = 1_000_000
 """Bytes of a stream of three times as many."""
 Told = dict[str, Any]
@@ -37,6 +45,16 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
 def short_of_leases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     """A broker that lets each client make five requests in ten seconds, if it asks for leases."""
     running = start_broker(tmp_path_factory.mktemp("leases") / "home", "--plugin", "echo", "--lease-requests", "5")
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """A broker that writes the frames of every client into its log."""
+    options = ["--plugin", "echo", "--plugin", str(HERE / "interop_plugin.py")]
+    options += [option for name in LIBRARIES for option in ("--trace-frames", f"org.example.{name}")]
+    running = start_broker(tmp_path_factory.mktemp("traced") / "home", *options)
     yield running
     assert running.stop() == 0, running.log.read_text()
 
@@ -92,6 +110,18 @@ def test_the_same_over_websocket(library: str, broker: BrokerProcess, tmp_path: 
     told = run(LIBRARIES[library](), url, issued(broker, library, tmp_path / "app"), steps)
     expected = {step.name: step.detail for step in SCENARIO.steps}
     assert {one["step"]: one["detail"] for one in told} == {name: expected[name] for name in steps}
+
+
+@pytest.mark.row("F-2")
+@pytest.mark.timeout(400)
+def test_fragments_are_seen_on_the_line(library: str, traced: BrokerProcess, tmp_path: Path) -> None:
+    url = f"tls://localhost:{traced.secure_port}"
+    folder = issued(traced, library, tmp_path / "app")
+    run(LIBRARIES[library](), url, folder, ["response-fragments", "app-response-fragments"])
+    seen = re.findall(rf"org\.example\.{library}@\S* .*<- (\w+) stream=(\d+) flags=\S*FOLLOWS", traced.log.read_text())
+    requests, answers = FRAGMENTS[library]
+    assert ("REQUEST_RESPONSE" in {kind for kind, _ in seen}) == requests
+    assert any(int(stream) % 2 == 0 for _, stream in seen) == answers
 
 
 @pytest.mark.row("F-2", "A-44")
