@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -14,11 +12,10 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.processes import BrokerProcess, start_broker
+from tests.interop.libraries import HERE as INTEROP
+from tests.interop.libraries import node_modules
 
 HERE = Path(__file__).parent
-CACHE = HERE.parent.parent / "build" / "foreign-js"
-"""Packages are installed here once, outside of what git knows."""
-PACKAGES_WITHIN = 120.0
 HEARD_WITHIN = 15.0
 
 
@@ -33,23 +30,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
 
 @pytest.fixture(scope="session")
 def node_path() -> Path:
-    """The folder of the JavaScript packages, installed by npm if they are not there yet."""
-    for tool in ("node", "npm"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"needs {tool}: apt-get install nodejs npm")
-    wanted = (HERE / "js" / "package.json").read_text()
-    packages = CACHE / "node_modules"
-    done = CACHE / "installed"
-    if not done.exists() or done.read_text() != wanted:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        (CACHE / "package.json").write_text(wanted)
-        command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-        ran = subprocess.run(command, cwd=CACHE, capture_output=True, text=True, timeout=PACKAGES_WITHIN, check=False)
-        if ran.returncode:
-            reason = ran.stderr.strip().splitlines()[-1] if ran.stderr.strip() else "no reason given"
-            pytest.skip(f"needs the packages in {HERE / 'js' / 'package.json'}; {' '.join(command)} failed: {reason}")
-        done.write_text(wanted)
-    return packages
+    """The folder of the JavaScript packages: those of the other client with this library."""
+    return node_modules(INTEROP / "js" / "rsocket-0")
 
 
 class JsApp:

@@ -40,7 +40,6 @@ def python() -> Program:
 
 def javascript(folder: str) -> Prepare:
     def prepare() -> Program:
-        want("node", "apt-get install nodejs npm")
         client = HERE / "js" / folder / "client.js"
         return Program(["node", client], {"NODE_PATH": str(node_modules(HERE / "js" / folder))})
 
@@ -49,7 +48,8 @@ def javascript(folder: str) -> Prepare:
 
 def node_modules(folder: Path) -> Path:
     """The folder of the packages that the lock file in `folder` names."""
-    want("npm", "apt-get install nodejs npm")
+    for tool in ("node", "npm"):
+        want(tool, "apt-get install nodejs npm")
     files = [folder / "package.json", folder / "package-lock.json"]
 
     def install(place: Path) -> None:
