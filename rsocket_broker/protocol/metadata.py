@@ -81,6 +81,10 @@ WELL_KNOWN: Final[dict[int, str]] = {
 }
 IDS: Final = {name: number for number, name in WELL_KNOWN.items()}
 
+MAX_PARTS: Final = 1024
+"""Entries of composite metadata, tags and MIME types that are read: real clients send a handful, and one message could
+hold millions of them, over which everybody else would wait for seconds."""
+
 _BY_ID: Final = 0x80
 _LONGEST_MIME: Final = 128
 _LONGEST_CONTENT: Final = 0xFF_FFFF
@@ -108,7 +112,7 @@ class Entry(NamedTuple):
 
 
 def parse_composite(metadata: bytes) -> tuple[Entry, ...]:
-    """The entries in their order. Raises Invalid when a length points outside the metadata."""
+    """The entries in their order. Raises Invalid when a length points outside the metadata, or there are too many."""
     return tuple(_entries(metadata))
 
 
@@ -119,7 +123,9 @@ def build_composite(entries: Iterable[Entry]) -> bytes:
 
 def _entries(metadata: bytes) -> Iterator[Entry]:
     at, end = 0, len(metadata)
-    while at < end:
+    for _ in range(MAX_PARTS):
+        if at >= end:
+            return
         mime, at = _read_mime(metadata, at)
         content = at + 3
         after = content + int.from_bytes(metadata[at:content], "big")
@@ -127,6 +133,12 @@ def _entries(metadata: bytes) -> Iterator[Entry]:
             raise Invalid("composite metadata ends inside an entry")
         yield Entry(mime, metadata[content:after])
         at = after
+    _check_all_read(at, end)
+
+
+def _check_all_read(at: int, end: int) -> None:
+    if at < end:
+        raise Invalid(f"metadata has more than {MAX_PARTS} parts")
 
 
 def _encoded(entry: Entry) -> bytes:
@@ -167,15 +179,16 @@ def first_content(metadata: bytes, mime: str) -> bytes | None:
 
 
 def parse_tags(content: bytes) -> tuple[str, ...]:
-    """Routing tags in their order. Raises Invalid when one is cut short or is not UTF-8."""
+    """Routing tags in their order. Raises Invalid when one is cut short or is not UTF-8, or there are too many."""
     tags = []
     at = 0
-    while at < len(content):
+    while at < len(content) and len(tags) < MAX_PARTS:
         after = at + 1 + content[at]
         if after > len(content):
             raise Invalid("routing metadata ends inside a tag")
         tags.append(_tag(content[at + 1 : after]))
         at = after
+    _check_all_read(at, len(content))
     return tuple(tags)
 
 
@@ -220,9 +233,10 @@ def parse_mimes(content: bytes) -> tuple[Mime, ...]:
     """The types in per-stream MIME metadata: one for DATA_MIME, any number for ACCEPTED_MIMES."""
     found = []
     at = 0
-    while at < len(content):
+    while at < len(content) and len(found) < MAX_PARTS:
         mime, at = _read_mime(content, at)
         found.append(mime)
+    _check_all_read(at, len(content))
     return tuple(found)
 
 

@@ -156,3 +156,16 @@ def test_what_does_not_fit_is_not_written() -> None:
         build_mimes([Mime("", None)])
     with pytest.raises(Invalid, match=str(0xFF_FFFF)):
         build_composite([Entry(Mime.of("text/plain"), bytes(ours._LONGEST_CONTENT + 1))])
+
+
+@pytest.mark.row("A-31")
+def test_a_message_of_nothing_but_entries_is_not_read_to_its_end() -> None:
+    """Millions of them fit into one message; whoever looks for a route must not keep all others waiting."""
+    many = ours.MAX_PARTS
+    assert len(parse_composite(b"\x85\0\0\0" * many)) == many
+    assert len(parse_tags(b"\x01x" * many)) == many
+    assert len(parse_mimes(b"\x85" * many)) == many
+    for parse, part in ((parse_composite, b"\x85\0\0\0"), (parse_tags, b"\x01x"), (parse_mimes, b"\x85")):
+        with pytest.raises(Invalid, match="1024 parts"):
+            parse(part * (many + 1))
+    assert first_tag(route("a.b") + b"\x85\0\0\0" * (many + 1)) == "a.b"
