@@ -23,11 +23,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "server" not in metafunc.fixturenames:
+    if "judged" not in metafunc.fixturenames:
         return
     both = {"broker": targets.BROKER, "plain": targets.PLAIN}
     fitting = [name for name, has in both.items() if not _unfit(metafunc.definition, has)]
-    metafunc.parametrize("server", [CHOSEN] if CHOSEN else fitting, indirect=True, scope="package")
+    metafunc.parametrize("judged", [CHOSEN] if CHOSEN else fitting, indirect=True, scope="package")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         params = getattr(getattr(item, "callspec", None), "params", {})
         name = item.name.split("[")[0]
         reason = DEVIATIONS.get(name)
-        if reason and params.get("server") in ("broker", "plain"):
+        if reason and params.get("judged") in ("broker", "plain"):
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError))
 
 
@@ -105,16 +105,16 @@ class Servers:
 
 
 @pytest.fixture(scope="package")
-def server(request: pytest.FixtureRequest) -> Iterator[Servers]:
+def judged(request: pytest.FixtureRequest) -> Iterator[Servers]:
     one = Servers(request.param, request)
     yield one
     one.stop()
 
 
 @pytest.fixture
-def target(server: Servers, request: pytest.FixtureRequest) -> Iterator[Target]:
+def target(judged: Servers, request: pytest.FixtureRequest) -> Iterator[Target]:
     try:
-        one = server.target()
+        one = judged.target()
     except targets.Unavailable as reason:
         pytest.skip(str(reason))
     unfit = _unfit(request.node, one.has)

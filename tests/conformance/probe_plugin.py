@@ -128,7 +128,7 @@ def _parsed(payload: Payload) -> object:
     return json.loads(payload.data or b"{}")
 
 
-class PushCounter(BaseRequestHandler):  # type: ignore[misc]
+class PushCounter(BaseRequestHandler):
     """Only a mounted handler of rsocket-py is given metadata pushes."""
 
     pushed = 0

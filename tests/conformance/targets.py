@@ -38,7 +38,7 @@ BUILD_WITHIN = 300.0
 JAVA_HEAP = "-Xmx192m"
 """A heap that grows as long as it may says nothing about what a peer costs."""
 
-WAIT = float(os.environ.get("CONFORMANCE_WAIT", "5"))
+WAIT = float(os.environ.get("CONFORMANCE_WAIT", "10"))
 """Seconds that a server may take for anything it must do."""
 
 
@@ -54,6 +54,8 @@ class Target:
     port: int
     has: frozenset[str]
     pid: int
+    lease_port: int = 0
+    """Where clients that honour leases get them, if that is not `port`: rsocket-js and -java grant them to all."""
     context: ssl.SSLContext | None = None
     setup_data: bytes = b""
     host: str = "127.0.0.1"
@@ -64,9 +66,10 @@ class Target:
     """Connections that were opened with the target and say nothing, or half a word."""
     _peers: list[Peer] = attrs.field(factory=list)
 
-    def stranger(self) -> Peer:
-        """A connection on which nothing has been said."""
-        peer = Peer.connect(self.host, self.port, self.context, WAIT, self.linger)
+    def stranger(self, *, leases: bool = False) -> Peer:
+        """A connection on which nothing has been said; with `leases`, to where they are granted."""
+        port = self.lease_port or self.port if leases else self.port
+        peer = Peer.connect(self.host, port, self.context, WAIT, self.linger)
         self._peers.append(peer)
         return peer
 
@@ -85,9 +88,9 @@ class Target:
         """A SETUP that this target accepts, but for the changes."""
         return wire.setup(**({"data": self.setup_data} | changes))  # type: ignore[arg-type]
 
-    def join(self, **changes: object) -> Peer:
+    def join(self, *, leases: bool = False, **changes: object) -> Peer:
         """A connection whose SETUP has been sent."""
-        peer = self.stranger()
+        peer = self.stranger(leases=leases)
         peer.send(self.setup(**changes))
         return peer
 
@@ -148,13 +151,15 @@ def certificate(broker: BrokerProcess, folder: Path, app_id: str = APP_ID) -> ss
 
 def secure(broker: BrokerProcess, context: ssl.SSLContext) -> Target:
     """The secure endpoint: everything, over mutual TLS."""
-    return Target("broker", broker.secure_port, BROKER, broker.process.pid, context, alive=_living(broker.process))
+    process = broker.process
+    return Target("broker", broker.secure_port, BROKER, process.pid, context=context, alive=_living(process))
 
 
 def plain(broker: BrokerProcess) -> Target:
     """The plain endpoint, over TCP: it serves one request that is none of ours."""
     data = json.dumps(claims(APP_ID)).encode()
-    return Target("plain", broker.insecure_port, PLAIN, broker.process.pid, None, data, alive=_living(broker.process))
+    process = broker.process
+    return Target("plain", broker.insecure_port, PLAIN, process.pid, setup_data=data, alive=_living(process))
 
 
 def _living(process: "subprocess.Popen[str]") -> Callable[[], bool]:
@@ -163,7 +168,10 @@ def _living(process: "subprocess.Popen[str]") -> Callable[[], bool]:
 
 @attrs.frozen(kw_only=True)
 class Foreign:
-    """Another library's server in `servers/`: how its process is made ready and started. Its port is an argument."""
+    """Another library's server in `servers/`: how its process is made ready and started.
+
+    Its arguments are two ports: one without leases, and one where they are granted.
+    """
 
     title: str
     has: frozenset[str]
@@ -175,14 +183,15 @@ class Foreign:
 def start_foreign(one: Foreign, name: str) -> tuple[Target, "subprocess.Popen[bytes]"]:
     """Starts the server and waits until it accepts. Raises Unavailable."""
     command = one.command()
-    port = _free_port()
+    port, lease_port = _free_port(), _free_port()
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen([*command, str(port)], stdout=log, stderr=log, cwd=BUILD)
+        process = subprocess.Popen([*command, str(port), str(lease_port)], stdout=log, stderr=log, cwd=BUILD)
     deadline = time.monotonic() + START_WITHIN
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            for each in (port, lease_port):
+                socket.create_connection(("127.0.0.1", each), 1).close()
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
@@ -191,7 +200,9 @@ def start_foreign(one: Foreign, name: str) -> tuple[Target, "subprocess.Popen[by
             time.sleep(0.05)
         else:
             break
-    target = Target(name, port, one.has, process.pid, linger=one.linger, alive=lambda: process.poll() is None)
+    target = Target(
+        name, port, one.has, process.pid, lease_port, linger=one.linger, alive=lambda: process.poll() is None
+    )
     return target, process
 
 

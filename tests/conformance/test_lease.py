@@ -17,7 +17,7 @@ LAST = wire.NEXT | wire.COMPLETE
 
 def join(target: Target, **changes: object) -> Peer:
     """A connection with the L flag, on which the first LEASE has come."""
-    peer = target.join(flags=wire.LEASE_ENABLE, **changes)
+    peer = target.join(leases=True, flags=wire.LEASE_ENABLE, **changes)
     peer.expect(wire.LEASE, 0)
     return peer
 
@@ -45,7 +45,7 @@ def ask_to_call(peer: Peer, stream: int) -> None:
 def test_a_client_that_honours_leases_gets_one_or_a_refusal(target: Target) -> None:
     """Connection Establishment, Sequences with LEASE: a server that accepts a SETUP with the L flag must send a LEASE;
     one that does not says so by code, and closes."""
-    peer = target.join(flags=wire.LEASE_ENABLE)
+    peer = target.join(leases=True, flags=wire.LEASE_ENABLE)
     one = peer.next()
     assert one is not None, "closed without a word"
     assert one.stream == 0
@@ -60,17 +60,18 @@ def test_a_client_that_honours_leases_gets_one_or_a_refusal(target: Target) -> N
 @pytest.mark.row("A-44")
 def test_a_lease_says_how_long_and_how_many(target: Target) -> None:
     """LEASE Frame: a time in milliseconds and a number of requests, both more than 0, on stream 0."""
-    peer = target.join(flags=wire.LEASE_ENABLE)
+    peer = target.join(leases=True, flags=wire.LEASE_ENABLE)
     one = peer.expect(wire.LEASE, 0)
     ttl, number = struct.unpack(">II", one.body[:8])
     assert 0 < ttl <= wire.MAX_31
     assert number == LEASE_REQUESTS
 
 
-@pytest.mark.applies("routes")
-def test_without_the_flag_there_is_no_lease(peer: Peer) -> None:
+@leased
+def test_without_the_flag_there_is_no_lease(target: Target) -> None:
     """Connection Establishment: a client that has not set L may ask at once, without a LEASE and as much as it
     likes."""
+    peer = target.join(leases=True)
     streams = range(1, 4 * LEASE_REQUESTS, 2)
     peer.send(*(wire.echo(stream) for stream in streams))
     assert {one.kind for one in answers(peer, len(streams)).values()} == {wire.PAYLOAD}

@@ -1,4 +1,4 @@
-// A server on rsocket-js 0.0.27 with the routes that the judge asks for: `node server.js PORT`. Plain TCP on loopback.
+// A server on rsocket-js 0.0.27 with the routes that the judge asks for: `node server.js PORT LEASE_PORT`. Plain TCP on loopback.
 'use strict';
 
 const {
@@ -320,8 +320,10 @@ function handlers(socket) {
 // What the library throws outside of a handler would end the process, and with it every session: it is noted instead.
 process.on('uncaughtException', (error) => console.error(error));
 
-new RSocketServer({
-  getRequestHandler: handlers,
-  leases: () => new Leases().sender(() => Flowable.just(new Lease(60000, LEASE_REQUESTS))),
-  transport: new TcpServer({host: '127.0.0.1', port: Number(process.argv[2])}, BufferEncoders),
-}).start();
+function serve(port, leases) {
+  const transport = new TcpServer({host: '127.0.0.1', port: Number(port)}, BufferEncoders);
+  new RSocketServer({getRequestHandler: handlers, leases, transport}).start();
+}
+
+serve(process.argv[2]);
+serve(process.argv[3], () => new Leases().sender(() => Flowable.just(new Lease(60000, LEASE_REQUESTS))));

@@ -1,4 +1,7 @@
-"""A server on rsocket-py with the routes that the judge asks for: `python server.py PORT`. Plain TCP on loopback."""
+"""A server on rsocket-py with the routes that the judge asks for: `python server.py PORT LEASE_PORT`.
+
+Plain TCP on loopback.
+"""
 
 import asyncio
 import json
@@ -296,21 +299,28 @@ async def collected(answer: Awaitable[list[Any]]) -> list[Any]:
         return [{"error": str(error)}]
 
 
-def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    handler = Handler()
-    transport = TransportTCP(reader, writer)
-    handler.server = RSocketServer(
-        transport,
-        handler_factory=lambda: handler,
-        fragment_size_bytes=FRAGMENT,
-        lease_publisher=SingleLeasePublisher(LEASE_REQUESTS, timedelta(minutes=1)),
-    )
+def session(*, leases: bool) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handler = Handler()
+        publisher = SingleLeasePublisher(LEASE_REQUESTS, timedelta(minutes=1)) if leases else None
+        handler.server = RSocketServer(
+            TransportTCP(reader, writer),
+            handler_factory=lambda: handler,
+            fragment_size_bytes=FRAGMENT,
+            lease_publisher=publisher,
+            honor_lease=leases,
+        )
+
+    return begin
 
 
-async def main(port: int) -> None:
-    server = await asyncio.start_server(session, "127.0.0.1", port)
-    await server.serve_forever()
+async def main(port: int, lease_port: int) -> None:
+    servers = [
+        await asyncio.start_server(session(leases=False), "127.0.0.1", port),
+        await asyncio.start_server(session(leases=True), "127.0.0.1", lease_port),
+    ]
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))

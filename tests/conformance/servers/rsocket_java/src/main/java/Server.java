@@ -1,4 +1,4 @@
-// A server on rsocket-java with the routes that the judge asks for: `java Server PORT`. Plain TCP on loopback.
+// A server on rsocket-java with the routes that the judge asks for: `java Server PORT LEASE_PORT`. Plain TCP on loopback.
 
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.ByteBufAllocator;
@@ -40,14 +40,22 @@ public final class Server {
   private static final AtomicInteger PUSHED = new AtomicInteger();
 
   public static void main(String[] arguments) {
-    RSocketServer.create((setup, client) -> Mono.just(new Judged(client)))
+    Lease lease = Lease.create(Duration.ofMinutes(1), LEASE_REQUESTS);
+    server()
+        .lease(spec -> spec.sender(() -> Flux.just(lease).concatWith(Flux.never())).maxPendingRequests(16))
+        .bindNow(transport(arguments[1]));
+    server().bindNow(transport(arguments[0])).onClose().block();
+  }
+
+  private static RSocketServer server() {
+    return RSocketServer.create((setup, client) -> Mono.just(new Judged(client)))
         .fragment(FRAGMENT)
         .maxInboundPayloadSize(MESSAGE)
-        .lease(spec -> spec.sender(() -> Flux.just(Lease.create(Duration.ofMinutes(1), LEASE_REQUESTS))))
-        .resume(new Resume().sessionDuration(Duration.ofSeconds(30)))
-        .bindNow(TcpServerTransport.create("127.0.0.1", Integer.parseInt(arguments[0])))
-        .onClose()
-        .block();
+        .resume(new Resume().sessionDuration(Duration.ofSeconds(30)));
+  }
+
+  private static TcpServerTransport transport(String port) {
+    return TcpServerTransport.create("127.0.0.1", Integer.parseInt(port));
   }
 
   private static String route(ByteBuf metadata) {
