@@ -16,6 +16,7 @@ from rsocket_broker.errors import (
     SetupRefused,
     request_error,
 )
+from rsocket_broker.expiries import Expiries, no_answer
 from rsocket_broker.flow import RequestedStream, parts
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.lasting import Lasting
@@ -105,6 +106,7 @@ class Connection(Lasting):
         self._resumer = resumer
         self._actions = _ACTIONS
         self._answers: dict[int, asyncio.Future[Payload]] = {}
+        self._expiries = Expiries(self._loop)
         self._channels: WeakValueDictionary[int, RequestedStream] = WeakValueDictionary()
         """What the peer's channels bring, for as long as somebody may take it: the peer may have sent all long ago."""
         self._uncounted = 0
@@ -209,17 +211,18 @@ class Connection(Lasting):
                 async with asyncio.timeout_at(ends):
                     await self.turn_to_ask()
             except TimeoutError:
-                raise _no_answer(timeout) from None
+                raise no_answer(timeout) from None
         stream_id = self._protocol.request(Interaction.REQUEST_RESPONSE, *parts(payload))
         answer: asyncio.Future[Payload] = self._loop.create_future()
         self._answers[stream_id] = answer
         self._flush_soon()
-        expiry = None if ends is None else self._loop.call_at(ends, _expire, answer, timeout)
+        if ends is not None:
+            self._expiries.add(stream_id, ends, timeout, answer)
         try:
             return await answer
         finally:
-            if expiry is not None:
-                expiry.cancel()
+            if ends is not None:
+                self._expiries.drop(stream_id)
             if self._answers.pop(stream_id, None) is not None:
                 self.leave(stream_id)
 
@@ -655,16 +658,8 @@ class Connection(Lasting):
         for stream in self._incoming.values():
             stream.end(self._closed_error())
         self._answers.clear()
+        self._expiries.clear()
         self._incoming.clear()
-
-
-def _expire(answer: "asyncio.Future[Payload]", timeout: float | None) -> None:
-    if not answer.done():
-        answer.set_exception(_no_answer(timeout))
-
-
-def _no_answer(timeout: float | None) -> TimeoutError:
-    return TimeoutError(f"no answer within {timeout:g} s")
 
 
 _ACTIONS: Final[dict[type, Callable[[Connection, Any], None]]] = {

@@ -5,7 +5,7 @@ import collections
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from rsocket_broker.payload import Payload
 
@@ -103,14 +103,19 @@ class RequestedStream:
             self._waiter.set_result(None)
 
 
+_OCTETS: Final = (bytes, bytearray)
+
+
 def parts(payload: Payload | bytes) -> tuple[bytes | bytearray, bytes | bytearray | None]:
     """Data and metadata to send. Raises TypeError for what is not bytes, before a frame is begun."""
     if isinstance(payload, bytes):
         return payload, None
     data, metadata = payload.data, payload.metadata
+    if type(data) is bytes and metadata is None:
+        return data, None
     if data is None:
         data = b""
-    if not isinstance(data, bytes | bytearray) or not isinstance(metadata, bytes | bytearray | None):
+    if not isinstance(data, _OCTETS) or not (metadata is None or isinstance(metadata, _OCTETS)):
         raise TypeError(f"a payload holds bytes, not {type(data).__name__} with {type(metadata).__name__}")
     return data, metadata
 

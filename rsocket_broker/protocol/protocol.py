@@ -160,7 +160,12 @@ class Protocol(Suspension):
         if self._allowance is not None:
             self._spend_allowance()
         kind = interaction << TYPE_SHIFT | (COMPLETE if complete else 0)
-        self._send_message(stream_id, kind, leading, data, metadata)
+        size = HEADER + len(data)
+        if metadata is None and not leading and size <= self._in_one_piece and type(data) is bytes:
+            self._out.append(pack_start(0, size, stream_id, kind) + data)
+            self.queued += PREFIX + size
+        else:
+            self._send_message(stream_id, kind, leading, data, metadata)
         self._next_id = stream_id + 2
         state = _ASKED[interaction]
         if state is _CLOSED:

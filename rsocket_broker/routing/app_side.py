@@ -143,13 +143,18 @@ class FlipperSide(AppSide):
         self._started: set[str] = set()
 
     async def call(self, plugin: str, method: str, params: object, timeout: float | None) -> Any:
-        self.init(plugin)
-        params = parse(as_json(params))
-        return await self._ask(flipper.execute(plugin, method, params, next(self._numbers)), plugin, method, timeout)
+        if plugin not in self._started:
+            self.init(plugin)
+        message = flipper.execute_text(plugin, method, as_json(params), next(self._numbers))
+        try:
+            answer = await self._connection.request_response(Payload(message, None), timeout)
+        except TimeoutError:
+            raise too_late(plugin, method, timeout) from None
+        return flipper.answer(answer.data)
 
     def send(self, plugin: str, method: str, params: object) -> None:
         self.init(plugin)
-        self._tell(flipper.execute(plugin, method, parse(as_json(params))))
+        self._tell(flipper.execute_text(plugin, method, as_json(params)))
 
     async def supports(self, plugin: str, method: str) -> bool:
         if self._level < flipper.SUPPORT_LEVEL:

@@ -248,8 +248,9 @@ class Session:
         Raises ApplicationError with the app's own text, Canceled after `timeout` seconds (which begin once the app
         has started up; for that it may take as long again), ConnectionClosed.
         """
-        side = await self._side(plugin, method, timeout)
-        self.note("out", "call", plugin, method, None)
+        side = self._speaker if self._known.is_set() else await self._side(plugin, method, timeout)
+        if self._observers:
+            self.note("out", "call", plugin, method, None)
         host, began = self._router.hosts.get(plugin), monotonic()
         try:
             answer = await side.call(plugin, method, params, timeout)
@@ -307,6 +308,11 @@ class Session:
                     await self._known.wait()
             except TimeoutError:
                 raise too_late(plugin, method, timeout) from None
+        return self._speaker
+
+    @property
+    def _speaker(self) -> AppSide:
+        """How to talk to the app, by what is known now."""
         return self._flipper if self._flipper is not None and self._kind is Kind.FLIPPER else self._routed
 
     async def _routed_side(self, plugin: str, method: str) -> RoutedSide:
