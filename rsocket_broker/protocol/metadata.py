@@ -180,7 +180,7 @@ def first_content(metadata: bytes, mime: str) -> bytes | None:
 
 def parse_tags(content: bytes) -> tuple[str, ...]:
     """Routing tags in their order. Raises Invalid when one is cut short or is not UTF-8, or there are too many."""
-    tags = []
+    tags: list[str] = []
     at = 0
     while at < len(content) and len(tags) < MAX_PARTS:
         after = at + 1 + content[at]
@@ -231,7 +231,7 @@ def _tag(text: bytes) -> str:
 
 def parse_mimes(content: bytes) -> tuple[Mime, ...]:
     """The types in per-stream MIME metadata: one for DATA_MIME, any number for ACCEPTED_MIMES."""
-    found = []
+    found: list[Mime] = []
     at = 0
     while at < len(content) and len(found) < MAX_PARTS:
         mime, at = _read_mime(content, at)
