@@ -205,14 +205,17 @@ async def test_connected_is_said_only_after_the_broker_has_accepted(
 
 
 @pytest.mark.row("F-5")
-async def test_a_line_that_dies_without_a_word_is_made_again(app: Connect, broker: BrokerProcess) -> None:
+@pytest.mark.parametrize(("resume", "stage", "first"), [(True, Stage.RESUMED, 1), (False, Stage.CONNECTED, 2)])
+async def test_a_line_that_dies_without_a_word_is_made_again(
+    app: Connect, broker: BrokerProcess, resume: bool, stage: Stage, first: int
+) -> None:
     journal: list[tuple[str, str]] = []
     diary = Diary()
     async with (
         RecordingProxy("first", broker.secure_port, journal) as proxy,
-        app(secure_port=proxy.port, observer=diary) as session,
+        app(secure_port=proxy.port, observer=diary, resume=resume) as session,
     ):
         for number in range(3):
             await proxy.cut()
-            await diary.reaches(Stage.CONNECTED, number + 2)
+            await diary.reaches(stage, number + first)
             assert await session.request("echo.request", number) == number
