@@ -15,6 +15,10 @@ from rsocket_broker.protocol.limits import LIGHT, Limits
 from rsocket_broker.protocol.states import ConnectionState, StreamState
 from rsocket_broker.protocol.streams import ENOUGH_AT_ONCE, LAST_PAYLOAD, NEAR_THE_LAST_ID, Streams
 
+QUICK: Final = 128 * 1024
+"""The largest request that goes through the lane, if there is a shortcut for it: whoever asks for more does not ask
+often enough to gain by it, and half a read is still left for others."""
+
 _BODY: Final = PREFIX + HEADER
 _ASK: Final = FrameType.REQUEST_RESPONSE << TYPE_SHIFT
 _FIRE: Final = FrameType.REQUEST_FNF << TYPE_SHIFT
@@ -53,6 +57,8 @@ class Runs(Streams):
         self.shortcuts = Shortcuts()
         self.owed_at_once = 0
         """Those of `answered_at_once` whose answer came later."""
+        self._heavy = 0
+        """Bytes of the request that is being handled, where they count."""
         self.answered_at_once = 0
         """Requests that went through the fast lane, whether or not their answer came at once."""
         self.answer_at_once: Callable[[int, bytes, bytes | None], Payload | None] | None = None
@@ -71,7 +77,7 @@ class Runs(Streams):
             self.answer_at_once is not None
             and stream_id == self._peer_next < NEAR_THE_LAST_ID
             and not flags & ~METADATA
-            and HEADER + end - begin <= LIGHT
+            and HEADER + end - begin <= QUICK
             and not self._events
             and self.queued <= ENOUGH_AT_ONCE
         ):
@@ -86,7 +92,7 @@ class Runs(Streams):
             and self.answer_at_once is not None
             and stream_id == self._peer_next < NEAR_THE_LAST_ID
             and not flags & ~METADATA
-            and HEADER + end - begin <= LIGHT
+            and HEADER + end - begin <= QUICK
             and not self._events
         ):
             after = self._run(data, begin - _BODY)
@@ -102,7 +108,7 @@ class Runs(Streams):
         something else with it, or it would come back for ever.
         """
         whole, closed = self._in_one_piece, ConnectionState.CLOSED
-        size, limit, expected, first = len(data), min(self.limits.frame, LIGHT), self._peer_next, self._peer_next
+        size, limit, expected, first = len(data), min(self.limits.frame, QUICK), self._peer_next, self._peer_next
         known, metadata, shortcut = _UNKNOWN, b"", None
         answer: object
         while size - at >= _BODY:
@@ -114,7 +120,7 @@ class Runs(Streams):
             body = at + _BODY + len(metadata)
             if kind != known or body > end or not data.startswith(metadata, at + _BODY):
                 found = self._find(kind, data, at + _BODY, end)
-                if found is None:
+                if found is None or (found[1] is None and length > LIGHT):
                     break
                 metadata, shortcut = found
                 known = kind
@@ -128,11 +134,13 @@ class Runs(Streams):
                 answer = shortcut(data[body:end])
             if self._state is closed:
                 break  # the handler ended the connection
-            if type(answer) is bytes and (length := HEADER + len(answer)) <= whole:
-                self._out.append(pack_start(0, length, stream_id, LAST_PAYLOAD) + answer)  # whole < 1 << 16
-                self.queued += PREFIX + length
+            if type(answer) is bytes and (given := HEADER + len(answer)) <= whole:
+                self._out.append(pack_start(0, given, stream_id, LAST_PAYLOAD) + answer)  # whole < 1 << 16
+                self.queued += PREFIX + given
             elif answer is not None:
+                self._heavy = length if length > LIGHT else 0
                 self._give(stream_id, answer)
+                self._heavy = 0
             if self.queued > ENOUGH_AT_ONCE:
                 break
         self._peer_next = expected
@@ -163,7 +171,7 @@ class Runs(Streams):
 
     def _give(self, stream_id: int, answer: object) -> None:
         """An answer that is not the usual few bytes."""
-        if not isinstance(answer, Payload | bytes):
+        if not isinstance(answer, (Payload, bytes)):  # noqa: UP038  # a union is made anew each time
             answer = self.finish_answer(stream_id, answer)
         if answer is None or self._state is ConnectionState.CLOSED:
             return
@@ -173,9 +181,11 @@ class Runs(Streams):
     def owe(self, stream_id: int) -> bool:
         """For `answer_at_once` and `finish_answer`: the answer comes later, by `send_payload` or `send_error`.
 
-        False when the peer has too many streams open: it has been told, and no answer may come.
+        False when the peer has too much open: it has been told, and no answer may come.
         """
         if self._state is ConnectionState.CLOSED or not self._has_room(stream_id):
+            return False
+        if self._heavy and not self._can_bear(stream_id, self._heavy):
             return False
         self._states[stream_id] = StreamState.OWES_RESPONSE
         self.owed_at_once += 1

@@ -224,7 +224,11 @@ class SecureResponder:
         if session.tracing is not None:
             return session.tracing.answer(host.id, name, answer, payload)
         metadata = payload.metadata
-        if type(metadata) is bytes and self._may_remember(session, seat, metadata):
+        if (
+            type(metadata) is bytes
+            and metadata not in self._shortcuts.calls
+            and self._may_remember(session, seat, metadata)
+        ):
             self._shortcuts.calls[metadata] = seat.shortcut(name, metadata)
         return answer(payload)
 
@@ -284,7 +288,8 @@ class SecureResponder:
             tracing, metadata = session.tracing, payload.metadata
             follow = None if tracing is None else tracing.fire(host.id, name, metadata)
             seat.fire(name, payload, follow=follow)
-            if type(metadata) is bytes and self._may_remember(session, seat, metadata):
+            known = metadata in self._shortcuts.fires
+            if type(metadata) is bytes and not known and self._may_remember(session, seat, metadata):
                 self._shortcuts.fires[metadata] = seat.fire_shortcut(name, metadata)
         except RequestFailed as error:
             self._drop(session, error)

@@ -7,8 +7,8 @@ import pytest
 from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.codes import ErrorCode, FrameType, Interaction
 from rsocket_broker.protocol.events import ConnectionEnded, RequestReceived
-from rsocket_broker.protocol.limits import LIGHT
-from rsocket_broker.protocol.runs import Shortcut
+from rsocket_broker.protocol.limits import LIGHT, Limits
+from rsocket_broker.protocol.runs import QUICK, Shortcut
 from rsocket_broker.protocol.streams import ENOUGH_AT_ONCE, WORTH_A_COPY
 from tests.playbook import IGNORE, C, F, M, N, Playbook, wire, with_metadata
 
@@ -177,9 +177,35 @@ def test_a_closed_lane_is_not_used(lane: Lane, kind: FrameType) -> None:
 def test_a_large_request_takes_no_shortcut(lane: Lane, kind: FrameType) -> None:
     lane.protocol.shortcuts.calls[None] = lane.saying(b"short")
     lane.protocol.shortcuts.fires[None] = lane.noting("fired")
-    lane.play >> ask(1, b"", None, kind) + ask(3, bytes(LIGHT), None, kind)
+    lane.play >> ask(1, b"", None, kind) + ask(3, bytes(QUICK), None, kind)
     lane.play.sent()
-    lane.play << RequestReceived(3, Interaction(kind), bytes(LIGHT), None, 0, False)
+    lane.play << RequestReceived(3, Interaction(kind), bytes(QUICK), None, 0, False)
+
+
+def test_a_heavy_request_takes_a_shortcut_and_nothing_else_of_the_lane(lane: Lane) -> None:
+    lane.protocol.shortcuts.calls[b"m"] = lambda data: b"%d" % len(data)
+    lane.play >> ask(1, bytes(LIGHT), b"m") + ask(3, bytes(LIGHT), b"other") + ask(5, b"", b"m")
+    lane.play << answered(1, b"%d" % LIGHT)
+    assert [event.stream_id for event in lane.play.events()] == [3, 5]  # type: ignore[union-attr]
+    assert not lane.seen
+
+
+def test_heavy_requests_that_are_answered_later_share_a_budget_in_the_lane_too() -> None:
+    play = Playbook.server(Limits(serving=3 * LIGHT))
+    waiting = object()
+    play.protocol.answer_at_once = lambda stream_id, data, metadata: None
+    play.protocol.finish_answer = lambda stream_id, found: (play.protocol.owe(stream_id), None)[1]
+    play.protocol.shortcuts.calls[None] = lambda data: waiting
+    play >> ask(1, bytes(LIGHT + 1)) + ask(3, b"light") + ask(5, bytes(LIGHT + 1)) + ask(7, bytes(LIGHT + 1))
+    (refusal,) = play.sent()
+    assert (refusal.stream_id, refusal.error_code) == (7, ErrorCode.REJECTED)
+    assert play.protocol.streams == 3
+    for stream_id in (1, 3, 5):
+        play.protocol.send_payload(stream_id, b"", complete=True)
+    play.sent()
+    play >> ask(9, bytes(LIGHT + 1)) + ask(11, bytes(LIGHT + 1))
+    assert play.protocol.streams == 2
+    assert not play.sent()
 
 
 @pytest.mark.row("A-36")
