@@ -245,8 +245,9 @@ class Relaying(Protocol):
     def _call_run(self, other: "Relaying", data: bytes, at: int) -> int:
         """Passes on the request-responses with the same metadata that stand one behind the other. Where it stops."""
         expected, their_id, first = self._peer_next, other._next_id, self._peer_next
-        route = data[at + 9 : at + 9 + PREFIX + int.from_bytes(data[at + 9 : at + 9 + PREFIX], "big")]
-        shortest, limit = HEADER + len(route), min(self.limits.frame, other._fragment)
+        metadata = PREFIX + int.from_bytes(data[at + 9 : at + 9 + PREFIX], "big")  # with its length in front
+        route = data[at + 9 : at + 9 + metadata]
+        shortest, limit = HEADER + metadata, min(self.limits.frame, other._fragment)
         onward, inward, out, size = self._onward, other._inward, other._out, len(data)
         last = first + 2 * min(self._room(), other.limits.streams - len(inward))
         written = at

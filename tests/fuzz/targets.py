@@ -4,6 +4,8 @@ frames       a connection without I/O, frame by frame: the input is cut into fra
 octets       the same from raw bytes, whole and one byte at a time: both give the same events and the same answers
 connection   the connection on an event loop, with handlers that answer, stream, echo and fail
 metadata     composite metadata, routes and MIME types: what parses is written again as the same bytes
+relay        two connections whose peers may send each other requests: whatever one peer sends, the other is sent
+             nothing for which it would end the connection, and both sides of a stream know each other
 trace        frames as readable lines: of visible ASCII alone, whole and one byte at a time
 """
 
@@ -21,6 +23,7 @@ from rsocket_broker.protocol.events import Event, PayloadReceived, RequestReceiv
 from rsocket_broker.protocol.frames import Setup
 from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.protocol.relay import Find, Relaying
 from rsocket_broker.protocol.trace import FrameTrace
 from rsocket_broker.transports.base import Channel, Peer
 from tests.playbook import SETUP_BODY, cut, wire
@@ -239,10 +242,62 @@ def trace(data: bytes) -> None:
     assert all(line.isascii() and line.isprintable() for line in lines)
 
 
+class Outlet:
+    """Stands where the connection of a Relaying is."""
+
+    room = True
+
+    def wake(self) -> None: ...
+
+    def make_room(self, feeder: object, size: int) -> bool:
+        return self.room
+
+
+def relaying() -> tuple[Relaying, Relaying]:
+    """Two that serve; `client:` and anything of an even length behind it means the other one."""
+    one, other = Relaying.server(LIMITS, 0.0), Relaying.server(LIMITS, 0.0)
+
+    def finder(target: Relaying) -> Find:
+        def find(tag: bytes) -> Relaying:
+            if len(tag) % 2:
+                return target
+            raise Invalid("nobody")
+
+        return find
+
+    for mine, target in ((one, other), (other, one)):
+        mine.outlet = Outlet()
+        feed(mine, SETUP_FRAME)
+        mine.data_to_send()
+        mine.relay(finder(target))
+    return one, other
+
+
+def relay(data: bytes) -> None:
+    """The last bits of each frame say whose it is, and whether the other one reads."""
+    ends, peers = relaying(), (opened(JOINED), opened(JOINED))
+    for frame in framed(data):
+        which, choice = frame[-1] & 1, frame[-1] >> 1 & 3
+        ends[not which].blocked = choice == 1
+        ends[not which].outlet.room = choice != 2  # type: ignore[attr-defined]
+        feed(ends[which], frame)
+        for end, peer in zip(ends, peers, strict=True):
+            sent = b"".join(end.data_to_send())
+            cut(sent)
+            peer.receive_data(sent, 0.0)
+            assert peer.closed <= end.closed, peer.ended
+            assert end.relays_open <= 2 * LIMITS.streams
+        for mine, theirs in ((ends[0]._onward, ends[1]._inward), (ends[0]._inward, ends[1]._onward)):
+            assert {(at, leg[1]) for at, leg in mine.items()} == {(leg[1], at) for at, leg in theirs.items()}
+    ends[0].receive_eof(0.0)
+    assert not ends[1].relays_open
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "frames": frames,
     "octets": octets,
     "connection": connection,
     "metadata": metadata,
+    "relay": relay,
     "trace": trace,
 }

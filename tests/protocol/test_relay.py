@@ -582,6 +582,14 @@ def test_a_request_whose_metadata_does_not_fit(pair: Pair, kind: int) -> None:
     pair.b.quiet()
 
 
+@pytest.mark.row("A-43")
+def test_metadata_that_ends_with_what_was_read_but_says_that_it_is_longer(pair: Pair) -> None:
+    body = (len(TO_B) + 1).to_bytes(3, "big") + TO_B
+    pair.a >> wire(CALL, 1, body, M)
+    pair.a.ends_with(ErrorCode.CONNECTION_ERROR)
+    pair.b.quiet()
+
+
 @pytest.mark.parametrize("frame", [wire(REQUEST_N, 1, b"\0\0"), wire(ERROR, 1, b"\0\0")])
 def test_frames_that_are_cut_short_are_violations_on_relayed_streams_too(pair: Pair, frame: bytes) -> None:
     begin(pair, CHANNEL)
