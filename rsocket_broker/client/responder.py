@@ -1,16 +1,18 @@
 """What an app answers to its broker: Flipper's JSON where there is no route, its plugins' methods where there is."""
 
 import inspect
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from rsocket_broker.client.app_plugin import AppMethod, AppPlugin
 from rsocket_broker.client.flipper import FlipperApp
-from rsocket_broker.errors import ApplicationError, ConnectionClosed, Invalid, Rejected
+from rsocket_broker.errors import ApplicationError, ConnectionClosed, Invalid, Rejected, RequestFailed
 from rsocket_broker.jsontext import JsonError, dump, parse, parse_object
 from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.events import SetupReceived
 from rsocket_broker.protocol.metadata import CLIENT, all_tags, first_tag
+from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.tracing import Tracing, tracer
 
 
@@ -39,6 +41,12 @@ class Refuser:
         """Whoever opened the line waits for its end there."""
 
 
+MAX_PUSHES = 256
+"""Metadata pushes at work at once: nothing holds their sender back, so more of them are dropped."""
+
+logger = logging.getLogger(__name__)
+
+
 class AppResponder(Refuser):
     """Serves one connection with the plugins of the app. `tell` sends a message of Flipper's protocol one way."""
 
@@ -48,6 +56,7 @@ class AppResponder(Refuser):
         self._plugins = plugins
         self._flipper = flipper
         self._tell = tell
+        self._pushes = Tasks()
         found = tracer()
         self._tracing = None if found is None else Tracing(found, {})
 
@@ -76,6 +85,21 @@ class AppResponder(Refuser):
                 await self._tracing.awaited(*_names(route), work, payload.metadata, "fire-and-forget")
             else:
                 await work
+
+    def metadata_push(self, metadata: bytes) -> None:
+        """A route alone: its method is called without parameters, and nobody is answered."""
+        if len(self._pushes) < MAX_PUSHES:
+            self._pushes.spawn(self._pushed(Payload(b"", metadata)))
+
+    async def _pushed(self, payload: Payload) -> None:
+        if _route(payload) is not None:
+            try:
+                await self.fire_and_forget(payload)
+            except RequestFailed as error:
+                logger.info("a push of the broker led nowhere: %s", error.public)
+
+    def closed(self, error: ConnectionClosed) -> None:
+        self._pushes.cancel()
 
     def request_stream(self, payload: Payload) -> AsyncIterator[Payload]:
         return self._traced(payload, "request-stream", self._answers(payload, _nothing()))

@@ -83,6 +83,13 @@ class Session:
             connection.fire_and_forget(_routed(route, payload))
             await connection.drain()
 
+    async def push(self, route: str, *, timeout: float | None = CALL_TIMEOUT) -> None:
+        """Sends the bare route as a metadata push: a signal without parameters. Returns once it is on its way."""
+        async with asyncio.timeout(timeout):
+            connection = await self._line()
+            connection.metadata_push(bytes(_routed(route, Payload(b"", None)).metadata or b""))
+            await connection.drain()
+
     async def stream(
         self, route: str, value: object = None, *, credit: int = STREAM_CREDIT
     ) -> AsyncGenerator[Any, None]:

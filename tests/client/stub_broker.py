@@ -217,3 +217,6 @@ class _Secure(_Plain):
         message = json.loads(payload.data or b"")
         route = first_tag(bytes(payload.metadata)) if payload.metadata else None
         self.stub.told.append(message if route is None else {"route": route, "value": message})
+
+    def metadata_push(self, metadata: bytes) -> None:
+        self.stub.told.append({"route": first_tag(metadata)})

@@ -55,9 +55,20 @@ class Store(client.AppPlugin):
     def odd(self) -> object:
         return {1, 2}
 
+    @client.method("signal")
+    async def signal(self) -> None:
+        self.signals += 1
+
+    signals = 0
+
 
 @pytest.fixture
-async def line(stub: StubBroker, tmp_path: Path) -> AsyncIterator[Connection]:
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+async def line(stub: StubBroker, store: Store, tmp_path: Path) -> AsyncIterator[Connection]:
     """The broker's end of an app's session."""
     async with client.connect(
         app_id="org.example.demo",
@@ -66,7 +77,7 @@ async def line(stub: StubBroker, tmp_path: Path) -> AsyncIterator[Connection]:
         host="127.0.0.1",
         insecure_port=stub.insecure_port,
         secure_port=stub.secure_port,
-        plugins=[Store()],
+        plugins=[store],
         timeout=10,
     ):
         yield stub.live[0]
@@ -157,3 +168,13 @@ async def test_a_one_way_message_with_an_id_is_answered_by_another(line: Connect
         {"id": 7, "success": {"plugins": ["org.example.Store"]}},
         {"error": {"name": "PluginNotFound", "message": "Plugin Ghost not found for method init"}},
     ]
+
+
+@pytest.mark.row("A-37")
+async def test_a_metadata_push_calls_a_method_without_parameters(line: Connection, store: Store) -> None:
+    for name in ("signal", "refuse", "absent", "count", "signal"):
+        line.metadata_push(metadata.route(f"org.example.Store.{name}"))
+    line.metadata_push(b"no route at all")
+    await ask(line, Payload(b'{"method": "getPlugins"}'))
+    await line.request_response(routed("nothing"), timeout=5)
+    assert store.signals == 2

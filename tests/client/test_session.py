@@ -71,8 +71,9 @@ async def test_one_way_values(app: Connect, stub: StubBroker) -> None:
     async with app() as session:
         await session.send("a.b", 1)
         await session.send_payload("a.c", Payload(b"2"))
+        await session.push("a.d")
         await session.request("a.b")  # behind them on the same line
-    assert stub.told == [{"route": "a.b", "value": 1}, {"route": "a.c", "value": 2}]
+    assert stub.told == [{"route": "a.b", "value": 1}, {"route": "a.c", "value": 2}, {"route": "a.d"}]
 
 
 async def test_a_stream_and_its_early_end(app: Connect) -> None:
