@@ -171,7 +171,8 @@ def _depth(data: bytes) -> int:
 _UP, _DOWN = 1, 0xFF  # which is -1 to array("b")
 _STEPS: Final = bytes(_UP if chr(byte) in "[{" else _DOWN if chr(byte) in "]}" else byte for byte in range(256))
 _NO_STEPS: Final = bytes(byte for byte in range(256) if chr(byte) not in '[]{}"\\')
-_TEXT: Final = pattern(rb'"(?:[^"\\]|\\.)*"')
+_TEXT: Final = pattern(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+"""A text. Nothing in it is tried twice: what could be would be remembered at each step, at a hundred bytes for each."""
 
 
 # ---- what everybody calls ------------------------------------------------------------------------------------------

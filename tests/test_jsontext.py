@@ -5,6 +5,7 @@ import enum
 import json
 import subprocess
 import sys
+import tracemalloc
 import uuid
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
@@ -190,6 +191,21 @@ def test_nesting_has_one_limit(kind: str, inside: bytes, way: str) -> None:
 def test_much_that_is_wide_is_not_deep() -> None:
     wide = dump([{"n": [number], "text": '[{"'} for number in range(MAX_DEPTH)])
     assert parse(wide) == json.loads(wide)
+
+
+@pytest.mark.parametrize("unit", [b"a", b"[", b"\\n"])
+@pytest.mark.parametrize("way", ["_fast_parse", "_slow_parse"])
+def test_to_measure_the_depth_takes_little_memory(unit: bytes, way: str) -> None:
+    """One long text among many arrays: once it took a hundred bytes for each of its characters."""
+    if way == "_fast_parse" and jsontext.orjson is None:
+        pytest.skip("orjson is not installed")
+    message = b"[" + b"[]," * (MAX_DEPTH + 1) + b'"' + unit * (1 << 20) + b'["]'
+    tracemalloc.start()
+    try:
+        getattr(jsontext, way)(message)
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(message)  # orjson sets 12 aside, and uses one
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("make", [bytearray, memoryview])
