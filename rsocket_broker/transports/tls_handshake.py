@@ -93,6 +93,8 @@ class Reception:
         self._listener: Listener | None = None
         self._holding = False
         """Newcomers wait in the kernel's queue."""
+        self._next_look: asyncio.TimerHandle | None = None
+        """Never more than one: in a crowd the listener is held and released for nearly everyone who comes."""
         self._established = 0
         self._closed = False
 
@@ -112,7 +114,8 @@ class Reception:
         if len(self._under_way) >= self._max_handshakes and not self._holding and self._listener is not None:
             self._holding = True
             self._listener.hold()
-            self._make_room()
+            if self._next_look is None:
+                self._make_room()
         return True
 
     def forget(self, handshake: "ServerHandshake") -> None:
@@ -123,6 +126,7 @@ class Reception:
 
     def _make_room(self) -> None:
         """Drops handshakes whose peers have nothing to say, the oldest first, until one more can come in."""
+        self._next_look = None
         if not self._holding or self._closed:
             return
         now = self.loop.time()
@@ -131,7 +135,7 @@ class Reception:
             handshake.drop()
             if len(self._under_way) < self._max_handshakes:
                 return  # `forget` has let them in
-        self.loop.call_later(LOOK_AGAIN, self._make_room)
+        self._next_look = self.loop.call_later(LOOK_AGAIN, self._make_room)
 
     def establish(self, lower: Lower, line: TlsLine, began: float) -> None:
         """`began` is when the connection was accepted, on the loop's clock."""

@@ -317,6 +317,31 @@ async def test_a_crowd_waits_and_nobody_of_it_is_refused() -> None:
         assert (listener.counters.displaced, listener.counters.turned_away, listener.counters.timed_out) == (0, 0, 0)
 
 
+@pytest.mark.row("A-32")
+async def test_those_who_come_and_go_leave_no_timers_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each who leaves lets the next one in, who makes the listener be held again: one timer does for all of them."""
+    looks = 0
+    make_room = tls_handshake.Reception._make_room
+
+    def counted(reception: tls_handshake.Reception) -> None:
+        nonlocal looks
+        looks += 1
+        make_room(reception)
+
+    monkeypatch.setattr(tls_handshake.Reception, "_make_room", counted)
+    async with serving(max_handshakes=2) as (listener, _):
+        silent = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(2)]
+        began = time.monotonic()
+        for accepted in range(3, 50):
+            silent.pop(0)[1].close()
+            silent.append(await asyncio.open_connection("127.0.0.1", listener.port))
+            await until(lambda accepted=accepted: listener.counters.accepted == accepted)  # type: ignore[misc]
+        await asyncio.sleep(2 * tls_handshake.LOOK_AGAIN)
+        assert 2 <= looks <= 2 + (time.monotonic() - began) / tls_handshake.LOOK_AGAIN
+        for _, writer in silent:
+            writer.close()
+
+
 async def test_established_sessions_are_capped() -> None:
     async with serving(max_connections=1) as (listener, guests):
         first = Recorder()
