@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rsocket_broker.errors import ProtocolViolation
 from rsocket_broker.protocol.codes import CONNECTION_CLOSE, ErrorCode, FrameType, Interaction
@@ -451,3 +453,60 @@ def test_a_client_knows_of_its_acceptance_only_once() -> None:
     play.protocol.begin_resume(play.now)
     play >> resume_ok(0) + wire(FrameType.KEEPALIVE, 0, bytes(8))
     assert [type(event) for event in play.events()] == [LineResumed]
+
+
+# ---- any bytes -------------------------------------------------------------------------------------------------
+
+ANY = st.lists(
+    st.builds(wire, st.integers(0, 63), st.sampled_from([0, 1, 2]), st.binary(max_size=40), st.integers(0, 0x3FF))
+    | st.binary(max_size=20)
+    | st.builds(resume, st.binary(min_size=1, max_size=20), st.integers(0, 1 << 63), st.integers(0, 1 << 63))
+    | st.builds(resume_ok, st.integers(0, 50))
+).map(b"".join)
+
+
+@given(data=ANY, step=st.integers(1, 50))
+def test_any_answer_to_a_resume_is_understood_or_the_end(data: bytes, step: int) -> None:
+    play = joined()
+    play.protocol.request(Interaction.REQUEST_RESPONSE, b"hello")
+    play.sent()
+    play.protocol.suspend(play.now)
+    play.protocol.begin_resume(play.now)
+    for at in range(0, len(data), step):
+        play >> data[at : at + step]
+    play.sent()
+    assert play.protocol.closed == (play.protocol.ended is not None)
+    assert play.protocol.closed or play.protocol.next_timer() is not None
+
+
+@given(data=ANY, received=st.integers(0, 30), available=st.integers(0, 30), step=st.integers(1, 50))
+def test_any_bytes_behind_a_resume_are_read_or_the_end(data: bytes, received: int, available: int, step: int) -> None:
+    play = serving() >> ASK
+    play.protocol.send_payload(1, b"answer", complete=True)
+    play.sent()
+    play.protocol.suspend(play.now)
+    try:
+        play.protocol.resume(received, available, play.now)
+    except ProtocolViolation as refusal:
+        assert refusal.code == ErrorCode.REJECTED_RESUME
+        assert play.protocol.suspended
+        return
+    for at in range(0, len(data), step):
+        play >> data[at : at + step]
+    assert play.protocol.closed == (play.protocol.ended is not None)
+    assert not play.protocol.suspended
+
+
+@given(data=ANY)
+def test_the_positions_of_both_sides_agree_whatever_was_sent(data: bytes) -> None:
+    """What a peer counts for these bytes, read whole or one at a time, is what a sender counts for its frames."""
+    whole, slowly = serving(), serving()
+    whole >> data
+    for at in range(len(data)):
+        slowly >> data[at : at + 1]
+    for play in (whole, slowly):
+        play.events()
+    if not whole.protocol.closed:
+        assert whole.protocol._ledger is not None
+        assert slowly.protocol._ledger is not None
+        assert whole.protocol._ledger.received == slowly.protocol._ledger.received
