@@ -37,6 +37,10 @@ MAX_RENEWALS = 32
 """Renewals between the certificate that opened a session and the one that resumes it. A session counts by the newest
 that it was resumed with, so even one is rare."""
 
+MAX_KNOWN = 4096
+"""Certificates that are remembered once they were read, half a kilobyte each. Whether one is good is always asked."""
+NOT_ISSUED_HERE = "This broker did not issue the certificate. Enrol again to get one."
+
 Clock = Callable[[], datetime]
 
 _log = logging.getLogger(__name__)
@@ -80,6 +84,8 @@ class Authority:
         self._certificate = issuer.certificate if issuer else home.load_ca_certificate(generation)
         self._lock = threading.RLock()
         self._server: tuple[Credentials, datetime] | None = None
+        self._known: dict[bytes, tuple[Identity, datetime]] = {}
+        """What certificates say, by fingerprint: see `_recognise`."""
 
     @classmethod
     def open(
@@ -212,24 +218,44 @@ class Authority:
 
         Raises AuthorityError unless it was issued here, to a client, is active, and now is between its dates.
         """
-        record = self._inventory.by_fingerprint(hashlib.sha256(certificate_der).digest())
+        fingerprint = hashlib.sha256(certificate_der).digest()
+        known = self._known.get(fingerprint)
+        if known is None:
+            known = self._recognise(fingerprint, certificate_der)
+        identity, not_before = known
+        status = self._inventory.status(fingerprint)
+        if status is None:
+            raise AuthorityError(NOT_ISSUED_HERE)
+        if status is not Status.ACTIVE:
+            raise AuthorityError(f"The certificate is {status.value}. Enrol again to get a new one.")
+        now = self._clock()
+        if now < not_before:
+            raise AuthorityError("The certificate is not valid yet. Check the clock of the broker's machine.")
+        if now > identity.not_after:
+            raise AuthorityError(
+                f"The certificate ended on {identity.not_after:%Y-%m-%d}. Enrol again to get a new one."
+            )
+        return identity
+
+    def _recognise(self, fingerprint: bytes, certificate_der: bytes) -> tuple[Identity, datetime]:
+        """What a certificate of ours says, and since when it is valid. That never changes, so it is remembered."""
+        record = self._inventory.by_fingerprint(fingerprint)
         if record is None:
-            raise AuthorityError("This broker did not issue the certificate. Enrol again to get one.")
+            raise AuthorityError(NOT_ISSUED_HERE)
         if record.profile not in CLIENT_PROFILES:
             raise AuthorityError("The certificate is not one for clients.")
-        if record.status is not Status.ACTIVE:
-            raise AuthorityError(f"The certificate is {record.status.value}. Enrol again to get a new one.")
-        now = self._clock()
-        if now < record.not_before:
-            raise AuthorityError("The certificate is not valid yet. Check the clock of the broker's machine.")
-        if now > record.not_after:
-            raise AuthorityError(f"The certificate ended on {record.not_after:%Y-%m-%d}. Enrol again to get a new one.")
         principal, generation = read_names(x509.load_der_x509_certificate(certificate_der))
         if (principal, generation) != (record.principal, record.generation):
             raise AuthorityError(
                 "The certificate and the inventory name different clients. Run: rsocket-broker ca verify"
             )
-        return Identity(principal, record.profile, record.serial, record.key_fingerprint, generation, record.not_after)
+        identity = Identity(
+            principal, record.profile, record.serial, record.key_fingerprint, generation, record.not_after
+        )
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        known = self._known[fingerprint] = identity, record.not_before
+        return known
 
     def certificates(self, app_id: str | None = None) -> list[Record]:
         """The inventory, or one app's part of it, in the order of issue."""

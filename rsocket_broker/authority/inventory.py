@@ -50,6 +50,9 @@ class Status(enum.Enum):
     """A later certificate of the broker has taken its place."""
 
 
+_STATUSES = {status.value: status for status in Status}
+
+
 @attrs.frozen(slots=True)
 class Record:
     """One row: dates are aware and in UTC, fingerprints hex; `principal` is None for the CA and the broker.
@@ -157,6 +160,11 @@ class Inventory:
         """The certificate whose DER has this SHA-256; None when it was never issued here."""
         rows = self._state.read("SELECT * FROM certificates WHERE fingerprint = ?", (fingerprint,))
         return _from_row(rows[0]) if rows else None
+
+    def status(self, fingerprint: bytes) -> Status | None:
+        """The status at this moment, which is all of a row that ever changes; None for an unknown certificate."""
+        rows = self._state.read("SELECT status FROM certificates WHERE fingerprint = ?", (fingerprint,))
+        return _STATUSES[rows[0][0]] if rows else None
 
     def by_serial(self, serial: int) -> Record | None:
         rows = self._state.read("SELECT * FROM certificates WHERE serial = ?", (f"{serial:x}",))

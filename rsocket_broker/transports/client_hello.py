@@ -5,6 +5,8 @@ Reading stops at the first byte that cannot belong to a ClientHello. Nothing her
 a hello that is well formed on the outside and nonsense within is reported with the parts that could be read.
 """
 
+import struct
+
 import attrs
 
 MAX_HELLO = 16 * 1024
@@ -21,6 +23,9 @@ _SERVER_NAME = 0
 _ALPN = 16
 _SUPPORTED_VERSIONS = 43
 _TLS_MAJOR = 3
+_OPENING = struct.Struct("!BBBHBBH")
+"""Record header and message header: kind, version (2), length; kind, length (3)."""
+_EXTENSION = struct.Struct("!HH")
 
 _HTTP_METHODS = (
     b"GET ",
@@ -80,7 +85,10 @@ class HelloReader:
 
         Raises NotClientHello as soon as no continuation could be one; the reader is of no use then.
         """
+        first = not self.received
         self.received += data
+        if first and (body := _at_once(data)) is not None:
+            return _parse(body)
         end = min(len(self.received), MAX_RECEIVED)  # so that the verdict does not depend on how the bytes were cut
         while (wanted := self._wanted()) > 0 and self._position < end:
             if self._record_left:
@@ -124,6 +132,20 @@ class HelloReader:
             raise NotClientHello("a TLS handshake that does not begin with a ClientHello")
 
 
+def _at_once(data: bytes | memoryview) -> bytes | None:
+    """The body of a hello that came in one piece and one record, as nearly all do. None for a closer look."""
+    if len(data) < _RECORD_HEADER + _MESSAGE_HEADER:
+        return None
+    kind, major, _, record, message, high, low = _OPENING.unpack_from(data)
+    size = high << 16 | low
+    if (kind, major, message) != (_HANDSHAKE_RECORD, _TLS_MAJOR, _CLIENT_HELLO) or size > MAX_HELLO:
+        return None
+    begin, end = _OPENING.size, _OPENING.size + size
+    if not _MESSAGE_HEADER + size <= record <= _MAX_RECORD or end > len(data):
+        return None
+    return bytes(data[begin:end])
+
+
 class _Fields:
     """Reads length-prefixed fields; IndexError when one ends beyond the bytes that there are."""
 
@@ -151,25 +173,26 @@ class _Fields:
 
 def _parse(body: bytes) -> ClientHello:
     """The offers in a complete hello; those after a field that does not add up are left out."""
-    fields = _Fields(body)
     offers: dict[int, bytes] = {}
-    version = 0
     try:
-        version = fields.number(2)
-        fields.take(32)  # random
-        fields.vector(1)  # session id
-        fields.vector(2)  # cipher suites
-        fields.vector(1)  # compression methods
-        extensions = _Fields(fields.vector(2)) if fields else fields
-        while extensions:
-            kind = extensions.number(2)
-            offers[kind] = extensions.vector(2)
+        at = 2 + 32  # version, random
+        at += 1 + body[at]  # session id
+        at += 2 + (body[at] << 8 | body[at + 1])  # cipher suites
+        at += 1 + body[at]  # compression methods
+        end = at + 2 + (body[at] << 8 | body[at + 1])
+        at += 2
+        while at + 4 <= end <= len(body):
+            kind, size = _EXTENSION.unpack_from(body, at)
+            at += 4 + size
+            if at > end:
+                break
+            offers[kind] = body[at - size : at]
     except IndexError:
         pass
     return ClientHello(
-        _server_name(offers.get(_SERVER_NAME, b"")),
-        _alpn(offers.get(_ALPN, b"")),
-        _versions(offers.get(_SUPPORTED_VERSIONS, b"")) or (version,),
+        _server_name(offers[_SERVER_NAME]) if _SERVER_NAME in offers else None,
+        _alpn(offers[_ALPN]) if _ALPN in offers else (),
+        _versions(offers.get(_SUPPORTED_VERSIONS, b"")) or (int.from_bytes(body[:2]) if len(body) >= 2 else 0,),
     )
 
 
@@ -200,11 +223,7 @@ def _alpn(data: bytes) -> tuple[str, ...]:
 
 def _versions(data: bytes) -> tuple[int, ...]:
     """RFC 8446 4.2.1."""
-    found: list[int] = []
-    try:
-        versions = _Fields(_Fields(data).vector(1))
-        while versions:
-            found.append(versions.number(2))
-    except IndexError:
-        pass
-    return tuple(found)
+    end = min(1 + data[0], len(data)) if data else 0
+    if end < 3 or end != 1 + data[0]:
+        return ()
+    return struct.unpack_from(f"!{(end - 1) // 2}H", data, 1)

@@ -1,12 +1,16 @@
 """TLS handshakes: hello first, context second, OpenSSL's work on worker threads, and an alert to whoever is refused."""
 
 import asyncio
-import concurrent.futures
+import contextlib
 import logging
 import os
+import queue
 import ssl
+import threading
 from collections.abc import Callable
 from typing import cast
+
+import attrs
 
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.quiet_log import QuietLog
@@ -37,10 +41,21 @@ WORKERS = max(1, min(4, (os.cpu_count() or 2) - 1))
 MAX_ANSWER = 256 * 1024
 """Bytes that a client may send in its part of the handshake; OpenSSL takes at most 100 KiB of certificates."""
 
-Step = concurrent.futures.Future[bool]
-"""A handshake step on a worker; True when it was the last."""
-
 _logger = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False, slots=True)
+class Step:
+    """A part of a handshake that a worker does. A bare thing, since each handshake takes two."""
+
+    work: Callable[[], bool]
+    done: Callable[["Step"], None]
+    """Called on the loop when the work is over."""
+    last: bool = False
+    """What the work answered: the handshake is done."""
+    error: BaseException | None = None
+    cancelled: bool = False
+    """Set on the loop: a step not yet begun is spared."""
 
 
 class HandshakePool:
@@ -48,21 +63,35 @@ class HandshakePool:
 
     def __init__(self, workers: int = WORKERS) -> None:
         self._loop = asyncio.get_running_loop()
-        self._threads = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="tls-handshake")
+        self._waiting: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
+        self._to_start = self._workers = workers
+        self._closed = False
 
-    def run(self, step: Callable[[], bool], done: Callable[[Step], None]) -> Step:
-        """Runs `step` on a worker, then `done` on the loop. The answer's `cancel` spares a step not yet begun."""
-        future = self._threads.submit(step)
-        future.add_done_callback(lambda future: self._hand_back(future, done))
-        return future
+    def run(self, step: Step) -> None:
+        """Does `step.work` on a worker, then calls `step.done` on the loop."""
+        if self._to_start:
+            self._to_start -= 1
+            threading.Thread(target=self._serve, name="tls-handshake", daemon=True).start()
+        self._waiting.put(step)
 
     def close(self) -> None:
         """Steps not yet begun are dropped."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        for _ in range(self._workers):
+            self._waiting.put(None)
 
-    def _hand_back(self, future: Step, done: Callable[[Step], None]) -> None:
-        if not future.cancelled() and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(done, future)
+    def _serve(self) -> None:
+        """A worker's life."""
+        while (step := self._waiting.get()) is not None:
+            if step.cancelled or self._closed:
+                continue
+            try:
+                step.last = step.work()
+            except BaseException as error:  # noqa: BLE001  told to the loop, where it is logged
+                step.error = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(step.done, step)
+            del step  # or the last handshake would live on here until the next
 
 
 class Reception:
@@ -273,7 +302,7 @@ class ServerHandshake:
         if self._deadline is not None:
             self._deadline.cancel()
         if self._step is not None:
-            self._step.cancel()
+            self._step.cancelled = True
 
     def _begin(self, hello: ClientHello) -> None:
         received = bytes(self._hello.received)
@@ -293,22 +322,33 @@ class ServerHandshake:
             self._reception.not_tls(b"", self._lower.peer.address, "a handshake without end")
             self.drop()
             return
-        self._run(lambda: line.handshake(received))
+        if line.object.session_reused:  # no signature is left to make or check: it takes less than the way to a worker
+            self._take(Step(lambda: line.handshake(received), self._stepped))
+        else:
+            self._run(lambda: line.handshake(received))
 
-    def _run(self, step: Callable[[], bool]) -> None:
+    def _take(self, step: Step) -> None:
+        """Does a step here and now."""
+        try:
+            step.last = step.work()
+        except Exception as error:  # noqa: BLE001  as a worker does
+            step.error = error
+        self._stepped(step)
+
+    def _run(self, work: Callable[[], bool]) -> None:
         self._lower.pause_reading()
         self._waits_since = None
-        self._step = self._reception.pool.run(step, self._stepped)
+        self._step = Step(work, self._stepped)
+        self._reception.pool.run(self._step)
 
     def _stepped(self, step: Step) -> None:
         if self._over:
             return
-        error = step.exception()
         if self._line is not None:
             self._line.flush(self._lower)
-        if error is not None:
-            self._refuse(error)
-        elif step.result() and self._line is not None:
+        if step.error is not None:
+            self._refuse(step.error)
+        elif step.last and self._line is not None:
             self._establish(self._line)
         else:
             self._waits_since = self._reception.loop.time()

@@ -548,3 +548,22 @@ def test_only_what_is_active_and_of_the_same_client_is_renewed(
     for serial in (other.serial, 12345):
         with pytest.raises(AuthorityError, match="cannot be renewed"):
             authority.issue(request_of_app, principal, renews=serial)
+
+
+def test_what_a_certificate_says_is_remembered_and_whether_it_is_good_is_asked_each_time(
+    home: Path, clock: Clock, principal: Principal, request_of_app: CheckedRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rsocket_broker.authority.authority.MAX_KNOWN", 1)
+    with State.open(home / "state.db") as state:
+        authority = Authority.open(home, state, clock=clock)
+        first, second = (der(authority.issue(request_of_app, principal)) for _ in range(2))
+        assert authority.identify(first) is authority.identify(first)
+        assert authority.identify(second) == authority.identify(second) != authority.identify(first)
+        with State.open(home / "state.db") as elsewhere, elsewhere.transaction() as database:
+            database.execute("UPDATE certificates SET status = 'superseded' WHERE app_id IS NOT NULL")
+        with pytest.raises(AuthorityError, match="superseded"):
+            authority.identify(first)
+        with state.transaction() as database:
+            database.execute("DELETE FROM certificates WHERE app_id IS NOT NULL")
+        with pytest.raises(AuthorityError, match="did not issue"):
+            authority.identify(first)
