@@ -8,15 +8,7 @@ a peer could do harm with: lengths inside a frame, credit, and who may still sen
     the requester                 this broker                         the responder
     stream 7 (its own id)   ->    _onward[7]  / _inward[12]     ->    stream 12 (our id)
 
-A relayed stream has two ways, up (from requester to responder) and down. Each has its credit and its end; both ends
-share the two `Way`s, so that credit is known once. A request-response in one piece needs none: its first answer ends
-it. For a `Way` and what comes along it:
-
-    state of the way     PAYLOAD with N           C without F       F                    other end: REQUEST_N, CANCEL
-    REQUEST              passed                   the way opens*    passed               as when open
-    OPEN                 one credit, passed       passed, ENDED     passed, one message  credit; ENDED
-    ENDED                dropped                  dropped           dropped              dropped
-                         * or ends, where the requester has nothing more to send
+A relayed stream has two ways, up and down (see `ways`). Both ends share them, so that credit is known once.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,6 +16,7 @@ from typing import Any, Final
 from typing import Protocol as Interface
 
 from rsocket_broker.errors import Canceled, Invalid, ProtocolViolation, Rejected, RequestFailed
+from rsocket_broker.protocol.addresses import address, address_of, is_addressed
 from rsocket_broker.protocol.codes import (
     COMPLETE,
     FOLLOWS,
@@ -47,25 +40,19 @@ from rsocket_broker.protocol.frames import (
     request_n,
 )
 from rsocket_broker.protocol.limits import Limits
-from rsocket_broker.protocol.metadata import CLIENT, IDS, ROUTING
 from rsocket_broker.protocol.protocol import Protocol, dispatch_of
 from rsocket_broker.protocol.states import ConnectionState
 from rsocket_broker.protocol.streams import NEAR_THE_LAST_ID, WITH_CREDIT, WORTH_A_COPY
-
-ADDRESS: Final = CLIENT.encode()
+from rsocket_broker.protocol.ways import REQUEST, Way, are_over, ways
 
 GONE: Final = "The other client has gone."
 LEAVING: Final = "The other client is leaving."
 UNREAD: Final = "Too much is waiting for a client that does not read."
 UNLEASED: Final = "The other client's lease allows no request at present."
-OVERRUN: Final = "More payloads were sent than were asked for."
 
 _FIRE: Final = Interaction.FIRE_AND_FORGET
 _CHANNEL: Final = Interaction.REQUEST_CHANNEL
 _RESPONSE: Final = Interaction.REQUEST_RESPONSE
-_BY_ID: Final = 0x80
-_ROUTING_ID: Final = _BY_ID | IDS[ROUTING]
-_ROUTING_NAME: Final = bytes((len(ROUTING) - 1,)) + ROUTING.encode()
 _CALL: Final = FrameType.REQUEST_RESPONSE << TYPE_SHIFT | METADATA
 _PAYLOAD: Final = FrameType.PAYLOAD << TYPE_SHIFT
 _ITEM: Final = _PAYLOAD | NEXT
@@ -73,25 +60,6 @@ _ANSWER: Final = _PAYLOAD | NEXT | COMPLETE
 
 _SERVING: Final = ConnectionState.SERVING
 _SUSPENDED: Final = ConnectionState.SUSPENDED
-
-_REQUEST: Final = -1
-_BARE, _COUNTED = 1, 2
-
-
-class Way:
-    """One direction of a relayed stream. `credit`: payloads that its sender may still send."""
-
-    __slots__ = ("credit", "message", "open", "stays")
-
-    def __init__(self, credit: int, *, is_open: bool, stays: bool = False, message: int = 0) -> None:
-        self.credit = credit
-        self.open = is_open
-        self.stays = stays
-        """Whether the way stays open when the request, of which fragments are still coming, is whole."""
-        self.message = message
-        """What fragments belong to: 0 none, _REQUEST the request, _BARE a payload that has had no N flag yet,
-        _COUNTED one that has."""
-
 
 Leg = tuple["Relaying", int, Way | None, Way | None]
 """One end of a relayed stream: the other connection, the stream id there, the way of what this end sends, the way of
@@ -170,12 +138,12 @@ class Relaying(Protocol):
     def relay(self, find: Find | None) -> None:
         """From now on requests with an address go where `find` says; with None they are served like any other."""
         self.find = find
-        self.is_addressed = None if find is None else _is_addressed
+        self.is_addressed = None if find is None else is_addressed
 
     # ---- requests of the peer --------------------------------------------------------------------------------
 
     def _on_request_response(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:
-        if self.find is None or not flags & METADATA or (tag := _address_of(data, begin, end)) is None:
+        if self.find is None or not flags & METADATA or (tag := address_of(data, begin, end)) is None:
             return super()._on_request_response(stream_id, flags, data, begin, end)
         if (
             flags == METADATA
@@ -196,19 +164,19 @@ class Relaying(Protocol):
         return None
 
     def _on_fire_and_forget(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:
-        if self.find is None or not flags & METADATA or (tag := _address_of(data, begin, end)) is None:
+        if self.find is None or not flags & METADATA or (tag := address_of(data, begin, end)) is None:
             return super()._on_fire_and_forget(stream_id, flags, data, begin, end)
         self._forward(_FIRE, stream_id, flags, tag, data, begin, end)
         return None
 
     def _on_request_stream(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
-        if self.find is None or not flags & METADATA or (tag := _address_of(data, begin + 4, end)) is None:
+        if self.find is None or not flags & METADATA or (tag := address_of(data, begin + 4, end)) is None:
             super()._on_request_stream(stream_id, flags, data, begin, end)
         else:
             self._forward(Interaction.REQUEST_STREAM, stream_id, flags, tag, data, begin, end)
 
     def _on_request_channel(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
-        if self.find is None or not flags & METADATA or (tag := _address_of(data, begin + 4, end)) is None:
+        if self.find is None or not flags & METADATA or (tag := address_of(data, begin + 4, end)) is None:
             super()._on_request_channel(stream_id, flags, data, begin, end)
         else:
             self._forward(_CHANNEL, stream_id, flags, tag, data, begin, end)
@@ -310,7 +278,7 @@ class Relaying(Protocol):
         their_id = other._free_id()
         other._next_id = their_id + 2
         if stays:  # before anything is queued, since that may turn out to be the end of the other connection
-            up, down = _ways(interaction, flags, initial_n)
+            up, down = ways(interaction, flags, initial_n)
             self._onward[stream_id] = (other, their_id, up, down)
             other._inward[their_id] = (self, stream_id, down, up)
         self._passed(tag, interaction, end - begin)
@@ -434,9 +402,9 @@ class Relaying(Protocol):
 
     def _pass_payload(self, stream_id: int, leg: Leg, flags: int, data: bytes, begin: int, end: int) -> None:
         """One payload, or a fragment of one."""
-        other, their_id, heard, _ = leg
+        other, their_id, heard, sent = leg
         if heard is not None:
-            problem = _along(heard, flags)
+            problem = heard.along(flags)
             if problem is not None:
                 if problem:
                     self._cut(stream_id, leg, Invalid(problem))
@@ -449,7 +417,7 @@ class Relaying(Protocol):
             self._cut(stream_id, leg, why)
             return
         other.put(their_id, _PAYLOAD | flags, data, begin, end)
-        if _is_over(leg, flags):
+        if are_over(heard, sent, flags):
             self._part(stream_id, leg)
 
     def _on_request_n(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
@@ -478,7 +446,7 @@ class Relaying(Protocol):
         other, their_id, heard, sent = leg
         if stream_id & 1 != self._peer_parity:
             # Of a responder it means, where it means anything: no more on a channel.
-            if sent is None or not sent.open or sent.message == _REQUEST:
+            if sent is None or not sent.open or sent.message == REQUEST:
                 return
             sent.open = False
         other.tell(cancel(their_id))
@@ -548,84 +516,6 @@ class Relaying(Protocol):
 
     def _is_busy(self) -> bool:
         return bool(self._states or self._onward or self._inward)
-
-
-def _ways(interaction: Interaction, flags: int, initial_n: int) -> tuple[Way | None, Way | None]:
-    """The ways up and down of a new stream."""
-    up: Way | None = None
-    if flags & FOLLOWS:
-        up = Way(0, is_open=True, stays=interaction is _CHANNEL, message=_REQUEST)
-    elif interaction is _CHANNEL:
-        up = Way(0, is_open=not flags & COMPLETE, stays=True)
-    elif interaction is not _RESPONSE:
-        up = Way(0, is_open=False)
-    if interaction is _RESPONSE:
-        return up, None
-    return up, Way(initial_n, is_open=interaction is not _FIRE)
-
-
-def _along(way: Way, flags: int) -> str | None:
-    """Moves a way on by the flags of a PAYLOAD. None: pass it on; else what to complain of, "" for nothing."""
-    if not way.open:
-        return ""
-    message = way.message
-    if message == _REQUEST:
-        if not flags & FOLLOWS:
-            way.message = 0
-            way.open = way.stays and not flags & COMPLETE
-        return None
-    if not message and not flags & (NEXT | COMPLETE | FOLLOWS):
-        return ""
-    if flags & NEXT and message != _COUNTED:
-        if way.credit < 1:
-            return OVERRUN
-        way.credit -= 1
-        message = _COUNTED
-    if flags & FOLLOWS:
-        way.message = message or _BARE
-    else:
-        way.message = 0
-        way.open = not flags & COMPLETE
-    return None
-
-
-def _is_over(leg: Leg, flags: int) -> bool:
-    """Whether a PAYLOAD with these flags, which was passed on, was the last frame of its stream."""
-    _, _, heard, sent = leg
-    if heard is None:
-        return not flags & FOLLOWS
-    return not heard.open and sent is not None and not sent.open
-
-
-def _address_of(buffer: bytes, begin: int, end: int) -> bytes | None:
-    """As `address`, for the metadata with its length in front that begins at `begin` in a frame."""
-    metadata = begin + PREFIX
-    return address(buffer, metadata, min(end, metadata + int.from_bytes(buffer[begin:metadata], "big")))
-
-
-def _is_addressed(buffer: bytes, begin: int, end: int) -> bool:
-    return _address_of(buffer, begin, end) is not None
-
-
-def address(buffer: bytes, begin: int, end: int) -> bytes | None:
-    """The first routing tag of the composite metadata in `buffer[begin:end]`, where it is an address, else None.
-
-    The metadata may be cut off anywhere behind the tag: what comes in later fragments does not matter.
-    """
-    at = begin
-    while at < end:
-        first = buffer[at]
-        content = at + 4 if first & _BY_ID else at + 5 + first
-        if content > end:
-            return None
-        size = int.from_bytes(buffer[content - 3 : content], "big")
-        if first == _ROUTING_ID or (first == _ROUTING_NAME[0] and buffer.startswith(_ROUTING_NAME, at)):
-            if content >= end or not buffer.startswith(ADDRESS, content + 1):
-                return None
-            after = content + 1 + buffer[content]
-            return buffer[content + 1 : after] if after <= min(end, content + size) else None
-        at = content + size
-    return None
 
 
 Relaying.DISPATCH = dispatch_of(Relaying)

@@ -9,9 +9,10 @@ What a refusal says is no more than its sender needs: nobody learns from it whic
 
 from rsocket_broker.errors import Invalid, Rejected
 from rsocket_broker.plugin_api.handlers import Model
+from rsocket_broker.protocol.addresses import ADDRESS
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.metadata import CLIENT, COMPOSITE
-from rsocket_broker.protocol.relay import ADDRESS, Find, Relaying
+from rsocket_broker.protocol.relay import Find, Relaying
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
 

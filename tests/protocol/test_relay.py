@@ -11,8 +11,9 @@ from rsocket_broker.payload import ErrorCode
 from rsocket_broker.protocol.codes import CONNECTION_CLOSE, MAX_31, FrameType, Interaction
 from rsocket_broker.protocol.events import RequestReceived
 from rsocket_broker.protocol.limits import SECURE, Limits
-from rsocket_broker.protocol.metadata import AUTHENTICATION, ROUTING, Entry, Mime, build_composite, build_tags, route
-from rsocket_broker.protocol.relay import GONE, LEAVING, OVERRUN, UNLEASED, UNREAD, Relaying, address
+from rsocket_broker.protocol.metadata import route
+from rsocket_broker.protocol.relay import GONE, LEAVING, UNLEASED, UNREAD, Relaying
+from rsocket_broker.protocol.ways import OVERRUN
 from tests.playbook import IGNORE, SETUP_BODY, C, F, Frame, M, N, Playbook, cut, u32, wire, with_metadata
 
 CALL, FIRE, STREAM, CHANNEL = (
@@ -180,6 +181,18 @@ def test_calls_for_several_others_in_one_read(pair: Pair) -> None:
     pair.b >> wire(PAYLOAD, 2, b"1", N | C) + wire(PAYLOAD, 8, b"4", N | C)
     assert [frame.stream_id for frame in pair.a.sent()] == [1, 13]
     assert pair.a.protocol.partners() == {"b", "c"}
+
+
+@pytest.mark.row("A-37")
+def test_answers_for_several_others_in_one_read(pair: Pair) -> None:
+    third = End("c", {"b": pair.b}, SECURE)
+    for one in (pair.a, third, pair.a, third):
+        one >> wire(CALL, one.protocol._peer_next, with_metadata(TO_B, b"x"), M)
+    pair.b >> b"".join(wire(PAYLOAD, n, b"%d" % n, N | C) for n in (2, 4, 6, 8))
+    pair.a << Frame(PAYLOAD, 1, N | C, b"2") << Frame(PAYLOAD, 3, N | C, b"6")
+    third << Frame(PAYLOAD, 1, N | C, b"4") << Frame(PAYLOAD, 3, N | C, b"8")
+    pair.b.sent()
+    pair.over()
 
 
 @pytest.mark.row("A-37")
@@ -651,65 +664,6 @@ def test_even_requests_for_more_do_not_pile_up(pair: Pair) -> None:
     pair.a.error(1, ErrorCode.REJECTED, UNREAD)
     pair.b << Frame(CANCEL, 2, 0, b"")
     pair.over()
-
-
-# ---- addresses -------------------------------------------------------------------------------------------------
-
-
-def spelled(tag: str) -> bytes:
-    return build_composite([Entry(Mime(ROUTING, None), build_tags([tag]))])
-
-
-AUTH = Entry(Mime.of(AUTHENTICATION), b"bearer")
-
-
-@pytest.mark.row("A-46")
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        TO_B,
-        spelled("client:b"),
-        build_composite([AUTH, Entry(Mime.of(ROUTING), build_tags(["client:b", "plugin.method"]))]),
-        build_composite([Entry(Mime("x/y", None), b""), Entry(Mime(ROUTING, None), build_tags(["client:b"])), AUTH]),
-    ],
-)
-def test_an_address_is_found_wherever_the_route_stands(metadata: bytes) -> None:
-    assert address(b"??" + metadata, 2, 2 + len(metadata)) == b"client:b"
-    tail = len(build_composite([AUTH])) if metadata.endswith(build_composite([AUTH])) else 0
-    if b"plugin.method" not in metadata:
-        for end in range(2, 2 + len(metadata) - tail):
-            assert address(b"??" + metadata, 2, end) is None, "it may be longer than what is there"
-
-
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        b"",
-        route("plugin.client:b"),
-        route("clients"),
-        b"\xfe\0\0\0",
-        b"\xfe\0\0\x02\x08client:b",
-        b"\xfe\0\0",
-        b"\xff\0\0\x20client:b",
-        build_composite(
-            [Entry(Mime.of(ROUTING), build_tags(["x"])), Entry(Mime.of(ROUTING), build_tags(["client:b"]))]
-        ),
-        build_composite([AUTH]),
-        build_composite([Entry(Mime.of(ROUTING), build_tags(["x", "client:b"]))]),
-    ],
-)
-def test_what_is_no_address(metadata: bytes) -> None:
-    assert address(metadata + b"client:b" * 9, 0, len(metadata)) is None
-
-
-def test_any_bytes_have_an_address_or_none() -> None:
-    dice = random.Random(3)
-    for _ in range(3000):
-        data = bytearray(TO_B if dice.random() < 0.5 else spelled("client:b"))
-        for _ in range(dice.randrange(4)):
-            data[dice.randrange(len(data))] = dice.choice([0, 1, 7, 0x7F, 0xFE, 0xFF, dice.randrange(256)])
-        begin_at, end_at = dice.randrange(3), dice.randrange(len(data) + 1)
-        address(bytes(data), begin_at, end_at)
 
 
 # ---- anything at all -------------------------------------------------------------------------------------------
