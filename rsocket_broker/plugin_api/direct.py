@@ -57,6 +57,8 @@ def direct_skimmed(
     kinds = _kinds(annotations, _SAFE)
     if kinds is None:
         return None
+    if len(kinds) == 1:
+        return _one_skimmed(function, next(iter(annotations)), kinds[0], thorough)
     pick = _picker(annotations)
 
     def start(app: App, value: Any, data: bytes) -> Any:
@@ -65,6 +67,17 @@ def direct_skimmed(
         except (KeyError, TypeError):
             return thorough(app, data)
         return function(app, *given) if tuple(map(type, given)) == kinds else thorough(app, data)
+
+    return start
+
+
+def _one_skimmed(function: Callable[..., Any], name: str, kind: type, thorough: StartData) -> StartSkimmed:
+    """The most common of all, so it gets its own way: one step less."""
+
+    def start(app: App, value: Any, data: bytes) -> Any:
+        if type(value) is dict and name in value and type(given := value[name]) is kind:
+            return function(app, given)
+        return thorough(app, data)
 
     return start
 

@@ -97,7 +97,7 @@ _RAW = (Payload, bytes, bytearray, memoryview)
 
 def encode_data(result: object) -> bytes | Payload:
     """As `encode`, without a payload around what is made JSON here. Raises JsonError."""
-    if isinstance(result, _RAW):
+    if type(result) is not dict and isinstance(result, _RAW):
         return encode(result)
     try:
         return dump(result)

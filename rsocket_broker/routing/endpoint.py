@@ -46,12 +46,18 @@ REPLACED = "a newer session of the same identity has taken the place of this one
 FAREWELL = 5.0
 """Seconds that plugins have to say goodbye to the last sessions when the broker stops."""
 
-NO_TEXT = b"\0"
-"""What no JSON text begins with."""
 NO_SESSION = "There is no session."
 
 Identify = Callable[[bytes], Identity]
 """From a client's certificate (DER) to its identity. Raises BrokerError for one that is not ours, or no longer."""
+
+
+def _unknown(value: object, text: bytes, size: int) -> None:
+    """Stands where no shortcut is known; never called."""
+
+
+NOTHING_YET: tuple[bytes, Callable[[object, bytes, int], None]] = (b"\0", _unknown)
+"""No JSON text begins so."""
 
 
 class SecureEndpoint:
@@ -179,8 +185,8 @@ class SecureResponder:
         """What answers, and takes, the methods that an app has named in JSON: by plugin and method."""
         self._envelopes: dict[bytes, Callable[[object, bytes, int], None]] = {}
         """What takes events, by their text up to the parameters."""
-        self._usual = NO_TEXT
-        """The one of these texts that the last event began with."""
+        self._usual = NOTHING_YET
+        """What the last event began with, and what took it."""
 
     @property
     def session(self) -> Session | None:
@@ -299,13 +305,16 @@ class SecureResponder:
 
         Nearly all the text of an event is the same each time, so only its parameters are parsed where that is known.
         """
-        begin = len(self._usual) if data.startswith(self._usual) else flipper.parameters_begin(data)
-        deliver = self._envelopes.get(data[:begin])
-        if deliver is None or not data.endswith(b"}}") or len(data) > SHORT:
+        text, deliver = self._usual
+        if not data.startswith(text):
+            text = data[: flipper.parameters_begin(data)]
+            deliver = self._envelopes.get(text, _unknown)
+            if deliver is not _unknown:
+                self._usual = text, deliver
+        if deliver is _unknown or not data.endswith(b"}}") or len(data) > SHORT:
             self._take_in_known(data)
             return
-        self._usual = data[:begin]
-        params = data[begin:-2]
+        params = data[len(text) : -2]
         try:
             value = skim(params)
         except ValueError:
@@ -420,7 +429,7 @@ class SecureResponder:
         self._asked.clear()
         self._told.clear()
         self._envelopes.clear()
-        self._usual = NO_TEXT
+        self._usual = NOTHING_YET
 
     @staticmethod
     def _is_json(session: Session, payload: Payload) -> bool:

@@ -21,9 +21,10 @@ from types import TracebackType
 from typing import Any
 
 from rsocket_broker.errors import ApplicationError, Canceled, RequestFailed, request_error
-from rsocket_broker.jsontext import parse_bytes
+from rsocket_broker.jsontext import SHORT, parse_bytes, skim
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
+from rsocket_broker.plugin_api.direct import StartSkimmed
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape, encode, encode_data
 from rsocket_broker.plugin_api.plugin import Plugin
 from rsocket_broker.protocol.runs import Shortcut
@@ -243,6 +244,8 @@ class Seat:
         handler = self._host.routes.find(name, Model.RESPONSE)
         if handler.shape is not Shape.PLAIN:
             return lambda data: self._run(handler, handler.start, Payload(data, metadata))
+        if handler.start_skimmed is not None and handler.finish is encode:
+            return self._json_in_json_out(handler, handler.start_skimmed)
         start, failed, route = self._for_data(handler, metadata), self._host.failed, handler.route
         calls = self._host.calls
         finish: Callable[[Any], bytes | Payload] = encode_data if handler.finish is encode else handler.finish
@@ -258,7 +261,29 @@ class Seat:
                 calls.fail(error)
                 return failed(route, error)
             calls.untimed += 1
-            return answer.data if type(answer) is Payload and answer.metadata is None else answer
+            return answer if type(answer) is bytes else _data_alone(answer)
+
+        return shortcut
+
+    def _json_in_json_out(self, handler: Handler, start: StartSkimmed) -> Shortcut:
+        """The shortcut of most handlers, written for the number of steps."""
+        app, calls, failed, route = self.app, self._host.calls, self._host.failed, handler.route
+
+        def shortcut(data: bytes) -> object:
+            try:
+                value = skim(data) if len(data) <= SHORT else None
+            except ValueError:
+                value = None  # which no parameters are: they are looked at again, and thoroughly
+            try:
+                answer = encode_data(start(app, value, data))
+            except RequestFailed as error:
+                calls.fail(error)
+                return error
+            except _FAILURES as error:
+                calls.fail(error)
+                return failed(route, error)
+            calls.untimed += 1
+            return answer if type(answer) is bytes else _data_alone(answer)
 
         return shortcut
 
@@ -539,6 +564,11 @@ class Seat:
         self._host.log.write(
             logging.INFO, f"{handler.route} event", "an event of %s was not handled: %s", self.app.id, error.public
         )
+
+
+def _data_alone(answer: Any) -> object:
+    """A payload's data, where there is nothing else."""
+    return answer.data if type(answer) is Payload and answer.metadata is None else answer
 
 
 def _being_cancelled() -> bool:
