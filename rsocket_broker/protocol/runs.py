@@ -171,7 +171,7 @@ class Runs(Streams):
 
     def _give(self, stream_id: int, answer: object) -> None:
         """An answer that is not the usual few bytes."""
-        if not isinstance(answer, (Payload, bytes)):  # a union would be made anew each time
+        if not isinstance(answer, (Payload, bytes)):  # a union is made anew each time
             answer = self.finish_answer(stream_id, answer)
         if answer is None or self._state is ConnectionState.CLOSED:
             return
