@@ -35,6 +35,10 @@ MAX_REPLACEMENTS = 4
 REPLACEMENT_WINDOW = 20.0
 """Replacements of one identity within so many seconds: an app that crashes and comes back does it once or twice."""
 
+SEARCH_PAUSE = 1.0
+"""Seconds between two searches of a full directory for a session that could give way: each looks at every session, and
+a crowd that is refused must not cost more than a crowd that is served."""
+
 MAX_REMEMBERED = 10_000
 """Principals whose replacements are remembered; old entries are dropped before that number is passed."""
 
@@ -103,6 +107,8 @@ class LiveSessions(Generic[S]):
         self.version = 0
         """Changes with every session that comes or goes: what was found before may not hold now."""
         self._replacements: dict[Principal, deque[float]] = {}
+        self._searched = float("-inf")
+        """When all were looked through for one that is suspended, and none was."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -137,7 +143,7 @@ class LiveSessions(Generic[S]):
         older = self._by_principal.get(principal, [])
         leaving = self._leaving(session, older, now)
         counts = bool(leaving)
-        leaving += self._giving_way([one for one in older if one not in leaving], leaving)
+        leaving += self._giving_way([one for one in older if one not in leaving], leaving, now)
         self._check_limits(session, len([one for one in older if one not in leaving]), len(leaving))
         if counts:
             self._replacements.setdefault(principal, deque(maxlen=MAX_REPLACEMENTS)).append(now)
@@ -191,16 +197,19 @@ class LiveSessions(Generic[S]):
             )
         return leaving
 
-    def _giving_way(self, beside: Sequence[S], leaving: Sequence[S]) -> list[S]:
+    def _giving_way(self, beside: Sequence[S], leaving: Sequence[S], now: float) -> list[S]:
         """The suspended sessions that make room for a newcomer, of its own identity or, where all is full, of any."""
         away = [one for one in beside if one.suspended]
         room = 1 if self._rule is DuplicateRule.REFUSE else self._limits.per_identity
         chosen = away[: max(0, len(beside) + 1 - room)]
         surplus = len(self._by_id) + 1 - len(leaving) - len(chosen) - self._limits.total
-        if surplus > 0:
+        if surplus > 0 and now - self._searched >= SEARCH_PAUSE:
             gone = {one.id for one in (*leaving, *chosen)}
             others = (one for one in self._by_id.values() if one.suspended and one.id not in gone)
-            chosen += itertools.islice(others, surplus)
+            found = list(itertools.islice(others, surplus))
+            if len(found) < surplus:
+                self._searched = now
+            chosen += found
         return chosen
 
     def _check_limits(self, session: S, beside: int, leaving: int) -> None:

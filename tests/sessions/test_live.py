@@ -10,6 +10,7 @@ from rsocket_broker.identity import Identity, Principal, Proof
 from rsocket_broker.sessions.live import (
     MAX_REPLACEMENTS,
     REPLACEMENT_WINDOW,
+    SEARCH_PAUSE,
     DuplicateRule,
     Kind,
     LiveSessions,
@@ -177,6 +178,19 @@ def test_where_all_is_full_the_oldest_suspended_session_of_anybody_gives_way() -
     with pytest.raises(SetupRefused, match="limit in all"):
         sessions.admit(entry("newest"), 0.0)
     assert ids(sessions) == ["live", "new", "newer"]
+
+
+def test_a_crowd_at_a_full_directory_is_refused_without_a_search_each() -> None:
+    sessions = LiveSessions[Entry](SessionLimits(total=2))
+    lost = entry("lost", app_id="b")
+    for one in (entry("live"), lost):
+        sessions.admit(one, 0.0)
+    with pytest.raises(SetupRefused):
+        sessions.admit(entry("new", app_id="c"), 1.0)
+    object.__setattr__(lost, "suspended", True)
+    with pytest.raises(SetupRefused):
+        sessions.admit(entry("new", app_id="c"), 1.0 + SEARCH_PAUSE / 2)
+    assert sessions.admit(entry("new", app_id="c"), 1.0 + SEARCH_PAUSE) == [lost]
 
 
 @pytest.mark.row("A-34", "A-41")
