@@ -19,9 +19,8 @@ from rsocket_broker.errors import (
 from rsocket_broker.expiries import Expiries, no_answer
 from rsocket_broker.flow import RequestedStream, parts
 from rsocket_broker.histogram import Histogram
-from rsocket_broker.lasting import Lasting
+from rsocket_broker.joined import Joined
 from rsocket_broker.payload import ErrorCode, Payload
-from rsocket_broker.pressure import RELAY_QUEUE, Pressure
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.events import (
     CancelReceived,
@@ -41,7 +40,6 @@ from rsocket_broker.protocol.events import (
 )
 from rsocket_broker.protocol.limits import LIGHT
 from rsocket_broker.protocol.protocol import Protocol
-from rsocket_broker.protocol.relay import Find, Relaying
 from rsocket_broker.serving import STOPPED, Handlers
 from rsocket_broker.transports.base import Transport
 
@@ -51,8 +49,6 @@ WINDOW: Final = 128
 """Payloads in flight towards a consumer that says nothing else; it is topped up when half is used."""
 LAST_WORDS: Final = 1.0
 """Seconds for the handler of a channel whose peer has failed it: to take in what came before, and the error."""
-DRAIN_STEP: Final = 0.02
-"""Seconds between two looks at streams that other connections end."""
 CLOSE_GRACE: Final = 2.0
 """Seconds that a goodbye may take to reach a peer before the line is cut."""
 
@@ -72,7 +68,7 @@ Resumer = Callable[["Connection", ResumeReceived], None]
 BrokerError (SetupRefused is one) to refuse, in words for the client."""
 
 
-class Connection(Lasting):
+class Connection(Joined):
     """A live RSocket connection, and the Receiver of its transport.
 
     Requests may be sent as soon as it is open: on a server when the responder accepted the SETUP, on a client when
@@ -116,11 +112,6 @@ class Connection(Lasting):
         self._deciding = False
         self._flushing = False
         self._queued_before = 0
-        self.pressure = Pressure(clock, self._choose_reading)
-        """Who stalls whom."""
-        self._relaying = protocol if isinstance(protocol, Relaying) else None
-        if self._relaying is not None:
-            self._relaying.outlet = self
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -148,54 +139,6 @@ class Connection(Lasting):
     def silence(self) -> float:
         """Seconds since the peer was heard last, or took what was sent while it was not read from."""
         return self._clock() - self._protocol.last_heard
-
-    @property
-    def bytes_waiting(self) -> int:
-        """Bytes that are ready for the peer and that it has not taken."""
-        transport = self._transport
-        waiting = self._protocol.queued + self._protocol.retained + self._waiting
-        return waiting + (0 if transport is None else transport.queued)
-
-    @property
-    def streams_waiting(self) -> int:
-        """Streams on which nothing can be sent until the peer asks for more."""
-        waiting = sum(not self._protocol.credit(stream_id) for stream_id in self._gates)
-        return waiting + (0 if self._relaying is None else self._relaying.ways_without_credit())
-
-    # ---- requests that are passed on -------------------------------------------------------------------------
-
-    @property
-    def relaying(self) -> Relaying | None:
-        """The protocol, where it can pass requests on."""
-        return self._relaying
-
-    @property
-    def partners(self) -> set[str]:
-        """The names of the clients with which the peer has streams now: those that feed it, and those that it feeds."""
-        return set() if self._relaying is None else self._relaying.partners()
-
-    def relay(self, name: str, find: Find | None) -> None:
-        """From now on the peer's requests that have an address go where `find` says; the peer is known as `name`.
-
-        None of `find`: the peer may be sent the requests of others, and sends none.
-        """
-        if self._relaying is not None:
-            self._relaying.name = self.pressure.name = name
-            self._relaying.relay(find)
-
-    def wake(self) -> None:
-        """For Relaying: another connection has queued something here."""
-        self._flush_soon()
-
-    def make_room(self, feeder: "Connection", size: int) -> bool:
-        """For Relaying: whether `feeder` may bring more for a peer that is slow to read. Pauses it for a while.
-
-        For a peer that is away, too much would be the end of its session: so the frame itself counts there.
-        """
-        self.pressure.hold(feeder.pressure)
-        if self._protocol.suspended:
-            return self.bytes_waiting + size <= min(RELAY_QUEUE, self._protocol.limits.resume_bytes // 2)
-        return self.bytes_waiting <= RELAY_QUEUE
 
     # ---- requests to the peer --------------------------------------------------------------------------------
 
@@ -314,16 +257,7 @@ class Connection(Lasting):
             self._finish(ConnectionEnded(None, "the session cannot be resumed any more", by_peer=False))
         self._refusing = True
         self._protocol.answer_at_once = None
-        if self._relaying is None:
-            await self._work.wait(timeout)
-        else:
-            self._relaying.relay(None)
-            await asyncio.gather(self._work.wait(timeout), self._drain_relays(self._relaying, timeout))
-
-    async def _drain_relays(self, relaying: Relaying, timeout: float) -> None:
-        deadline = self._loop.time() + timeout
-        while relaying.relays_open and self._loop.time() < deadline:  # noqa: ASYNC110  # others end these streams
-            await asyncio.sleep(DRAIN_STEP)
+        await asyncio.gather(self._work.wait(timeout), self._drain_relays(timeout))
 
     # ---- Receiver: what the transport calls ------------------------------------------------------------------
 
@@ -361,14 +295,6 @@ class Connection(Lasting):
         self._queued_before = 0 if self._transport is None else self._transport.queued
         self._note_pressure(behind=True)
         self._choose_reading()
-
-    def _note_pressure(self, *, behind: bool) -> None:
-        if self._relaying is not None:
-            self._relaying.blocked = behind
-        if behind:
-            self.pressure.begin()
-        else:
-            self.pressure.end()
 
     def writing_resumed(self) -> None:
         self._protocol.heard(self._clock())
