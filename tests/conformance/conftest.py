@@ -56,11 +56,12 @@ def judged_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerPr
 
 
 @pytest.fixture(scope="package")
-def plain_target(judged_broker: BrokerProcess) -> Target:
+def plain_target(judged_broker: BrokerProcess) -> Iterator[Target]:
     """The plain endpoint. Its loiterers come with the broker, so that nobody has to wait for them in the end."""
     target = targets.plain(judged_broker)
     target.let_loiter()
-    return target
+    yield target
+    target.stop_loitering()
 
 
 class Servers:
