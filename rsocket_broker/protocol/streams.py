@@ -52,6 +52,8 @@ WITH_CREDIT: Final = frozenset({Interaction.REQUEST_STREAM, Interaction.REQUEST_
 
 # Looked up for every frame: plain names are much cheaper than attributes of an enum.
 _CLOSED: Final = StreamState.CLOSED
+_ASKED_RESPONSE: Final = StreamState.ASKED_RESPONSE
+_NOT_PLAIN: Final = FOLLOWS | METADATA
 _OWES_RESPONSE: Final = StreamState.OWES_RESPONSE
 _ASSEMBLING: Final = StreamState.ASSEMBLING
 _SPEND: Final = Effect.SPEND
@@ -213,6 +215,12 @@ class Streams(Line):
     def _on_payload(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:
         state = self._states.get(stream_id)
         if state is None:
+            return None
+        if state is _ASKED_RESPONSE and not flags & _NOT_PLAIN and stream_id not in self._reassembler.unfinished:
+            # Nearly all that is answered to us: the stream ends with it, and nothing but its state was kept.
+            self._events.append(_make(PayloadReceived, (stream_id, data[begin:end], None, flags & NEXT == NEXT, True)))
+            del self._states[stream_id]
+            self._own_streams -= 1
             return None
         parts = self._parts(flags, data, begin, end)
         if parts is None:

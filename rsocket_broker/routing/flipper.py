@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from rsocket_broker.errors import ApplicationError, Invalid
-from rsocket_broker.jsontext import JsonError, dump, parse_object
+from rsocket_broker.jsontext import JsonError, dump, parse_bytes, parse_object
 
 BACKGROUND_LEVEL = 4
 """The `sdk_version` from which an SDK knows getBackgroundPlugins and leaves it to us to start those plugins."""
@@ -102,9 +102,11 @@ def answer(data: bytes | bytearray | None) -> Any:
     Raises AppFailure when the app answers with an error, ApplicationError when it is no answer at all.
     """
     try:
-        message = parse_object(data or b"")
+        message = parse_bytes(data) if type(data) is bytes else parse_object(data or b"")
     except JsonError as error:
         raise ApplicationError(f"The app's answer is {error}.") from error
+    if not isinstance(message, dict):
+        raise ApplicationError("The app's answer is not a JSON object.")
     if "error" in message:
         raise failure(message["error"])
     if "success" not in message:
