@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -219,6 +221,11 @@ def test_a_reader_that_stops_is_fed_up_to_its_budget_and_then_loses_the_stream(
     assert cancel == wire.frame(2, wire.CANCEL)
     assert broker.rss() - before < RELAY_QUEUE + HIGH_WATER + 4 * MIB
     assert time.monotonic() - began > FEEDER_PAUSE, "its producer was paused before that"
+    slow, fast = counters(broker, "deaf"), counters(broker, "source")
+    assert slow["stalled_seconds"] > FEEDER_PAUSE
+    assert slow["bytes_waiting"] > RELAY_QUEUE // 2
+    assert (slow["fed_too_fast_by"], slow["relays_failed"], fast["relays_failed"]) == ([fast["id"]], 1, 1)
+    assert FEEDER_PAUSE * 0.9 < fast["held_seconds"] < FEEDER_PAUSE * 3
     source.socket.settimeout(10)
     source.send(wire.request(wire.REQUEST_RESPONSE, 1, b"1", wire.routed("echo.request")))
     assert wire.payload_data(next_of(source)) == b"1", "the producer's other streams go on"
@@ -231,6 +238,13 @@ def test_a_reader_that_stops_is_fed_up_to_its_budget_and_then_loses_the_stream(
     assert (error.stream, error.error) == (1, (0x202, UNREAD))
     deaf.send(wire.request(wire.REQUEST_RESPONSE, 3, b"2", wire.routed("echo.request")))
     assert wire.payload_data(next_of(deaf)) == b"2"
+
+
+def counters(broker: BrokerProcess, name: str) -> dict[str, Any]:
+    """What the command line shows of one client."""
+    done = broker.command("clients", "show", f"org.example.{name}", "--json")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def next_of(line: Line) -> wire.Frame:
