@@ -505,6 +505,8 @@ class Relaying(Protocol):
     def _forget_all(self) -> None:
         """The connection has ended: so have the streams of everybody who was in touch with the peer."""
         super()._forget_all()
+        self.relay(None)
+        self.watch = None
         inward, onward = self._inward, self._onward
         self._inward, self._onward = {}, {}
         for other, their_id, _, _ in inward.values():

@@ -7,6 +7,8 @@
 What a refusal says is no more than its sender needs: nobody learns from it which other clients are connected.
 """
 
+from weakref import WeakValueDictionary
+
 from rsocket_broker.errors import Invalid, Rejected
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.protocol.addresses import ADDRESS
@@ -39,38 +41,36 @@ class Switch:
 
     def connect(self, session: Session) -> None:
         """Lets the others reach a session; and it them, if its SETUP says that its metadata is composite."""
-        sends_routes = session.connection.relaying is not None and session.connection.metadata_mime == COMPOSITE
+        sends_routes = session.connection.metadata_mime == COMPOSITE
         session.connection.relay(session.id, self._finder(session) if sends_routes else None)
 
     def _finder(self, session: Session) -> Find:
-        remembered: dict[bytes, tuple[Session, Relaying]] = {}
+        remembered: WeakValueDictionary[bytes, Session] = WeakValueDictionary()  # nobody is kept here who has left
         version = -1
-        own = session.connection.relaying
-        assert own is not None
+        own = _relaying(session)
 
         def watch(tag: bytes, interaction: Interaction | None, size: int) -> None:
             kind = (Model.PUSH if interaction is None else _MODELS[interaction]).value
             session.note("in", kind, tag.decode(), "", size)
-            remembered[tag][0].note("out", kind, f"{CLIENT}{session.id}", "", size)
+            remembered[tag].note("out", kind, f"{CLIENT}{session.id}", "", size)
 
         def find(tag: bytes) -> Relaying:
             nonlocal version
             if version != self._sessions.version:
                 remembered.clear()
                 version = self._sessions.version
-            found = remembered.get(tag)
-            if found is None or found[0].suspended:  # then the name may mean another one now
-                found = self._look_up(session, tag)
+            other = remembered.get(tag)
+            if other is None or other.suspended:  # then the name may mean another one now
+                other = self._look_up(session, tag)
                 if len(remembered) >= MAX_REMEMBERED:
                     remembered.clear()
-                remembered[tag] = found
-            other, relaying = found
+                remembered[tag] = other
             own.watch = watch if session.observed or other.observed else None
-            return relaying
+            return _relaying(other)
 
         return find
 
-    def _look_up(self, session: Session, tag: bytes) -> tuple[Session, Relaying]:
+    def _look_up(self, session: Session, tag: bytes) -> Session:
         """Raises Invalid for an address that leads to nobody else, Rejected for one that leads nowhere now."""
         try:
             address = tag[len(ADDRESS) :].decode()
@@ -87,7 +87,13 @@ class Switch:
         (other,) = found
         if other is session:
             raise Invalid("A client cannot pass requests on to itself.")
-        relaying = other.connection.relaying
-        if relaying is None or other.connection.metadata_mime != COMPOSITE:
+        if other.connection.metadata_mime != COMPOSITE:
             raise Rejected(f'The client "{shown}" reads no routes, so nothing can be passed on to it.')
-        return other, relaying
+        return other
+
+
+def _relaying(session: Session) -> Relaying:
+    """The protocol of a session on a broker that passes requests on."""
+    relaying = session.connection.relaying
+    assert relaying is not None
+    return relaying

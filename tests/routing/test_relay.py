@@ -1,6 +1,8 @@
 """Clients of one endpoint that send each other requests."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -243,3 +245,17 @@ async def test_those_who_follow_either_client_see_each_request() -> None:
         stop()
         await alice.ask("client:com.bob", b"still seen, by who follows the other")
         assert (len(seen["c1"]), len(seen["c2"])) == (5, 4)
+
+
+async def test_who_has_left_is_not_kept_by_those_who_asked_for_it() -> None:
+    async with Line(relay=True) as line:
+        alice, bob = await two(line)
+        await alice.ask("client:com.bob", b"x")
+        gone = weakref.ref(bob.session)
+        line.clients.remove(bob)
+        await bob.connection.close()
+        await until(lambda: len(line.sessions) == 1)
+        del bob
+        await asyncio.sleep(0.01)
+        gc.collect()
+        assert gone() is None
