@@ -3,6 +3,7 @@
 It may be called from any thread. Signing holds no lock; only the commit of a row is shared, and that in batches.
 """
 
+import functools
 import hashlib
 import hmac
 import logging
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Self
 
 import attrs
@@ -147,11 +149,18 @@ class Authority:
         return requests.check_request(csr_pem)
 
     def issue(
-        self, request: CheckedRequest, principal: Principal, profile: str = CLIENT, *, renews: int | None = None
+        self,
+        request: CheckedRequest,
+        principal: Principal,
+        profile: str = CLIENT,
+        *,
+        renews: int | None = None,
+        alongside: Callable[[Issued, Connection], object] | None = None,
     ) -> Issued:
         """Sign a checked request for a principal that has been proven. Blocks for the signature and the disk.
 
         `renews` is the serial number of the certificate whose holder asks for this one: the two count as one holder.
+        `alongside` writes what is to be on the disk with the certificate's row and not without it, in one transaction.
 
         Raises AuthorityError when the profile is not one for clients, an id is malformed, the request names another
         app, or the certificate to renew is not an active one of this principal; HomeError when the inventory cannot be
@@ -174,8 +183,12 @@ class Authority:
             now,
             common_name=request.common_name,
         )
-        self._inventory.add(make_record(certificate, profile, self.generation, now, principal, renews))
-        return Issued(certificate.serial_number, certificate_pem(certificate), certificate.not_valid_after_utc)
+        issued = Issued(certificate.serial_number, certificate_pem(certificate), certificate.not_valid_after_utc)
+        self._inventory.add(
+            make_record(certificate, profile, self.generation, now, principal, renews),
+            None if alongside is None else functools.partial(alongside, issued),
+        )
+        return issued
 
     def _check_renewal(self, serial: int, principal: Principal) -> None:
         record = self._inventory.by_serial(serial)

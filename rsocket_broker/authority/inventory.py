@@ -6,9 +6,9 @@ flush to the disk serves many certificates.
 
 import enum
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from sqlite3 import Row
+from sqlite3 import Connection, Row
 
 import attrs
 from cryptography import x509
@@ -106,9 +106,14 @@ def make_record(
     )
 
 
+Alongside = Callable[[Connection], object]
+"""Writes something more in the transaction of a row."""
+
+
 @attrs.define(eq=False, slots=True)
 class _Waiting:
     row: tuple[object, ...]
+    alongside: Alongside | None
     done: bool = False
     error: BaseException | None = None
 
@@ -123,12 +128,12 @@ class Inventory:
         self._turn = threading.Lock()
         state.migrate(_COMPONENT, _STEPS)
 
-    def add(self, record: Record) -> None:
-        """Returns when the row is on the disk.
+    def add(self, record: Record, alongside: Alongside | None = None) -> None:
+        """Returns when the row is on the disk, and with it what `alongside` has written, on whatever thread.
 
         Raises HomeError when it cannot be written, sqlite3.IntegrityError when the serial number exists.
         """
-        mine = _Waiting(_to_row(record))
+        mine = _Waiting(_to_row(record), alongside)
         with self._queue_lock:
             self._queue.append(mine)
         with self._turn:
@@ -189,6 +194,9 @@ class Inventory:
         try:
             with self._state.transaction() as database:
                 database.executemany(_INSERT, [waiting.row for waiting in batch])
+                for waiting in batch:
+                    if waiting.alongside is not None:
+                        waiting.alongside(database)
         except BaseException as error:
             for waiting in batch:
                 waiting.error = error

@@ -15,10 +15,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterator
 from datetime import UTC, datetime
+from sqlite3 import Connection
+from typing import Any, TypeVar
 
 import attrs
 
-from rsocket_broker.authority.authority import Authority
+from rsocket_broker.authority.authority import Authority, Issued
 from rsocket_broker.authority.requests import CheckedRequest
 from rsocket_broker.claims import Claims, shown
 from rsocket_broker.enrollment.exchange import (
@@ -43,6 +45,7 @@ from rsocket_broker.enrollment.mediums.base import (
 )
 from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
+from rsocket_broker.enrollment.securing import Securing
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, Turns, too_often
 from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
 from rsocket_broker.histogram import Histogram
@@ -54,6 +57,8 @@ _NUMBER = re.compile(r"\d+")
 _LINES = 100
 """Refusals that are logged in a minute: each of a lab of devices gets its line, and a stranger who says something new
 every time does not fill the disk."""
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +101,8 @@ class Enroller:
         self._turns = Turns(self._limits)
         self._repeats = Repeats()
         self._log = QuietLog(log, clock, _LINES)
-        self._unfinished: set[asyncio.Task[dict[str, object]]] = set()
+        self._unfinished: set[asyncio.Task[Any]] = set()
+        self._securing = Securing(journal, self._kept)
         self.results: Counter[tuple[str, str]] = Counter()
         """How many requests for a certificate ended how: by the name of the driver ("none" where it did not come to
         one), and `ok`, the step at which they were refused, `failed`, or `left` when the peer did not wait."""
@@ -151,8 +157,10 @@ class Enroller:
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the work that nobody may cut short, at most so long. The rest is settled at the next start."""
-        if self._unfinished:
-            await asyncio.wait(self._unfinished, timeout=timeout_s)
+        self._securing.hurry()
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while self._unfinished and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._unfinished, timeout=left)  # what it ends with may have to be secured
 
     def report(self, claims: Claims, peer: str, refusal: str, key: Hashable = None) -> None:
         """Log a refusal, unless the same was said of the same app a moment ago."""
@@ -190,7 +198,7 @@ class Enroller:
                 "Check that the device answers, and try again.",
             ) from None
 
-    def _kept(self, work: Coroutine[object, object, dict[str, object]]) -> asyncio.Task[dict[str, object]]:
+    def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """The work as a task that `drain` waits for, and that is not lost while nobody else holds on to it."""
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
@@ -221,14 +229,23 @@ class Enroller:
         """Sign and deploy."""
         principal = container.principal
         async with self._turns.alone(_key(container)):
-            issued = await asyncio.to_thread(self._authority.issue, checked, principal)
-            bundle = Bundle(
-                csr=checked.csr_pem, trust_pem=self._authority.trust_pem, certificate_pem=issued.certificate_pem
-            )
-            entry = await asyncio.to_thread(self._journal.begin, container, bundle, self._now())
+            issued, entry = await asyncio.to_thread(self._sign, checked, container)
             await self._deploy(driver, entry)
         log.info("enrolled %s, serial %x", principal, issued.serial)
         return {**container.answer, "deviceId": principal.device_id}
+
+    def _sign(self, checked: CheckedRequest, container: Container) -> tuple[Issued, JournalEntry]:
+        """The certificate and the journal entry for its deployment, which are recorded in one step."""
+        entries: list[JournalEntry] = []
+
+        def record(issued: Issued, database: Connection) -> None:
+            bundle = Bundle(
+                csr=checked.csr_pem, trust_pem=self._authority.trust_pem, certificate_pem=issued.certificate_pem
+            )
+            entries.append(self._journal.write(database, container, bundle, self._now()))
+
+        issued = self._authority.issue(checked, container.principal, alongside=record)
+        return issued, entries[-1]
 
     async def _deploy(self, driver: Medium, entry: JournalEntry) -> None:
         try:
@@ -240,7 +257,10 @@ class Enroller:
             if isinstance(error, TimeoutError):
                 raise undelivered("it took too long.", "Check that the device answers, and try again.") from None
             raise
-        await asyncio.to_thread(self._journal.end, entry)
+        if driver.secures_later:
+            self._securing.add(driver, entry)
+        else:
+            await asyncio.to_thread(self._journal.end, entry)
 
     async def _settle_in_turn(self, entry: JournalEntry) -> Outcome | None:
         driver = self._mediums.offered.get(entry.container.medium)

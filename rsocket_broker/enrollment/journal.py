@@ -6,7 +6,7 @@ no use for any more.
 
 import json
 from datetime import UTC, datetime, timedelta
-from sqlite3 import Row
+from sqlite3 import Connection, Row
 
 from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry
 from rsocket_broker.identity import Principal, Proof
@@ -44,32 +44,36 @@ class Journal:
 
     def begin(self, container: Container, bundle: Bundle, now: datetime) -> JournalEntry:
         """Record that the bundle is about to be deployed. On the disk when this returns."""
-        principal = container.principal
         with self._state.transaction() as database:
-            cursor = database.execute(
-                "INSERT OR REPLACE INTO deployments"
-                " (medium, location, app_id, device_id, proof, answer, csr, trust_pem, certificate_pem, started)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    container.medium,
-                    _to_text(dict(container.location)),
-                    principal.app_id,
-                    principal.device_id,
-                    principal.proof.value,
-                    _to_text(dict(container.answer)),
-                    bundle.csr,
-                    bundle.trust_pem,
-                    bundle.certificate_pem,
-                    now.astimezone(UTC).isoformat(),
-                ),
-            )
+            return self.write(database, container, bundle, now)
+
+    def write(self, database: Connection, container: Container, bundle: Bundle, now: datetime) -> JournalEntry:
+        """As `begin`, within a transaction of the caller's."""
+        principal = container.principal
+        cursor = database.execute(
+            "INSERT OR REPLACE INTO deployments"
+            " (medium, location, app_id, device_id, proof, answer, csr, trust_pem, certificate_pem, started)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                container.medium,
+                _to_text(dict(container.location)),
+                principal.app_id,
+                principal.device_id,
+                principal.proof.value,
+                _to_text(dict(container.answer)),
+                bundle.csr,
+                bundle.trust_pem,
+                bundle.certificate_pem,
+                now.astimezone(UTC).isoformat(),
+            ),
+        )
         assert cursor.lastrowid is not None
         return JournalEntry(number=cursor.lastrowid, container=container, bundle=bundle, started=now)
 
-    def end(self, entry: JournalEntry) -> None:
-        """The deployment has come to its end. Does nothing when a newer one has taken its place."""
+    def end(self, *entries: JournalEntry) -> None:
+        """The deployments have come to their ends. One whose place a newer one has taken is passed over."""
         with self._state.transaction() as database:
-            database.execute("DELETE FROM deployments WHERE number = ?", (entry.number,))
+            database.executemany("DELETE FROM deployments WHERE number = ?", [(entry.number,) for entry in entries])
 
     def pending(self) -> list[JournalEntry]:
         """The deployments that were not seen to end, oldest first."""

@@ -6,6 +6,7 @@ import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
+from sqlite3 import Connection
 
 import attrs
 import pytest
@@ -567,3 +568,23 @@ def test_what_a_certificate_says_is_remembered_and_whether_it_is_good_is_asked_e
             database.execute("DELETE FROM certificates WHERE app_id IS NOT NULL")
         with pytest.raises(AuthorityError, match="did not issue"):
             authority.identify(first)
+
+
+def test_what_is_written_alongside_is_there_with_the_row_or_not_at_all(
+    home: Path, clock: Clock, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    def note(issued: Issued, database: Connection) -> None:
+        database.execute("INSERT INTO notes VALUES (?)", (f"{issued.serial:x}",))
+
+    def fail(issued: Issued, database: Connection) -> None:
+        note(issued, database)
+        raise RuntimeError("no")
+
+    with State.open(home / "state.db") as state:
+        state.migrate("notes", ("CREATE TABLE notes (serial TEXT)",))
+        authority = Authority.open(home, state, clock=clock)
+        issued = authority.issue(request_of_app, principal, alongside=note)
+        with pytest.raises(RuntimeError):
+            authority.issue(request_of_app, principal, alongside=fail)
+        assert [row[0] for row in state.read("SELECT serial FROM notes")] == [f"{issued.serial:x}"]
+        assert [record.serial for record in authority.certificates(principal.app_id)] == [issued.serial]

@@ -140,6 +140,8 @@ async def test_an_app_with_nothing_but_its_request_gets_a_working_pair(
     identity = workshop.authority.identify(x509.load_pem_x509_certificate(held.chain_pem).public_bytes(_DER))
     assert (identity.app_id, identity.proof) == (DEMO, Proof.FILESYSTEM)
     assert answer == {"deviceId": identity.device_id}
+    assert len(workshop.journal.pending()) == 1, "until the files are on the disk"
+    await workshop.enroller.drain(10)
     assert workshop.journal.pending() == []
 
 
@@ -258,7 +260,7 @@ def _common_name(pem: bytes) -> str | bytes:
 async def test_an_authority_that_fails_keeps_its_reasons_to_itself(
     console: Console, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise AuthorityError("The key in /secret/place is broken.")
 
     monkeypatch.setattr(console.workshop.authority, "issue", fail)

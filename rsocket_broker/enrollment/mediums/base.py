@@ -16,7 +16,7 @@ start after a crash, and again when `Enroller.settle` is told that a device is b
 import abc
 import enum
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
@@ -131,6 +131,9 @@ class Medium(abc.ABC):
     """Values of `os` that it serves. One that the broker does not know yet becomes known by standing here."""
     needs_destination: ClassVar[bool] = True
     """Whether a request without `destination` is refused before the driver sees it."""
+    secures_later: ClassVar[bool] = False
+    """Whether `deploy` leaves it to `secure` to wait for the disk. For a driver whose `settle` makes good a loss of
+    power: whatever is left of a deployment then, it finishes it."""
 
     def __init__(self, context: MediumContext) -> None:
         """Raises ConfigurationError when this machine or the settings cannot carry the driver."""
@@ -159,12 +162,18 @@ class Medium(abc.ABC):
         Raises EnrollmentRefused (step "deploy"); `settle` is called next and cleans up.
         """
 
+    async def secure(self, containers: Sequence[Container]) -> None:  # noqa: B027  most drivers have nothing to do
+        """Wait until what `deploy` has put into these is on the disk; a container that has gone is passed over.
+
+        Awaited within a second or so of `deploy` when the driver `secures_later`; the journal entries go after it.
+        """
+
     @abc.abstractmethod
     async def settle(self, entry: JournalEntry) -> Settled | StillPending:
         """Bring a deployment to its end, whatever point it had reached.
 
         Gone container, or another CSR in it: remove the temporary files, UNDONE. Same CSR and the first file already
-        renamed: finish, FINISHED. Same CSR and nothing renamed: remove the temporary files, UNDONE.
+        renamed: finish, FINISHED. Same CSR and nothing renamed: finish as well, or remove the temporary files, UNDONE.
         Out of reach: StillPending with the reason. Safe to call again and again; does not raise for a bad container.
         """
 

@@ -8,6 +8,8 @@ stores the text and sends it back as `device_id`, which then agrees with the cer
 """
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from rsocket_broker.credentials import CSR_FILE
@@ -39,6 +41,7 @@ class FilesystemMedium(Medium):
     name: ClassVar[str] = "filesystem"
     number: ClassVar[int] = FILE_SYSTEM_ACCESS
     systems: ClassVar[frozenset[str]] = frozenset({"Linux", "MacOS", "Windows"})
+    secures_later: ClassVar[bool] = True
 
     def __init__(self, context: MediumContext) -> None:
         super().__init__(context)
@@ -50,6 +53,9 @@ class FilesystemMedium(Medium):
 
     async def deploy(self, container: Container, bundle: Bundle) -> None:
         await asyncio.to_thread(self._deploy, container, bundle)
+
+    async def secure(self, containers: Sequence[Container]) -> None:
+        await asyncio.to_thread(self._secure, containers)
 
     async def settle(self, entry: JournalEntry) -> Settled | StillPending:
         return await asyncio.to_thread(self._settle, entry)
@@ -88,6 +94,11 @@ class FilesystemMedium(Medium):
                 "the certificates could not be put into the app's folder.",
                 "Ask again; if it stays so, the log of the broker says what is in the way.",
             ) from problem
+
+    def _secure(self, containers: Sequence[Container]) -> None:
+        for container in containers:
+            with contextlib.suppress(FolderProblem), AppFolder.reopen(container.location) as folder:
+                folder.secure()
 
     def _settle(self, entry: JournalEntry) -> Settled | StillPending:
         try:

@@ -94,7 +94,8 @@ class AppFolder:
             raise FolderProblem(f"the {CSR_FILE} in {self.path} is not the request that was sent")
 
     def place(self, bundle: Bundle) -> None:
-        """Deliver both files: written beside, onto the disk, read back; then renamed, the certificate last.
+        """Deliver both files: written beside, read back; then renamed, the certificate last. None of it waits for the
+        disk: until `secure` has, a loss of power may leave anything, which `settle` mends.
 
         Raises FolderProblem when the request in the folder is another one by now, or a file cannot be written.
         """
@@ -106,23 +107,43 @@ class AppFolder:
                 self._remove(name + TEMPORARY_SUFFIX)
             for name, content in wanted:
                 self._write_beside(name, content)
-            os.fsync(self._descriptor)
             self.check_request(bundle.csr)
             for name, _ in wanted:
                 os.rename(name + TEMPORARY_SUFFIX, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-                os.fsync(self._descriptor)
+
+    def secure(self) -> None:
+        """Wait until what was placed is on the disk, as far as it is there still. Raises OSError if the disk fails."""
+        for name in FILES:
+            try:
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._descriptor)
+            except OSError:  # the app has taken it away, or put something else there
+                continue
+            try:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        os.fsync(self._descriptor)
 
     def settle(self, bundle: Bundle) -> Outcome:
-        """Bring a delivery that was cut off anywhere to its end (see `Medium.settle`). Raises FolderProblem."""
+        """Bring a delivery that was cut off anywhere to its end (see `Medium.settle`), onto the disk.
+
+        It is finished wherever that can be: after a loss of power what lies there does not tell how far it had come.
+        Raises FolderProblem when it can neither be finished nor undone.
+        """
         with _explained(self.path):
             try:
                 self.check_request(bundle.csr)
             except FolderProblem:
                 return self._undo()
-            if self._first_file_is_in_place(bundle):
+            try:
                 self.place(bundle)
-                return Outcome.FINISHED
-            return self._undo()
+            except FolderProblem:
+                if self._first_file_is_in_place(bundle):
+                    raise
+                return self._undo()
+            self.secure()
+            return Outcome.FINISHED
 
     def _first_file_is_in_place(self, bundle: Bundle) -> bool:
         """True after the first rename. Also before anything was written, where the old anchor is the new one already;
@@ -160,7 +181,6 @@ class AppFolder:
             file.write(content)
             file.flush()
             os.fchmod(descriptor, PUBLIC_FILE_MODE)
-            os.fsync(descriptor)
         if self._read(temporary, len(content)) != content:
             raise FolderProblem(f"{temporary} in {self.path} does not read back as it was written")
 

@@ -306,10 +306,50 @@ def test_killed_at_any_line_the_folder_settles_to_the_old_pair_or_the_new(own: P
         pytest.fail("the delivery never ended")
     assert line > 50, "the trace must have seen every line"
     assert seen == {
-        (OLD, Outcome.UNDONE),
+        (OLD, Outcome.FINISHED),
         ((NEW[0], OLD[1]), Outcome.FINISHED),
         (NEW, Outcome.FINISHED),
     }
+
+
+@pytest.mark.row("D-7")
+@pytest.mark.parametrize("anchor", [OLD[0], NEW[0], NEW[0][:5], b"", None])
+@pytest.mark.parametrize("certificate", [OLD[1], NEW[1], NEW[1][:5], b"", None])
+@pytest.mark.parametrize("left", [(), FILES, FILES[1:]])
+def test_whatever_a_loss_of_power_has_left_is_mended(
+    own: Path, anchor: bytes | None, certificate: bytes | None, left: tuple[str, ...]
+) -> None:
+    """Names, sizes and contents may come onto the disk in any order before `secure` has waited for them."""
+    for name, content in zip(FILES, (anchor, certificate), strict=True):
+        (own / name).unlink()
+        if content is not None:
+            (own / name).write_bytes(content)
+    for name in left:
+        (own / (name + TEMPORARY_SUFFIX)).write_bytes(b"")
+    with AppFolder.open(str(own)) as folder:
+        assert folder.settle(BUNDLE) is Outcome.FINISHED
+    assert pair(own) == NEW
+    assert not temporary_files(own)
+
+
+def test_securing_waits_for_both_files_and_the_folder(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    with AppFolder.open(str(own)) as folder:
+        folder.place(BUNDLE)
+        assert synced == [], "the app does not wait for the disk"
+        folder.secure()
+    assert synced == [path.stat().st_ino for path in (own / CA_FILE, own / CERTIFICATE_FILE, own)]
+
+
+def test_securing_passes_over_what_the_app_has_changed_since(own: Path, tmp_path: Path) -> None:
+    (own / CA_FILE).unlink()
+    (own / CA_FILE).symlink_to(tmp_path / "nowhere")
+    (own / CERTIFICATE_FILE).unlink()
+    with AppFolder.open(str(own)) as folder:
+        folder.secure()
+        os.mkfifo(own / CERTIFICATE_FILE)
+        folder.secure()
 
 
 @pytest.mark.row("D-7")
