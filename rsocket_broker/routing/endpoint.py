@@ -23,7 +23,7 @@ from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.protocol.codes import SETUP_ERRORS, ErrorCode
 from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.metadata import COMPOSITE, first_tag
-from rsocket_broker.protocol.runs import Shortcuts
+from rsocket_broker.protocol.runs import Shortcut, Shortcuts
 from rsocket_broker.routing import flipper
 from rsocket_broker.routing.plugin_host import PluginHost, Seat
 from rsocket_broker.routing.registry import LoadedPlugin
@@ -58,6 +58,9 @@ def _unknown(value: object, text: bytes, size: int) -> None:
 
 NOTHING_YET: tuple[bytes, Callable[[object, bytes, int], None]] = (b"\0", _unknown)
 """No JSON text begins so."""
+
+
+NO_QUESTION: tuple[bytes, Shortcut, str, str] = (b"\0", lambda data: None, "", "")
 
 
 class SecureEndpoint:
@@ -185,6 +188,9 @@ class SecureResponder:
         """What answers, and takes, the methods that an app has named in JSON: by plugin and method."""
         self._envelopes: dict[bytes, Callable[[object, bytes, int], None]] = {}
         """What takes events, by their text up to the parameters."""
+        self._questions: dict[bytes, tuple[bytes, Shortcut, str, str]] = {}
+        """What answers questions, by their text from behind the number to the parameters."""
+        self._usual_question = NO_QUESTION
         self._usual = NOTHING_YET
         """What the last event began with, and what took it."""
 
@@ -263,7 +269,31 @@ class SecureResponder:
         return _success(message.plugin, message.method, await work)
 
     def _answer_json_at_once(self, data: bytes) -> object:
-        """The shortcut for `_answer_json`, which does whatever is not known here."""
+        """The shortcut for `_answer_json`, which does whatever is not known here.
+
+        Of a question too only the parameters are parsed where the rest, but for its number, is known.
+        """
+        comma = data.find(b",")
+        question = self._usual_question
+        if not data.startswith(question[0], comma):
+            question = self._questions.get(data[comma : flipper.parameters_begin(data)], NO_QUESTION)
+        if question is NO_QUESTION or not data.endswith(b"}}") or not flipper.is_number(data[:comma]):
+            return self._answer_known(data)
+        self._usual_question = question
+        text, answers, plugin, method = question
+        params = data[comma + len(text) : -2]
+        answer = answers(params) if params else None
+        if type(answer) is bytes:
+            return flipper.success_in(answer)
+        if isinstance(answer, Payload):
+            return _success_or_refusal(plugin, method, answer)
+        if answer is None or not _is_object(params):
+            return self._answer_known(data)  # nothing that a handler has seen
+        assert isinstance(answer, RequestFailed)
+        return flipper.refusal(answer.public, type(answer).__name__)
+
+    def _answer_known(self, data: bytes) -> object:
+        """A question whose plugin and method may be known, but not the way in which it is written."""
         try:
             message: Any = parse_bytes(data)
             asked = message["params"]
@@ -275,11 +305,24 @@ class SecureResponder:
         if not known:
             session = self._session
             return Invalid(NO_SESSION) if session is None else self._answer_json(session, Payload(data, None))
+        self._learn_question(data[data.find(b",") : flipper.parameters_begin(data)])
         try:
             answer = answers({} if params is None else params)
             return flipper.success_in(answer) if isinstance(answer, bytes) else _success(plugin, method, answer)
         except RequestFailed as error:
             return flipper.refusal(error.public, type(error).__name__)
+
+    def _learn_question(self, text: bytes) -> None:
+        """Remembers what answers questions that go on so behind their number, where that can be done in a hurry."""
+        if text in self._questions or len(text) > MAX_REMEMBERED_SIZE or len(self._questions) >= MAX_REMEMBERED:
+            return
+        found = flipper.envelope(b"{" + text[1:])
+        if found is None or found not in self._asked or self._session is None:
+            return
+        plugin, method = found
+        seat = self._session.seat(self._host(plugin))
+        if seat.skims(method):
+            self._questions[text] = text, seat.shortcut(method, b""), plugin, method
 
     # --- one way -----------------------------------------------------------------------------------------------------
 
@@ -429,6 +472,8 @@ class SecureResponder:
         self._asked.clear()
         self._told.clear()
         self._envelopes.clear()
+        self._questions.clear()
+        self._usual_question = NO_QUESTION
         self._usual = NOTHING_YET
 
     @staticmethod
@@ -463,3 +508,18 @@ def _success(plugin: str, method: str, answer: Payload) -> bytes:
         return flipper.success(parse(answer.data) if answer.data else {})
     except JsonError:
         raise Invalid(f"{plugin}.{method} answers in bytes that are not JSON: ask by route.") from None
+
+
+def _success_or_refusal(plugin: str, method: str, answer: Payload) -> bytes:
+    try:
+        return _success(plugin, method, answer)
+    except RequestFailed as error:
+        return flipper.refusal(error.public, type(error).__name__)
+
+
+def _is_object(params: bytes) -> bool:
+    """Whether the text is JSON that may have gone to a handler, or been refused by the look of it."""
+    try:
+        return parse_bytes(params) is not None
+    except JsonError:
+        return False

@@ -172,6 +172,12 @@ def parameters_begin(data: bytes) -> int:
     return data.find(_PARAMS, data.find(_PARAMS) + len(_PARAMS)) + len(_PARAMS)
 
 
+def is_number(text: bytes) -> bool:
+    """Whether `text` is the beginning of a question, up to the end of its number, as apps write it."""
+    number = text[len(_ID) :]
+    return text.startswith(_ID) and number.isdigit() and (number == b"0" or not number.startswith(b"0"))
+
+
 def envelope(text: bytes) -> tuple[str, str] | None:
     """Plugin and method, where `text`, any JSON value and `}}` make an event with that value as its parameters.
 
@@ -188,6 +194,7 @@ def envelope(text: bytes) -> tuple[str, str] | None:
 
 
 _PARAMS = b'"params":'
+_ID = b'{"id":'
 
 
 def success(value: object) -> bytes:

@@ -295,6 +295,11 @@ class Seat:
 
         return lambda data: start(app, Payload(data, metadata))
 
+    def skims(self, name: str) -> bool:
+        """Whether the shortcut for a method takes parameters as text, and looks at nothing else. Raises Invalid."""
+        handler = self._host.routes.find(name, Model.RESPONSE)
+        return handler.shape is Shape.PLAIN and handler.start_skimmed is not None and handler.finish is encode
+
     def json_shortcut(self, name: str) -> Callable[[object], bytes | Payload] | None:
         """As `answer_json`, to be kept and used again while the seat is CONNECTED; None where that takes a task.
 

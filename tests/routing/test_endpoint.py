@@ -28,7 +28,7 @@ from rsocket_broker.protocol.metadata import (
     build_tags,
     route,
 )
-from rsocket_broker.routing.endpoint import MAX_REMEMBERED
+from rsocket_broker.routing.endpoint import MAX_REMEMBERED, NO_QUESTION
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
 from tests.routing.line import FLIPPER_CLAIMS, Client, Line, until
 
@@ -550,6 +550,48 @@ async def test_an_event_that_begins_like_others_means_what_it_would_alone(inner:
             app.tell(text + b'{"n":1}}}')
             await app.settled()
             assert [n for n in plugin.seen if n != 1] == seen
+
+
+ASKED = b'{"id":%b,"method":"execute","params":{"api":"Mixed","method":"%b","params":%b}}'
+
+
+@pytest.mark.parametrize(
+    "number", [b"7", b"0", b"07", b"-7", b"1.5", b'"7"', b"1" * 30, b"", b'7,"id":8', b'7,"more":1']
+)
+@pytest.mark.parametrize(
+    ("method", "inner"),
+    [
+        (b"add", b'{"a":5,"b":2}'),
+        (b"add", b' {"b" : 2, "a":5} '),
+        (b"add", b'{"a":5}'),
+        (b"add", b'{"a":%d}' % 2**70),
+        (b"add", b'{"a":"5"}'),
+        (b"add", b"{}"),
+        (b"add", b"null"),
+        (b"add", b""),
+        (b"add", b"["),
+        (b"add", b'{"a":5}},"more":{"x":{}'),
+        (b"add", b'{"a":5},"method":"whole","x":{}'),
+        (b"crash", b'{"a":1}'),
+        (b"crash", b"null"),
+        (b"crash", b'{"a":"1"}'),
+    ],
+)
+async def test_a_question_that_is_written_like_others_is_answered_as_it_would_be_alone(
+    number: bytes, method: bytes, inner: bytes
+) -> None:
+    found = []
+    for known in (False, True):
+        async with Line(Mixed) as line:
+            app = await line.app(["Mixed"])
+            for n in range(3 if known else 0):
+                asked = Payload(ASKED % (b"%d" % n, method, b'{"a":1}'), None)
+                await app.connection.request_response(asked, 5.0)
+            assert (app.responder._usual_question is not NO_QUESTION) == known
+            for _ in range(2):
+                answer = await app.connection.request_response(Payload(ASKED % (number, method, inner), None), 5.0)
+                found.append(json.loads(answer.data or b""))
+    assert found == [found[0]] * 4
 
 
 @pytest.mark.parametrize("routed", [False, True])
