@@ -15,6 +15,10 @@ from rsocket_broker.protocol.frames import PREFIX, read_start
 _FIRST_KIND: Final = FrameType.REQUEST_RESPONSE << TYPE_SHIFT
 _BEYOND_KINDS: Final = FrameType.METADATA_PUSH << TYPE_SHIFT
 """The types with a position stand side by side: 0x04 to 0x0B."""
+SMALL: Final = 4096
+"""Bytes up to which runs of frames are kept as one: each costs 120 bytes beside its own, and a frame may have 9."""
+GRAIN: Final = 64
+"""The same as a part of the budget, where that is small."""
 
 
 class Pool:
@@ -57,7 +61,7 @@ def measure(frames: bytes, begin: int, end: int) -> tuple[int, list[tuple[int, i
 class Ledger:
     """The positions of one connection, and the frames sent that the peer has not confirmed."""
 
-    __slots__ = ("_blocks", "_budget", "_pool", "first", "received", "sent", "size")
+    __slots__ = ("_aside", "_blocks", "_budget", "_grain", "_pool", "first", "received", "sent", "size")
 
     def __init__(self, budget: int, pool: Pool) -> None:
         self.sent = 0
@@ -69,10 +73,13 @@ class Ledger:
         self.size = 0
         """Bytes that are kept."""
         self._budget = budget
+        self._grain = min(SMALL, budget // GRAIN)
         self._pool = pool
         pool.members += 1
         self._blocks: deque[tuple[int, bytes]] = deque()
         """Runs of whole frames with a position, length fields included, each with the position behind it."""
+        self._aside: list[bytes] = []
+        """Frames without a position that go out when the peer is back."""
 
     @property
     def is_over(self) -> bool:
@@ -96,9 +103,25 @@ class Ledger:
             frames = _without(frames, others)
         if size:
             self.sent += size
-            self._blocks.append((self.sent, frames))
             self._charge(len(frames))
+            if self._blocks and len(self._blocks[-1][1]) + len(frames) <= self._grain:
+                frames = self._blocks.pop()[1] + frames
+            self._blocks.append((self.sent, frames))
         return left_out
+
+    def put_aside(self, frame: bytes) -> None:
+        """Keeps a frame without a position until `take_back`."""
+        self._charge(len(frame))
+        if self._aside and len(self._aside[-1]) + len(frame) <= self._grain:
+            self._aside[-1] += frame
+        else:
+            self._aside.append(frame)
+
+    def take_back(self) -> list[bytes]:
+        """All that was put aside, in its order; it is kept no longer."""
+        aside, self._aside = self._aside, []
+        self._charge(-sum(map(len, aside)))
+        return aside
 
     def trim(self) -> None:
         """Forgets the oldest frames until no more is kept than may be."""
@@ -131,6 +154,7 @@ class Ledger:
         """Nothing will be sent again, and nothing more recorded. To be called once."""
         while self._blocks:
             self._drop()
+        self.take_back()
         self._pool.members -= 1
 
     def _drop(self) -> None:

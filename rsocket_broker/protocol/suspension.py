@@ -170,7 +170,7 @@ class Suspension(Leasing):
         self._asked = False
         self._now = now
         self._enter(state)
-        self._put_ahead(first + again)
+        self._put_ahead(first + again + ledger.take_back())
 
     def _put_ahead(self, frames: list[bytes]) -> None:
         self._ahead += frames
@@ -199,13 +199,12 @@ class Suspension(Leasing):
         """Keeps, of the frames without a position, those that say something on another line too."""
         ledger = self._ledger
         assert ledger is not None
-        self._out = [one for one in unnumbered if read_start(one, 0)[3] >> TYPE_SHIFT == FrameType.METADATA_PUSH]
-        self.frames_out -= len(self._out)
-        waiting = sum(map(len, self._out))
-        if ledger.is_over or waiting > self.limits.resume_bytes:
+        for one in unnumbered:
+            if read_start(one, 0)[3] >> TYPE_SHIFT == FrameType.METADATA_PUSH:
+                ledger.put_aside(one)
+        if ledger.is_over:
             text = f"more than {self.limits.resume_bytes} bytes, or too much in all, waited for a peer that was away"
             self._finish(ConnectionEnded(ErrorCode.CONNECTION_ERROR, text, by_peer=True))
-        self.queued = 0 if self.closed else waiting
 
     def _line_is_dead(self, text: str, now: float) -> None:
         if not self.suspend(now):

@@ -1,5 +1,7 @@
 """The ledger: positions, what is kept, and what is sent again."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +91,20 @@ def test_what_is_larger_than_the_budget_is_not_kept() -> None:
     kept.trim()
     assert (kept.first, kept.size) == (106, 0)
     assert kept.replay(106) == []
+
+
+def test_small_frames_take_little_more_memory_than_their_bytes() -> None:
+    """Each alone would cost fifteen times its nine bytes."""
+    kept = ledger(budget=1 << 20)
+    tracemalloc.start()
+    try:
+        while kept.size < 1_000_000:
+            kept.record(wire(FrameType.CANCEL, 1))
+            kept.put_aside(wire(FrameType.METADATA_PUSH, 0))
+        assert tracemalloc.get_traced_memory()[0] < 1_200_000
+    finally:
+        tracemalloc.stop()
+    assert sum(map(len, kept.replay(0))) == sum(map(len, kept.take_back())) == kept.size
 
 
 def held(kept: Ledger, size: int) -> Ledger:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsocket_broker.errors import ProtocolViolation
+from rsocket_broker.protocol import resume as resume_module
 from rsocket_broker.protocol.codes import CONNECTION_CLOSE, ErrorCode, FrameType, Interaction
 from rsocket_broker.protocol.events import ConnectionEnded, LineLost, LineResumed, ResumeReceived
 from rsocket_broker.protocol.frames import Setup, resume, resume_ok
@@ -268,6 +269,28 @@ def test_pushes_are_held_to_the_budget_too() -> None:
             play.protocol.metadata_push(bytes(100))
             play.protocol.data_to_send()
     assert play.protocol.closed
+
+
+def test_what_was_kept_back_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was once with every push that followed, which took minutes for a few thousand of them."""
+    play = serving(attrs.evolve(LIMITS, resume_bytes=100_000))
+    play.protocol.suspend(play.now)
+    measured = 0
+    measure = resume_module.measure
+
+    def counted(frames: bytes, begin: int, end: int) -> tuple[int, list[tuple[int, int]]]:
+        nonlocal measured
+        measured += end - begin
+        return measure(frames, begin, end)
+
+    monkeypatch.setattr(resume_module, "measure", counted)
+    for number in range(1000):
+        play.protocol.metadata_push(b"%d" % number)
+        assert play.protocol.data_to_send() == []
+    assert play.protocol.retained == measured < 13_000
+    play.protocol.resume(0, 0, play.now)
+    play << resume_ok(0)
+    assert [frame.body for frame in play.sent()] == [b"%d" % number for number in range(1000)]
 
 
 @pytest.mark.row("A-31")
