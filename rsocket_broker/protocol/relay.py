@@ -509,12 +509,13 @@ class Relaying(Protocol):
         self.watch = None
         inward, onward = self._inward, self._onward
         self._inward, self._onward = {}, {}
+        # What others are told may be their own end, where too much waits for them: then their streams are gone.
         for other, their_id, _, _ in inward.values():
-            del other._onward[their_id]
-            other._tell_end(their_id, Canceled(GONE))
+            if other._onward.pop(their_id, None) is not None:
+                other._tell_end(their_id, Canceled(GONE))
         for other, their_id, _, _ in onward.values():
-            del other._inward[their_id]
-            other._tell_end(their_id, Canceled(GONE))
+            if other._inward.pop(their_id, None) is not None:
+                other._tell_end(their_id, Canceled(GONE))
 
     def _is_busy(self) -> bool:
         return bool(self._states or self._onward or self._inward)

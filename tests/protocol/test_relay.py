@@ -803,6 +803,30 @@ def test_streams_outlive_the_line_of_one_end() -> None:
     pair.b << Frame(CANCEL, 2, 0, b"")
 
 
+@pytest.mark.parametrize("who", ["requester", "responder"])
+def test_the_end_of_one_may_be_the_end_of_another_for_whom_too_much_waits(who: str) -> None:
+    """An end that is away keeps what it is told. When that is too much, it ends in the midst of being told."""
+    limits = attrs.evolve(SECURE, resume_seconds=60.0, resume_bytes=1000)
+    ends: dict[str, End] = {}
+    a, b, third = End("a", ends, limits, resumable_setup()), End("b", ends, limits), End("third", ends, limits)
+
+    class Flushing(Outlet):
+        def wake(self) -> None:
+            a.protocol.data_to_send()
+
+    a.protocol.outlet = Flushing()
+    asks, asked = (a, b) if who == "requester" else (b, a)
+    for stream_id in range(1, 201, 2):
+        asks >> wire(CALL, stream_id, with_metadata(route(f"client:{asked.protocol.name}"), b""), M)
+    third >> wire(CALL, 1, with_metadata(route("client:a"), b""), M)
+    assert (b.protocol.relays_open, third.protocol.relays_open, a.protocol.closed) == (100, 1, False)
+    a.protocol.suspend(a.now)
+    b.protocol.receive_eof(b.now)
+    assert a.protocol.closed and b.protocol.closed
+    assert a.table == b.table == third.table == ({}, {})
+    third.error(1, ErrorCode.CANCELED, GONE)
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_stream_ids_come_round(pair: Pair, together: bool) -> None:
     begin(pair, STREAM)
