@@ -191,6 +191,8 @@ class SecureResponder:
         self._questions: dict[bytes, tuple[bytes, Shortcut, str, str]] = {}
         """What answers questions, by their text from behind the number to the parameters."""
         self._usual_question = NO_QUESTION
+        self._looked_at: set[bytes] = set()
+        """Texts that were learned, or cannot be."""
         self._usual = NOTHING_YET
         """What the last event began with, and what took it."""
 
@@ -273,15 +275,15 @@ class SecureResponder:
 
         Of a question too only the parameters are parsed where the rest, but for its number, is known.
         """
-        comma = data.find(b",")
+        begin = flipper.number_ends(data)
         question = self._usual_question
-        if not data.startswith(question[0], comma):
-            question = self._questions.get(data[comma : flipper.parameters_begin(data)], NO_QUESTION)
-        if question is NO_QUESTION or not data.endswith(b"}}") or not flipper.is_number(data[:comma]):
+        if begin < 0 or not data.startswith(question[0], begin):
+            question = self._questions.get(data[begin : flipper.parameters_begin(data)], NO_QUESTION)
+        if question is NO_QUESTION or begin < 0 or not data.endswith(b"}}"):
             return self._answer_known(data)
         self._usual_question = question
         text, answers, plugin, method = question
-        params = data[comma + len(text) : -2]
+        params = data[begin + len(text) : -2]
         answer = answers(params) if params else None
         if type(answer) is bytes:
             return flipper.success_in(answer)
@@ -305,7 +307,9 @@ class SecureResponder:
         if not known:
             session = self._session
             return Invalid(NO_SESSION) if session is None else self._answer_json(session, Payload(data, None))
-        self._learn_question(data[data.find(b",") : flipper.parameters_begin(data)])
+        begin = flipper.number_ends(data)
+        if begin >= 0:
+            self._learn_question(data[begin : flipper.parameters_begin(data)])
         try:
             answer = answers({} if params is None else params)
             return flipper.success_in(answer) if isinstance(answer, bytes) else _success(plugin, method, answer)
@@ -314,7 +318,7 @@ class SecureResponder:
 
     def _learn_question(self, text: bytes) -> None:
         """Remembers what answers questions that go on so behind their number, where that can be done in a hurry."""
-        if text in self._questions or len(text) > MAX_REMEMBERED_SIZE or len(self._questions) >= MAX_REMEMBERED:
+        if text in self._questions or not self._may_learn(text, len(self._questions)):
             return
         found = flipper.envelope(b"{" + text[1:])
         if found is None or found not in self._asked or self._session is None:
@@ -323,6 +327,14 @@ class SecureResponder:
         seat = self._session.seat(self._host(plugin))
         if seat.skims(method):
             self._questions[text] = text, seat.shortcut(method, b""), plugin, method
+
+    def _may_learn(self, text: bytes, known: int) -> bool:
+        """Whether to look if `text` can be learned, which is done once for each text."""
+        full = known >= MAX_REMEMBERED or len(self._looked_at) >= MAX_REMEMBERED
+        if full or len(text) > MAX_REMEMBERED_SIZE or text in self._looked_at:
+            return False
+        self._looked_at.add(text)
+        return True
 
     # --- one way -----------------------------------------------------------------------------------------------------
 
@@ -385,7 +397,7 @@ class SecureResponder:
 
     def _learn(self, text: bytes) -> None:
         """Remembers what takes events that begin so, where they may be taken in a hurry."""
-        if text in self._envelopes or len(text) > MAX_REMEMBERED_SIZE or len(self._envelopes) >= MAX_REMEMBERED:
+        if text in self._envelopes or not self._may_learn(text, len(self._envelopes)):
             return
         found = flipper.envelope(text)
         if found is None or found not in self._told or self._session is None:
@@ -473,6 +485,7 @@ class SecureResponder:
         self._told.clear()
         self._envelopes.clear()
         self._questions.clear()
+        self._looked_at.clear()
         self._usual_question = NO_QUESTION
         self._usual = NOTHING_YET
 

@@ -172,10 +172,14 @@ def parameters_begin(data: bytes) -> int:
     return data.find(_PARAMS, data.find(_PARAMS) + len(_PARAMS)) + len(_PARAMS)
 
 
-def is_number(text: bytes) -> bool:
-    """Whether `text` is the beginning of a question, up to the end of its number, as apps write it."""
-    number = text[len(_ID) :]
-    return text.startswith(_ID) and number.isdigit() and (number == b"0" or not number.startswith(b"0"))
+def number_ends(data: bytes) -> int:
+    """Where the number ends with which a question begins, as apps write it: the place of the comma, 0 where there is
+    none, negative where it is no whole number."""
+    if not data.startswith(_ID):
+        return 0
+    comma = data.find(b",")
+    number = data[len(_ID) : comma]
+    return comma if number.isdigit() and (number == b"0" or not number.startswith(b"0")) else -1
 
 
 def envelope(text: bytes) -> tuple[str, str] | None:

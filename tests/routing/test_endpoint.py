@@ -28,6 +28,7 @@ from rsocket_broker.protocol.metadata import (
     build_tags,
     route,
 )
+from rsocket_broker.routing import flipper
 from rsocket_broker.routing.endpoint import MAX_REMEMBERED, NO_QUESTION
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
 from tests.routing.line import FLIPPER_CLAIMS, Client, Line, until
@@ -550,6 +551,37 @@ async def test_an_event_that_begins_like_others_means_what_it_would_alone(inner:
             app.tell(text + b'{"n":1}}}')
             await app.settled()
             assert [n for n in plugin.seen if n != 1] == seen
+
+
+async def test_what_cannot_be_learned_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bytes] = []
+    envelope = flipper.envelope
+
+    def counted(text: bytes) -> tuple[str, str] | None:
+        looks.append(text)
+        return envelope(text)
+
+    monkeypatch.setattr(flipper, "envelope", counted)
+    async with Line(Mixed) as line:
+        app = await line.app(["Mixed"])
+        for n in range(3 * MAX_REMEMBERED):
+            for number in (b'{"id":1,', b"{", b'{"more":%d,' % n):
+                message = number + b'"method":"execute","params":{"api":"Mixed","method":"whole","params":{}}}'
+                await app.connection.request_response(Payload(message, None), 5.0)
+                app.tell(number + b'"method":"execute","params":{"api":"Mixed","method":"note","params":[]}}')
+        await app.settled()
+        assert len(looks) <= MAX_REMEMBERED
+
+
+@pytest.mark.parametrize("number", [b"", b'"id":3,'])
+async def test_a_question_with_or_without_a_number_is_learned(number: bytes) -> None:
+    async with Line(Mixed) as line:
+        app = await line.app(["Mixed"])
+        text = b"{" + number + b'"method":"execute","params":{"api":"Mixed","method":"add","params":{"a":%d}}}'
+        for n in range(5):
+            answer = await app.connection.request_response(Payload(text % n, None), 5.0)
+            assert answer.data == b'{"success":{"sum":%d}}' % n
+        assert app.responder._usual_question is not NO_QUESTION
 
 
 ASKED = b'{"id":%b,"method":"execute","params":{"api":"Mixed","method":"%b","params":%b}}'
