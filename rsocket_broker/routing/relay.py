@@ -76,7 +76,7 @@ class Switch:
             address = tag[len(ADDRESS) :].decode()
         except UnicodeDecodeError as error:
             raise Invalid("a routing tag is not UTF-8 text") from error
-        found = self._sessions.named(address)
+        found = self._sessions.named(address, 2)
         shown = address[:SHOWN]
         if not found:
             raise Rejected(f'No client "{shown}" is connected.')

@@ -124,15 +124,17 @@ class LiveSessions(Generic[S]):
         """The live sessions of one principal, oldest first."""
         return tuple(self._by_principal.get(principal, ()))
 
-    def named(self, spec: str) -> Sequence[S]:
+    def named(self, spec: str, most: int | None = None) -> Sequence[S]:
         """The sessions that `spec` may mean, found without a search: a session's id, `app_id` or `app_id@device_id`.
 
-        A name does not mean one that is suspended while it fits another: that client has been started again.
+        A name does not mean one that is suspended while it fits another: that client has been started again. With
+        `most` no more than so many are looked for: thousands may be of one app.
         """
         if spec in self._by_id:
             return (self._by_id[spec],)
-        found = tuple(self._by_name.get(spec, {}).values())
-        return tuple(one for one in found if not one.suspended) or found
+        found = self._by_name.get(spec, {}).values()
+        here = (one for one in found if not one.suspended)
+        return tuple(itertools.islice(here, most)) or tuple(itertools.islice(found, most))
 
     def admit(self, session: S, now: float) -> list[S]:
         """Take `session` in. Gives the sessions that it replaces: they are out of the directory, and to be closed.

@@ -218,6 +218,33 @@ def test_a_name_means_the_session_that_is_here() -> None:
         sessions.find("app")
 
 
+def test_no_more_are_looked_at_than_asked_for() -> None:
+    """A client may ask for its whole app, over and over, and there may be thousands of it."""
+    looked_at = 0
+
+    class Counting:
+        def __init__(self, session_id: str) -> None:
+            self.id, self.identity, self.kind = session_id, entry(session_id).identity, R
+
+        @property
+        def suspended(self) -> bool:
+            nonlocal looked_at
+            looked_at += 1
+            return False
+
+    sessions = LiveSessions[Counting](SessionLimits(per_identity=100))
+    for number in range(100):
+        sessions.admit(Counting(str(number)), 0.0)
+    looked_at = 0
+    assert [one.id for one in sessions.named("app", 2)] == ["0", "1"]
+    assert looked_at == 2
+    assert len(sessions.named("app")) == 100
+    absent = LiveSessions[Entry]()
+    for name in ("one", "two", "three"):
+        absent.admit(away(name), 0.0)
+    assert [one.id for one in absent.named("app", 2)] == ["one", "two"]
+
+
 def test_what_was_found_holds_until_somebody_comes_or_goes() -> None:
     sessions = LiveSessions[Entry]()
     versions = [sessions.version]
