@@ -35,6 +35,8 @@ LONGEST: Final = 512
 SYSTEM: Final = "rsocket"
 INTERNAL: Final = "internal"
 """The type of an error that nobody foresaw. What it says stays in our log."""
+CUSTOM: Final = "custom"
+"""The type of an error with a code of an app's own. There are four thousand million of them: too many for a label."""
 
 _API: Final = "opentelemetry.trace"
 _MIMES: Final = {name: Mime(name, None) for name in (TRACEPARENT, TRACESTATE)}
@@ -257,14 +259,14 @@ class Tracing:
 
 
 def kind_of(error: BaseException) -> str:
-    """The name of an error's code on the wire, `internal` for one that nobody foresaw."""
+    """The name of an error's code on the wire, `custom` for an app's own, `internal` for one that nobody foresaw."""
     if isinstance(error, asyncio.CancelledError):
         return ErrorCode.CANCELED.name
     if isinstance(error, RequestFailed):
         try:
             return ErrorCode(error.code).name
         except ValueError:
-            return f"{error.code:#x}"
+            return CUSTOM
     return INTERNAL
 
 

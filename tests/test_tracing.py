@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from rsocket_broker import client, tracing
 from rsocket_broker.client import AppPlugin
-from rsocket_broker.errors import ApplicationError, Canceled, Rejected
+from rsocket_broker.errors import ApplicationError, Canceled, Rejected, request_error
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
 from rsocket_broker.protocol.metadata import Entry, Mime, build_composite, parse_composite, route
@@ -170,6 +170,8 @@ def test_a_context_of_another_making_starts_a_trace_of_its_own(spans: InMemorySp
         (Rejected("no"), "REJECTED"),
         (ApplicationError("no"), "APPLICATION_ERROR"),
         (KeyError("hunter2"), "internal"),
+        (request_error(0x301, "no"), "custom"),
+        (request_error(0xFFFF_FFFE, "no"), "custom"),
     ],
 )
 def test_the_kind_of_an_error(error: BaseException, kind: str) -> None:
