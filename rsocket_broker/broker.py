@@ -138,6 +138,7 @@ class Broker:
             authority.identify, plugins, sessions, relay=settings.allow_relay, same_holder=authority.same_holder
         )
         self._observation = self._observe(authority, enroller, endpoint)
+        await asyncio.to_thread(state.grow_log)
         await enroller.settle([name for name in mediums.offered if name != ADB])  # devices are waited for later
         self.contexts = contexts = CurrentContexts(authority)
         secure = await self._listen_secure(endpoint, contexts)

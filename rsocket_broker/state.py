@@ -22,7 +22,17 @@ BUSY_TIMEOUT_S = 10.0
 MAX_IDLE_READERS = 8
 """More threads than this may read at once; only this many connections are kept afterwards."""
 
+LOG_SIZE = 4 * 1024 * 1024
+"""Bytes that the write-ahead log reaches anyhow before SQLite begins it anew (1,000 pages)."""
+_FILLER = 64 * 1024
+_CACHE_KIB, _SMALL_CACHE_KIB = 2000, 100
+"""What SQLite's cache may hold: as it comes, and so little that a large transaction does not wait in it."""
+
 Parameters = Sequence[object] | Mapping[str, object]
+
+
+class _Enough(Exception):
+    """Ends a transaction of which nothing is to stay."""
 
 
 class State:
@@ -101,6 +111,26 @@ class State:
         """All rows of one query, seeing everything that was committed before the call."""
         with self._reader() as database:
             return database.execute(sql, parameters).fetchall()
+
+    def grow_log(self) -> None:
+        """Let the write-ahead log have at once the size that it comes to anyhow.
+
+        A file that does not grow is on the disk as soon as its content is; one that grows waits for whatever the file
+        system was just told of other files.
+        """
+        try:
+            with self._write_lock, contextlib.suppress(_Enough):
+                self._writer.execute(f"PRAGMA cache_size = -{_SMALL_CACHE_KIB}")  # what does not fit goes to the log
+                try:
+                    with self.transaction() as database:
+                        database.execute("CREATE TABLE enough (filler BLOB)")
+                        for _ in range(LOG_SIZE // _FILLER):
+                            database.execute("INSERT INTO enough VALUES (zeroblob(?))", (_FILLER,))
+                        raise _Enough  # nothing of it is to stay
+                finally:
+                    self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        except HomeError:  # no room, or somebody else writes: then it grows by and by
+            return
 
     def integrity_problems(self) -> list[str]:
         """What SQLite itself finds wrong with the file; empty when it is sound."""

@@ -177,3 +177,29 @@ def test_a_database_that_may_not_be_written_is_not_called_damaged(tmp_path: Path
         database.execute("INSERT INTO t VALUES (1)")
     database.close()
     assert f"chmod u+rwx {tmp_path}" in state_module._damaged(path, caught.value).public
+
+
+def test_the_log_is_grown_ahead_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with State.open(path) as state:
+        state.migrate("notes", ("CREATE TABLE notes (text TEXT)",))
+        state.grow_log()
+        log = path.with_name("state.db-wal")
+        size = log.stat().st_size
+        assert size > state_module.LOG_SIZE
+        with state.transaction() as database:
+            database.execute("INSERT INTO notes VALUES ('kept')")
+        assert log.stat().st_size == size, "it is written into the room that was made"
+        assert state.read("SELECT name FROM sqlite_master WHERE name = 'enough'") == []
+        assert state.integrity_problems() == []
+        with State.open(path) as other:
+            assert [row[0] for row in other.read("SELECT text FROM notes")] == ["kept"]
+
+
+def test_a_log_that_cannot_grow_harms_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rsocket_broker.state.BUSY_TIMEOUT_S", 0.01)
+    with State.open(tmp_path / "state.db") as state, State.open(tmp_path / "state.db") as other:
+        with other.transaction():
+            state.grow_log()
+        with state.transaction() as database:
+            database.execute("CREATE TABLE notes (text TEXT)")

@@ -34,6 +34,8 @@ class DeviceRegistry:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._host: str | None = None
+        """The id of this machine, which stays what it is while the broker runs."""
         state.migrate("devices", _SCHEMA)
 
     def device_id(self, kind: str, hardware_key: str) -> str:
@@ -61,7 +63,9 @@ class DeviceRegistry:
 
     def host_device_id(self) -> str:
         """The id of the machine that the broker runs on, which is the device of every app on its own file system."""
-        return self.device_id(HOST, machine_key())
+        if self._host is None:
+            self._host = self.device_id(HOST, machine_key())
+        return self._host
 
 
 def machine_key() -> str:

@@ -4,6 +4,7 @@ A module logs with `logging.getLogger(__name__)`; facts that a program may want 
 `key=value` in text and as keys of their own in JSON.
 """
 
+import functools
 import json
 import logging
 import re
@@ -28,7 +29,7 @@ _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 
 def visible(text: str) -> str:
     """`text` with every character that could move a cursor, end a line or turn the reading order written out."""
-    return UNSAFE.sub(_escape, text)
+    return text if text.isascii() and text.isprintable() else UNSAFE.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -38,12 +39,15 @@ def _escape(match: re.Match[str]) -> str:
 
 def without_secrets(text: str) -> str:
     """`text` with private keys taken out, should one ever get into a message or a traceback."""
-    return _SECRET.sub("[private key]", text)
+    return _SECRET.sub("[private key]", text) if "PRIVATE KEY-----" in text else text
 
 
 def fields(record: logging.LogRecord) -> dict[str, object]:
     """What was given as `extra`, in the order given."""
-    return {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}
+    given = vars(record)
+    if given.keys() <= _OWN_FIELDS:  # as nearly always
+        return {}
+    return {name: value for name, value in given.items() if name not in _OWN_FIELDS}
 
 
 def message(record: logging.LogRecord) -> str:
@@ -64,11 +68,17 @@ def _source(record: logging.LogRecord) -> str:
     return record.name.removeprefix("rsocket_broker.")
 
 
+@functools.lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    """A second of local time as text: lines come many a second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
 class TextFormatter(logging.Formatter):
     """`2026-01-31 12:00:00.123 warning enrollment.endpoint: words key=value`, in local time."""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        moment = _second(int(record.created))
         parts = [f"{moment}.{int(record.msecs):03d} {record.levelname.lower()} {_source(record)}: {message(record)}"]
         parts += [f"{name}={visible(without_secrets(str(value)))}" for name, value in fields(record).items()]
         line = " ".join(parts)
