@@ -3,7 +3,7 @@
 from typing import Final
 
 from rsocket_broker.protocol.frames import PREFIX
-from rsocket_broker.protocol.metadata import CLIENT, IDS, ROUTING
+from rsocket_broker.protocol.metadata import CLIENT, IDS, MAX_PARTS, ROUTING
 
 ADDRESS: Final = CLIENT.encode()
 _BY_ID: Final = 0x80
@@ -14,10 +14,13 @@ _ROUTING_NAME: Final = bytes((len(ROUTING) - 1,)) + ROUTING.encode()
 def address(buffer: bytes, begin: int, end: int) -> bytes | None:
     """The first routing tag of the composite metadata in `buffer[begin:end]`, where it is an address, else None.
 
-    The metadata may be cut off anywhere behind the tag: what comes in later fragments does not matter.
+    The metadata may be cut off anywhere behind the tag: what comes in later fragments does not matter. No more than
+    MAX_PARTS entries are looked at, as everywhere.
     """
     at = begin
-    while at < end:
+    for _ in range(MAX_PARTS):
+        if at >= end:
+            break
         first = buffer[at]
         content = at + 4 if first & _BY_ID else at + 5 + first
         if content > end:

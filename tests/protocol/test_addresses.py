@@ -4,8 +4,19 @@ import random
 
 import pytest
 
+from rsocket_broker.errors import Invalid
 from rsocket_broker.protocol.addresses import address, address_of, is_addressed
-from rsocket_broker.protocol.metadata import AUTHENTICATION, ROUTING, Entry, Mime, build_composite, build_tags, route
+from rsocket_broker.protocol.metadata import (
+    AUTHENTICATION,
+    MAX_PARTS,
+    ROUTING,
+    Entry,
+    Mime,
+    build_composite,
+    build_tags,
+    first_tag,
+    route,
+)
 from tests.playbook import with_metadata
 
 TO_B = route("client:b")
@@ -55,6 +66,17 @@ def test_an_address_is_found_wherever_the_route_stands(metadata: bytes) -> None:
 )
 def test_what_is_no_address(metadata: bytes) -> None:
     assert address(metadata + b"client:b" * 9, 0, len(metadata)) is None
+
+
+@pytest.mark.row("A-31")
+def test_a_route_behind_too_many_entries_is_no_address() -> None:
+    """One request may bring millions of them."""
+    empty = b"\x85\0\0\0"
+    for entries, found in ((MAX_PARTS - 1, b"client:b"), (MAX_PARTS, None), (1_000_000, None)):
+        metadata = empty * entries + TO_B
+        assert address(metadata, 0, len(metadata)) == found
+    with pytest.raises(Invalid):
+        first_tag(empty * MAX_PARTS + TO_B)
 
 
 def test_any_bytes_have_an_address_or_none() -> None:
