@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 WHEEL_VENV = build/wheel-venv
 PYTEST_OPTIONS ?=
 
-.PHONY: help serve demo test lint types wheel tests docs bench rows soak clean
+.PHONY: help serve demo test lint types wheel tests docs bench scores rows soak clean
 
 help:
 	@echo "make serve   set up and run the broker (ARGS='--plugin echo' passes options on)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test    set up and run all checks"
 	@echo "make lint    format, style, spelling, layers and types only"
 	@echo "make bench   measure this machine, as ratios against named references"
+	@echo "make scores  judge the broker and other libraries by the specification; writes docs/reference/conformance.md"
 	@echo "make soak    the long tests in full"
 	@echo "make rows    which test proves which requirement row (ROWS='F-1 A-26' for some)"
 
@@ -60,6 +61,9 @@ soak: $(VENV)/test-tools wheel
 
 bench: $(VENV)/test-tools
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+scores: $(VENV)/test-tools
+	$(BIN)/python tests/conformance/score.py $(ARGS)
 
 rows:
 	@$(PYTHON) tests/rows.py $(ROWS)

@@ -1,6 +1,6 @@
 """The score table: the suite against every server, as docs/reference/conformance.md.
 
-    python tests/conformance/score.py             all of them; takes some ten minutes
+    python tests/conformance/score.py             all of them; takes some minutes
     python tests/conformance/score.py rsocket-js  one of them, shown only
 
 A rule is a test function; it is kept when every case of it passes. Rules that do not apply to a server (resumption,
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -28,7 +29,7 @@ from tests.conformance.targets import FOREIGN  # noqa: E402
 PAGE = ROOT / "docs" / "reference" / "conformance.md"
 BROKER = "broker"
 TITLES = {BROKER: "this broker", **{name: one.title for name, one in FOREIGN.items()}}
-WAITS = (2, 5)
+WAITS = (1, 3)
 """Seconds for an answer: a server that does not give it makes every such rule take that long. What fails is tried once
 more, with more time: this machine may have had other work."""
 TOO_LONG = 3600
@@ -102,6 +103,7 @@ def _section(module: str) -> Section:
 
 def judge(name: str) -> Verdicts:
     """Runs the suite against one server. Raises RuntimeError when it could not be run at all."""
+    print(f"{TITLES[name]} …", file=sys.stderr, flush=True)
     cases: dict[Case, bool] = {}
     for wait in WAITS:
         failed = [f"{HERE}/test_{module}.py::{case}" for (module, case), good in cases.items() if not good]
@@ -222,10 +224,8 @@ def _broken(section: Section, verdicts: Verdicts) -> Iterable[str]:
 
 def main(chosen: list[str]) -> None:
     names = chosen or list(TITLES)
-    results = {}
-    for name in names:
-        print(f"{TITLES[name]} …", file=sys.stderr, flush=True)
-        results[name] = judge(name)
+    with ThreadPoolExecutor() as pool:  # they wait for answers most of the time
+        results = dict(zip(names, pool.map(judge, names), strict=True))
     text = page(results)
     if chosen:
         print(text, end="")

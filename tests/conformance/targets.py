@@ -94,6 +94,17 @@ class Target:
         peer.send(self.setup(**changes))
         return peer
 
+    def answers(self) -> bool:
+        """Whether a new client gets an answer."""
+        try:
+            peer = self.join()
+            peer.is_served()
+        except (OSError, AssertionError):
+            return False
+        finally:
+            self.hang_up()
+        return True
+
     def seen(self, what: str) -> int:
         """A counter of `probe.seen`, over a connection of its own."""
         return self._counter("probe.seen", what)

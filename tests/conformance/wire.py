@@ -177,6 +177,10 @@ def code(one: Frame) -> int:
     return one.error[0]
 
 
+CONNECT_WITHIN = 10.0
+"""Seconds for a connection and its TLS handshake, which the machine's other work may hold up."""
+
+
 class Silence(AssertionError):
     """Something was due and did not come in time."""
 
@@ -199,7 +203,7 @@ class Peer:
 
     @classmethod
     def connect(cls, host: str, port: int, context: ssl.SSLContext | None, wait: float, linger: float) -> "Peer":
-        raw: socket.socket = socket.create_connection((host, port), wait)
+        raw: socket.socket = socket.create_connection((host, port), CONNECT_WITHIN)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is not None:
             try:
