@@ -20,7 +20,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from rsocket_broker.errors import ApplicationError, Canceled, RequestFailed, request_error
+from rsocket_broker.errors import ApplicationError, Canceled, Invalid, RequestFailed, request_error
 from rsocket_broker.jsontext import SHORT, parse_bytes, skim
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
@@ -202,9 +202,14 @@ class Seat:
         return lambda payload: self._run(handler, handler.start, payload)
 
     def answer_json(self, name: str, value: object) -> Awaitable[Payload]:
-        """The answer of `<plugin>.<name>` to parameters that are parsed already."""
-        handler = self._host.routes.find(name, Model.RESPONSE)
-        return self._answer_json(handler, value)
+        """The answer of `<plugin>.<name>` to parameters that are parsed already. Raises Invalid."""
+        return self._answer_json(self._json_handler(name, Model.RESPONSE), value)
+
+    def _json_handler(self, name: str, model: Model) -> Handler:
+        handler = self._host.routes.find(name, model)
+        if handler.start_json is None:
+            raise Invalid(f"{handler.route[:100]} takes messages as they are, not Flipper's JSON: use its route.")
+        return handler
 
     async def _answer_json(self, handler: Handler, value: object) -> Payload:
         await self._ready()
@@ -456,7 +461,7 @@ class Seat:
 
     def event(self, name: str, value: object, size: int, follow: Follow | None = None) -> None:
         """Deliver an event whose parameters are parsed already; `size` is that of its text. Raises Invalid."""
-        handler = self._host.routes.find(name, Model.FIRE)
+        handler = self._json_handler(name, Model.FIRE)
         self._deliver(handler, handler.start_json, value, size, follow)
 
     def fire_shortcut(self, name: str, metadata: bytes) -> Shortcut:

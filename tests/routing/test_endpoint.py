@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from rsocket.request_handler import BaseRequestHandler
 
 from rsocket_broker.errors import (
     ApplicationError,
@@ -18,6 +19,7 @@ from rsocket_broker.errors import (
 )
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
+from rsocket_broker.plugin_api.mount import mount
 from rsocket_broker.protocol.metadata import (
     AUTHENTICATION,
     DATA_MIME,
@@ -655,6 +657,23 @@ async def test_an_event_with_a_number_is_an_answer_beside_a_shortcut_too() -> No
         app.event("Mixed", "note", {"n": 3})
         await until(lambda: 3 in plugin.seen)
         assert plugin.seen == [1, 3]
+
+
+async def test_a_mounted_handler_is_not_asked_in_flippers_way(caplog: pytest.LogCaptureFixture) -> None:
+    """Beside shortcuts too, where an exception that nobody foresaw would end the connection."""
+    plugin = Mixed()
+    asked = {"method": "execute", "params": {"api": "legacy", "method": "x", "params": {}}}
+    async with Line(plugin, mount(BaseRequestHandler, "legacy")) as line:
+        app = await line.app(["Mixed"])
+        for n in (1, 2):
+            answer = await app.ask_json(asked)
+            assert "use its route" in answer["error"]["message"]
+            app.event("legacy", "x", {"n": 1})
+            app.event("Mixed", "note", {"n": n})
+            await until(lambda n=n: n in plugin.seen)  # type: ignore[misc]
+            await app.ask_json({"method": "execute", "params": {"api": "Mixed", "method": "add", "params": {"a": 1}}})
+        assert app.served.shortcuts.fires and app.served.shortcuts.calls
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_plugin_that_the_app_has_dropped_takes_no_shortcut() -> None:
