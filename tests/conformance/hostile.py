@@ -216,7 +216,7 @@ CORPUS: dict[str, Case] = {
     ),
     "metadata pushes without an end": Case(
         rule="METADATA_PUSH Frame: what nobody handles is not kept",
-        chunks=lambda: [wire.frame(0, wire.METADATA_PUSH, wire.METADATA, bytes(64 * 1024)) * 16] * (SMALL_FLOOD // MIB),
+        chunks=lambda: [wire.frame(0, wire.METADATA_PUSH, wire.METADATA, b"\xff" * 65536) * 16] * (SMALL_FLOOD // MIB),
         growth=SMALL_FLOOD // 2,
         routes=False,
     ),
@@ -301,12 +301,12 @@ CORPUS: dict[str, Case] = {
     ),
     "streams that are never drained": Case(
         rule="so many streams, each waiting for credit",
-        chunks=lambda: _open_streams(wire.REQUEST_STREAM, "probe.flow", 10_000),
+        chunks=lambda: _open_streams(wire.REQUEST_STREAM, "probe.flow", 5000),
     ),
     "channels that are full": Case(
         rule="payloads within credit, for answers that nobody asks for: those that wait to be handled and those that "
         "wait to be sent have a bound each",
-        chunks=lambda: _channels_full(200),
+        chunks=lambda: _channels_full(160),
         growth=4 * MESSAGE + 32 * MIB,
     ),
     "large requests that are never answered": Case(
