@@ -255,11 +255,13 @@ class Line:
     def _keep(self, data: bytes, at: int) -> None:
         """Keeps the start of a frame that is not whole yet; judges its length as soon as it is known."""
         rest = len(data) - at
-        self._needed = PREFIX if rest else 0
-        if not rest or self._state is ConnectionState.CLOSED:
+        deciding = self._state is ConnectionState.DECIDING
+        if not rest or not (self._dispatch or deciding):  # of a line that was lost meanwhile, it will all come again
+            self._needed = 0
             return
+        self._needed = PREFIX
         self._buffer += memoryview(data)[at:]
-        if self._state is ConnectionState.DECIDING:
+        if deciding:
             self._bound_what_waits()
         elif rest >= PREFIX:
             length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]

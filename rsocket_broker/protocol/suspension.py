@@ -12,7 +12,7 @@ from typing import Final
 from rsocket_broker.errors import ProtocolViolation
 from rsocket_broker.protocol.codes import TYPE_SHIFT, ErrorCode, FrameType
 from rsocket_broker.protocol.events import ConnectionEnded, Event, LineLost, LineResumed, SetupReceived
-from rsocket_broker.protocol.frames import read_error, read_position, read_start, resume, resume_ok
+from rsocket_broker.protocol.frames import error, read_error, read_position, read_start, resume, resume_ok
 from rsocket_broker.protocol.lease import Leasing
 from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.line import MOVED
@@ -212,7 +212,17 @@ class Suspension(Leasing):
         elif not self.closed:
             self._events.append(LineLost(text))
 
+    def _end(self, code: int, text: str) -> None:
+        if self._state in _AWAY:
+            self._put_ahead([error(0, code, text, self.limits.error_text)])
+            self._finish(ConnectionEnded(code, text, by_peer=False))
+        else:
+            super()._end(code, text)
+
     def _finish(self, end: ConnectionEnded) -> None:
+        if self._state in _AWAY:  # what waits was not for this line: before RESUME_OK only RESUME and an error may go
+            self._out = []
+            self.queued = sum(map(len, self._ahead))
         self._out[:0] = self._ahead
         self._ahead = []
         super()._finish(end)

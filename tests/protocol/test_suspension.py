@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsocket_broker.errors import ProtocolViolation
+from rsocket_broker.payload import Payload
 from rsocket_broker.protocol import resume as resume_module
 from rsocket_broker.protocol.codes import CONNECTION_CLOSE, ErrorCode, FrameType, Interaction
 from rsocket_broker.protocol.events import ConnectionEnded, LineLost, LineResumed, ResumeReceived
@@ -454,6 +455,40 @@ def test_a_client_takes_nothing_before_the_answer() -> None:
     play.protocol.begin_resume(play.now)
     play >> wire(FrameType.KEEPALIVE, 0, bytes(8))
     play.ends_with(ErrorCode.CONNECTION_ERROR, "RESUME_OK")
+
+
+@pytest.mark.row("A-41")
+@pytest.mark.parametrize("end", ["closed", "impossible", "refused"])
+def test_a_client_sends_nothing_but_an_error_until_it_is_resumed(end: str) -> None:
+    """A request that the server took for the next one would stand at a wrong position."""
+    play = joined()
+    play.protocol.suspend(play.now)
+    play.protocol.begin_resume(play.now)
+    play << resume(TOKEN, 0, 0)
+    play.protocol.request(Interaction.FIRE_AND_FORGET, b"for another line")
+    if end == "closed":
+        play.protocol.close("bye")
+    else:
+        play >> (resume_ok(9999) if end == "impossible" else wire(FrameType.ERROR, 0, bytes(4)))
+    assert play.protocol.closed
+    assert [frame.kind for frame in play.sent()] == [FrameType.ERROR] * (end == "impossible")
+
+
+def test_a_line_that_is_lost_in_the_midst_of_a_read_leaves_no_half_frame() -> None:
+    play = joined()
+
+    def lose(stream_id: int, data: bytes, metadata: bytes | None) -> Payload:
+        play.protocol.suspend(play.now)
+        return Payload(b"answer")
+
+    play.protocol.answer_at_once = lose
+    ask = wire(FrameType.REQUEST_RESPONSE, 2, b"hello")
+    play >> ask + ask[:7]
+    play.protocol.data_to_send()
+    play.protocol.begin_resume(play.now)
+    play << resume(TOKEN, len(ask) - 3, 0)
+    play >> resume_ok(0) << LineResumed()
+    assert [frame.body for frame in play.sent()] == [b"answer"]
 
 
 @pytest.mark.row("A-41", "A-40")
