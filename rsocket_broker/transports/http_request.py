@@ -80,14 +80,14 @@ def parse_head(head: bytes) -> Request:
     matched = _LINE.fullmatch(line)
     if matched is None:
         raise Refusal(400, "This is not a request line of HTTP/1.1.")
-    headers: dict[str, tuple[str, ...]] = {}
+    headers: dict[str, list[str]] = {}
     for field in fields:
         name, value = _field(field)
-        headers[name] = (*headers.get(name, ()), value)
+        headers.setdefault(name, []).append(value)
     if "transfer-encoding" in headers or set(headers.get("content-length", ())) - {"0"}:
         raise Refusal(400, "A request to this port has no body.")
     method, target = matched[1].decode(), matched[2].decode()
-    return Request(method, target.partition("?")[0], headers, head)
+    return Request(method, target.partition("?")[0], {name: tuple(values) for name, values in headers.items()}, head)
 
 
 def _field(field: bytes) -> tuple[str, str]:
