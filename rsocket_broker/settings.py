@@ -51,6 +51,12 @@ class Wanted:
             return isinstance(value, list) and all(_is(item, self.item) for item in value)
         return _is(value, self.kind) and (not self.choices or value in self.choices)
 
+    def misfit(self, value: object) -> str:
+        """What a value that is not accepted is, for a message: of a list, its first item that does not belong there."""
+        if self.kind is list and isinstance(value, list):
+            return "a list with " + next(_described(item) for item in value if not _is(item, self.item))
+        return _described(value)
+
 
 def _is(value: object, kind: type) -> bool:
     """True and false are whole numbers to Python, but not to the one who wrote the file."""
@@ -74,7 +80,8 @@ def check_table(table: Mapping[str, object], known: Mapping[str, Wanted], where:
         if key not in known:
             raise ConfigurationError(f'{where}: unknown key "{key}". {nearest(key, known)}')
         if not known[key].accepts(value):
-            raise ConfigurationError(f'{where}: "{key}" must be {known[key].words}, not {_described(value)}.')
+            found = known[key].misfit(value)
+            raise ConfigurationError(f'{where}: "{key}" must be {known[key].words}, not {found}.')
 
 
 def _described(value: object) -> str:

@@ -68,7 +68,7 @@ def test_where_nothing_is_near_all_names_are_listed() -> None:
         ("secure-port", 1.5, '"secure-port" must be a whole number, not a number (1.5)'),
         ("host", 1, '"host" must be a string, not a whole number (1)'),
         ("plugin", "echo", "must be a list (a string each), not a string"),
-        ("plugin", ["echo", 1], "must be a list (a string each), not a list"),
+        ("plugin", ["echo", 1], "must be a list (a string each), not a list with a whole number (1)."),
         ("insecure", 1, "must be true or false, not a whole number (1)"),
         ("duplicate", "often", 'must be one of "replace", "refuse", not a string'),
         ("http-port", "on", 'must be a whole number or "off", not a string'),

@@ -31,7 +31,13 @@ class PortNumber(click.IntRange):
         super().__init__(0, 65535)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return self.OFF if value == self.OFF else super().convert(value, param, ctx)
+        if value == self.OFF:
+            return self.OFF
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a port, 0 to 65535, nor {self.OFF}.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Number(click.FloatRange):

@@ -3,11 +3,12 @@
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 """
 
+import difflib
 import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import click
@@ -22,6 +23,9 @@ from rsocket_broker.settings import nearest
 
 PROGRAM = "rsocket-broker"
 ENVIRONMENT = "RSOCKET_BROKER"
+CLOSE = 0.8
+"""From 0 to 1: how alike two names must be for one to be taken for a slip of the other. Others may have variables too
+that begin as ours do."""
 
 
 COMMANDS = ("serve", "demo", "enroll", "clients", "plugins", "ca", "doctor")
@@ -132,6 +136,18 @@ def unknown_variables(command: click.Command, path: tuple[str, ...]) -> Iterator
     for name in sorted(os.environ):
         if name.startswith(prefix) and name not in known:
             yield name, nearest(name, known)
+        elif (meant := meant_variable(name, known)) is not None:
+            yield name, f'Did you mean "{meant}"?'
+
+
+def meant_variable(name: str, known: Collection[str]) -> str | None:
+    """That of `known` which a variable of no command of ours comes close to: its command is missing or misspelt."""
+    rest = name.removeprefix(f"{ENVIRONMENT}_")
+    if rest == name or rest.startswith(tuple(f"{command.upper()}_" for command in COMMANDS)):
+        return None
+    endings = {variable.removeprefix(f"{ENVIRONMENT}_"): variable for variable in known}
+    close = difflib.get_close_matches(rest, endings, n=1, cutoff=CLOSE)
+    return endings[close[0]] if close else None
 
 
 def leaves() -> Iterator[tuple[tuple[str, ...], click.Command]]:

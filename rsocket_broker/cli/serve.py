@@ -5,10 +5,11 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -18,10 +19,12 @@ from rsocket_broker import event_loop
 from rsocket_broker.broker import Broker
 from rsocket_broker.cli.ca import passphrase_option, read_passphrase
 from rsocket_broker.cli.context import Context, PathOrName, PortNumber, WholeNumber
+from rsocket_broker.credentials import APP_ID
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.throttle import PER_MINUTE, EnrollmentLimits
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.observability import logs
+from rsocket_broker.protocol.codes import MAX_31
 from rsocket_broker.protocol.limits import LEASE_PERIOD, LEASE_REQUESTS, RESUME_BYTES, RESUME_SECONDS
 from rsocket_broker.sessions.live import MAX_PER_IDENTITY, MAX_SESSIONS, DuplicateRule, SessionLimits
 from rsocket_broker.settings import (
@@ -42,6 +45,11 @@ SPARE_FILES = 1024
 
 PORT = WholeNumber(0, 65535)
 COUNT = WholeNumber(min=1)
+LEASED = WholeNumber(1, MAX_31)
+"""What the number of a LEASE frame can say."""
+
+CLIENT = re.compile(rf"{APP_ID.pattern}(@[!-~]+)?", re.ASCII)
+"""What `--trace-frames` takes: app id, app id@device id; ids of sessions and `all` have the shape of app ids."""
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +158,7 @@ HOST_HELP = (
 )
 @click.option(
     "--lease-requests",
-    type=COUNT,
+    type=LEASED,
     metavar="N",
     default=LEASE_REQUESTS,
     show_default=True,
@@ -217,6 +225,7 @@ def check_usage(options: Mapping[str, Any]) -> None:
         if options["adb"] != "auto":
             server_address(options["adb"])
         check_ports(options)
+        check_traced(options["trace_frames"])
     except ConfigurationError as error:
         raise click.UsageError(error.public, click.get_current_context(silent=True)) from error
 
@@ -231,6 +240,14 @@ def check_ports(options: Mapping[str, Any]) -> None:
         if isinstance(number, int) and number and number == options[other]:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in (one, other))
             raise ConfigurationError(f"{flags} are both {number}: choose two numbers.")
+
+
+def check_traced(clients: Sequence[str]) -> None:
+    """Raises ConfigurationError for a name that no client can have: the log would stay silent for ever."""
+    for client in clients:
+        if not CLIENT.fullmatch(client):
+            shapes = "APP_ID, APP_ID@DEVICE_ID, the id of a session (c1, c2, ...) or all"
+            raise ConfigurationError(f'--trace-frames must be {shapes}, not "{client}".')
 
 
 def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:

@@ -4,6 +4,8 @@ from typing import Final
 
 import attrs
 
+from rsocket_broker.protocol.codes import MAX_31
+
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
@@ -66,8 +68,10 @@ class Limits:
         counts = (self.reassembly, self.streams, self.serving, self.incoming, self.incoming_all, self.outgoing)
         if min(self.message, *counts) < 1:
             raise ValueError("a limit of nothing would serve nobody")
-        if self.resume_seconds < 0 or min(self.resume_bytes, self.lease_requests) < 1 or self.lease_period <= 0:
-            raise ValueError("resumption has a time of 0 or more and room for a byte, a lease a request and a period")
+        if self.resume_seconds < 0 or self.resume_bytes < 1 or self.lease_period <= 0:
+            raise ValueError("resumption has a time of 0 or more and room for a byte, a lease has a period")
+        if not 1 <= self.lease_requests <= MAX_31:
+            raise ValueError(f"a lease allows 1 to {MAX_31} requests: no frame can say more")
         if self.message < self.frame:
             raise ValueError("a message that fits one frame must fit: `message` is at least `frame`")
 

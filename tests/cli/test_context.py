@@ -59,7 +59,7 @@ def test_a_port_is_a_number_or_off(tmp_path: Path, text: str, value: object) -> 
     ("config", "words"),
     [
         ('secure-port = "x"', '"secure-port" must be a whole number, not a string'),
-        ("plugin = [1]", '"plugin" must be a list (a string each), not a list'),
+        ("plugin = [1]", '"plugin" must be a list (a string each), not a list with a whole number (1)'),
         ("wait = true", '"wait" must be a number'),
         ('duplicate = "sometimes"', '"duplicate" must be one of "replace", "refuse"'),
         ('http-port = "on"', '"http-port" must be a whole number or "off", not a string'),

@@ -249,6 +249,17 @@ def test_a_misspelt_variable_is_not_ignored_in_silence(
     assert ran(capsys, "clients", "list")[2] == ""
 
 
+@pytest.mark.parametrize("name", ["RSOCKET_BROKER_SERV_PORT", "RSOCKET_BROKER_SERVEPORT"])
+def test_a_variable_without_a_command_of_ours_is_not_ignored_either(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "9000")
+    monkeypatch.setenv("RSOCKET_BROKER_CLIENTS_LIST_PORT", "7")  # of another command
+    code, _, err = ran(capsys, "serve")
+    assert code == 0
+    assert err == f'Warning: the environment variable {name} sets nothing. Did you mean "RSOCKET_BROKER_SERVE_PORT"?\n'
+
+
 def test_variables_of_commands_below_a_group_are_theirs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

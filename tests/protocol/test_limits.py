@@ -40,6 +40,8 @@ def test_an_attacker_on_the_plain_port_is_cheap() -> None:
         {"outgoing": 0},
         {"serving": 0},
         {"incoming_all": 0},
+        {"lease_requests": 0},
+        {"lease_requests": 2**31},
     ],
     ids=str,
 )
