@@ -322,7 +322,7 @@ class ServerHandshake:
             self._reception.not_tls(b"", self._lower.peer.address, "a handshake without end")
             self.drop()
             return
-        if line.object.session_reused:  # no signature is left to make or check: it takes less than the way to a worker
+        if line.object.session_reused and line.object.version() == "TLSv1.2":  # no more than a checksum is left to do
             self._take(Step(lambda: line.handshake(received), self._stepped))
         else:
             self._run(lambda: line.handshake(received))
