@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import logging
 import os
@@ -342,6 +343,7 @@ async def run(settings: Settings) -> None:
             await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
+                gc.freeze()  # what is there now stays: it need not be looked through again and again
                 announce(broker)
                 await waiting
         finally:

@@ -39,7 +39,7 @@ def check_destination(destination: str) -> str:
     """
     if not destination:
         raise unproven("the request names no destination.", _REMEDY)
-    if not all(_is_plain(char) for char in destination):
+    if not ((destination.isascii() and destination.isprintable()) or all(map(_is_plain, destination))):
         raise _refused(destination, "holds a control character")
     if any(quote in destination for quote in _QUOTES):
         raise _refused(destination, "holds a quote")
