@@ -144,7 +144,7 @@ class FrameTap:
         self._receiver = receiver
         self._named = False
         if isinstance(receiver, Connection):
-            self._trace.metadata_mime = receiver.metadata_mime
+            self._trace.resumed(receiver.metadata_mime)
 
     # ---- who it is -------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class FrameTrace:
 
     def __init__(self) -> None:
         self.metadata_mime = ""
-        """As the SETUP said; to be set for a connection that was resumed, and has none."""
+        """As the SETUP said, or `resumed`."""
         self._in = _Direction()
         self._out = _Direction()
 
@@ -50,6 +50,12 @@ class FrameTrace:
     def sent(self, data: bytes | memoryview) -> list[str]:
         """As `received`, for the other direction."""
         return [self._line(self._out, *piece) for piece in self._out.cut(data)]
+
+    def resumed(self, metadata_mime: str) -> None:
+        """A connection goes on here that began on another line, and may be in the midst of messages."""
+        self.metadata_mime = metadata_mime
+        self._in.lose_count()
+        self._out.lose_count()
 
     def _line(self, direction: "_Direction", length: int, kept: bytes) -> str:
         if length < HEADER:
@@ -111,3 +117,7 @@ class _Direction:
         else:
             self._lost_count = True
         return not goes_on
+
+    def lose_count(self) -> None:
+        """From now on no payload passes for the beginning of its message."""
+        self._lost_count = True

@@ -20,8 +20,17 @@ from tests.protocol.test_trace_words import SECRET, composite, frame, opened, re
 
 def test_a_resumed_connection_is_told_its_type() -> None:
     trace = FrameTrace()
-    trace.metadata_mime = COMPOSITE
+    trace.resumed(COMPOSITE)
     assert trace.received(request(route("a.b")))[0].endswith('route="a.b"')
+
+
+def test_what_goes_on_over_another_line_may_be_a_piece_from_the_middle() -> None:
+    """What began on the line that was lost: half of a token must not pass for a route."""
+    trace = FrameTrace()
+    trace.resumed(COMPOSITE)
+    for take in (trace.received, trace.sent):
+        (line,) = take(frame(FrameType.PAYLOAD, 1, joined(route("half of a token"), b""), 0x1A0))
+        assert "token" not in line
 
 
 def test_a_piece_from_the_middle_of_a_message_is_not_taken_for_its_beginning() -> None:
