@@ -47,12 +47,20 @@ _WEB_PORTS = {"wss": 443, "ws": 80}
 """Where a URL names no port (RFC 6455 3)."""
 
 
+def _is_port(_: object, field: "attrs.Attribute[int]", value: int) -> None:
+    if not 0 < value < 65536:
+        raise ValueError(f"{value!r} is no port: use 1 to 65535")
+
+
 @attrs.frozen(slots=True)
 class Address:
-    """Where a port of the broker is. `host` is also the name that its certificate must carry."""
+    """Where a port of the broker is. `host` is also the name that its certificate must carry.
+
+    Raises ValueError for a port that is none: an address takes only its last 16 bits, and would lead elsewhere.
+    """
 
     host: str
-    port: int
+    port: int = attrs.field(validator=_is_port)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -94,7 +102,8 @@ def _is_loopback(host: str) -> bool:
 
 def _some(_: object, field: "attrs.Attribute[Any]", value: float) -> None:
     if not 0 < value < LARGEST_INTERVAL / 1000:
-        raise ValueError(f"the {field.name} of a lease are more than 0, and less than {LARGEST_INTERVAL // 1000}")
+        highest = LARGEST_INTERVAL // 1000
+        raise ValueError(f"the {field.name} of a lease are more than 0, and less than {highest}, not {value!r}")
 
 
 @attrs.frozen(slots=True)

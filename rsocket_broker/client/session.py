@@ -20,6 +20,19 @@ STREAM_CREDIT = 128
 """Payloads that a stream may send ahead of its consumer when the caller does not say."""
 
 
+@contextlib.asynccontextmanager
+async def _within(timeout: float | None, failure: str) -> AsyncIterator[None]:
+    """As `asyncio.timeout`, whose TimeoutError has no words: this one says what has not happened."""
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as error:
+        if timeout is None or not limit.expired():
+            raise
+        raise TimeoutError(f"{failure} within {timeout:g} s") from error
+
+
 class Session:
     """A session that outlives its connections. Made by `connect`; all of it belongs to one event loop.
 
@@ -54,7 +67,7 @@ class Session:
 
     async def wait_connected(self, timeout: float | None = None) -> None:
         """Returns when connected. Raises TimeoutError after `timeout` seconds, or the reason if the session is over."""
-        async with asyncio.timeout(timeout):
+        async with _within(timeout, "not connected"):
             await self._line()
 
     async def request(self, route: str, value: object = None, *, timeout: float | None = CALL_TIMEOUT) -> Any:
@@ -67,7 +80,7 @@ class Session:
 
     async def request_payload(self, route: str, payload: Payload, *, timeout: float | None = CALL_TIMEOUT) -> Payload:
         """Like `request`, with bytes both ways. `payload.metadata` (composite metadata) follows the route."""
-        async with asyncio.timeout(timeout):
+        async with _within(timeout, f"{route} was not answered"):
             connection = await self._line()
             return await connection.request_response(_routed(route, payload))
 
@@ -77,7 +90,7 @@ class Session:
 
     async def send_payload(self, route: str, payload: Payload, *, timeout: float | None = CALL_TIMEOUT) -> None:
         """Like `send`, with bytes."""
-        async with asyncio.timeout(timeout):
+        async with _within(timeout, f"{route} could not be sent"):
             connection = await self._line()
             await connection.turn_to_ask()
             connection.fire_and_forget(_routed(route, payload))
@@ -85,7 +98,7 @@ class Session:
 
     async def push(self, route: str, *, timeout: float | None = CALL_TIMEOUT) -> None:
         """Sends the bare route as a metadata push: a signal without parameters. Returns once it is on its way."""
-        async with asyncio.timeout(timeout):
+        async with _within(timeout, f"{route} could not be sent"):
             connection = await self._line()
             connection.metadata_push(bytes(_routed(route, Payload(b"", None)).metadata or b""))
             await connection.drain()

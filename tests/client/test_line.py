@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +153,19 @@ def test_an_address_that_will_not_do_is_refused_before_anything_is_sent(url: str
 
 def test_an_address_is_told_as_people_write_it() -> None:
     assert str(Address("localhost", 8088)) == "localhost:8088"
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_that_would_be_taken_for_another_one_is_refused(port: int) -> None:
+    with pytest.raises(ValueError, match=rf"^{port} is no port: use 1 to 65535$"):
+        Address("localhost", port)
+
+
+@pytest.mark.parametrize("lease", [{"requests": 0}, {"requests": 2**40}, {"seconds": -1}])
+def test_a_lease_that_no_frame_can_carry_is_refused_with_what_was_given(lease: dict[str, Any]) -> None:
+    ((name, value),) = lease.items()
+    with pytest.raises(ValueError, match=rf"^the {name} of a lease .* not {value}$"):
+        Lease(**lease)
 
 
 @pytest.mark.row("A-43")

@@ -100,7 +100,7 @@ async def test_a_channel(app: Connect) -> None:
 
 async def test_a_request_has_a_time_limit_and_is_cancelled_at_the_broker(app: Connect, stub: StubBroker) -> None:
     async with app() as session:
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=r"^stub\.never was not answered within 0\.05 s$"):
             await session.request("stub.never", timeout=0.05)
         async with asyncio.timeout(5):
             while stub.under_way.is_set():
@@ -127,6 +127,10 @@ async def test_what_is_asked_while_the_broker_is_away_waits_for_it(app: Connect,
         call = asyncio.create_task(session.request("a.b", "patience"))
         with pytest.raises(TimeoutError):
             await session.request("a.b", timeout=0.05)
+        with pytest.raises(TimeoutError, match=r"^a\.b could not be sent within 0 s$"):
+            await session.push("a.b", timeout=0)
+        with pytest.raises(TimeoutError, match=r"^not connected within 0 s$"):
+            await session.wait_connected(timeout=0)
         await stub.start(*ports)
         assert await call == ["a.b", "patience"]
         assert session.connections == 2
