@@ -136,7 +136,8 @@ class SecureEndpoint:
         self.resumptions.renew(session, identity)
         session.identity = identity
         self.setups["resumed"] += 1
-        logger.info("%s (%s) goes on from %s", session.id, identity.principal, address)
+        words = "%s (%s) goes on from %s"  # which a client can bring about as often as it has lines to throw away
+        session.log.write(logging.INFO, "resumptions", words, session.id, identity.principal, address)
 
     def forget(self, predicate: Callable[[Identity], bool]) -> int:
         """Nobody may resume the sessions of certificates that fit `predicate` any more; those that are suspended end.

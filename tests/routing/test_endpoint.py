@@ -30,6 +30,7 @@ from rsocket_broker.protocol.metadata import (
     build_tags,
     route,
 )
+from rsocket_broker.quiet_log import BURST
 from rsocket_broker.routing import flipper
 from rsocket_broker.routing.endpoint import MAX_REMEMBERED, NO_QUESTION
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
@@ -920,6 +921,17 @@ async def test_a_client_that_comes_back_has_its_session_with_all_that_belongs_to
         assert door.closing is not None
         assert line.endpoint.setups == {"accepted": 1, "resumed": 1}
         assert [message["method"] for message in app.side.messages].count("getPlugins") == 1
+
+
+async def test_who_comes_back_over_and_over_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        async with Line(Echo) as line:
+            app = await line.connect(resume_token=TOKEN)
+            for _ in range(2 * BURST):
+                await lost(app)
+                line.wire(RENEWED, app.connection)
+                await app.connection.wait_resumed()
+    assert caplog.text.count("goes on from") == BURST
 
 
 @pytest.mark.row("A-43", "D-4")
