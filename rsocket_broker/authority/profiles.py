@@ -2,8 +2,6 @@
 
 import enum
 import functools
-import importlib.resources
-import tomllib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
@@ -139,6 +137,9 @@ def _build(name: str, found: dict[str, object]) -> Profile:
 @functools.cache
 def load_profile(name: str) -> Profile:
     """The bundled profile `name`. Raises ConfigurationError when there is none, or it is malformed."""
+    import importlib.resources  # needed where a certificate is made, which is at no usual start
+    import tomllib
+
     source = importlib.resources.files("rsocket_broker.certs").joinpath("profiles", f"{name}.toml")
     try:
         table = tomllib.loads(source.read_text(encoding="utf-8"))
