@@ -105,7 +105,7 @@ class Site:
         else:
             hosts = set() if self.port is None else set(loopback_hosts(self.port))
             if host.lower() not in hosts:
-                raise Refusal(403, "This port answers to localhost, 127.0.0.1 and [::1] only.")
+                raise Refusal(403, "The Host must be localhost, 127.0.0.1 or [::1], with the number of this port.")
             origins = {f"http://{each}" for each in hosts}
         fetched = request.one("sec-fetch-site") or "none"
         if (origin is not None and origin.lower() not in origins) or fetched not in _OWN:
@@ -115,7 +115,8 @@ class Site:
         """The content that is asked for; awaiting it raises whatever `failed` takes. Raises Refusal."""
         page = self.pages.get(request.path)
         if page is None:
-            raise Refusal(404, "There is nothing at this path.")
+            known = ", ".join(sorted({*self.pages, *self.sockets}))
+            raise Refusal(404, f"There is nothing at this path. There is: {known}.")
         if request.method not in _ALLOWED:
             raise Refusal(405, "Only GET and HEAD are served here.", ("Allow", "GET, HEAD"))
         try:

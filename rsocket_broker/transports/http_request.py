@@ -15,6 +15,8 @@ ASK_FOR_UPGRADE = (("Connection", "Upgrade"), ("Upgrade", "websocket"))
 """Headers of an answer with status 426 (RFC 9110 15.5.22)."""
 
 END = b"\r\n\r\n"
+TLS_HANDSHAKE = b"\x16"
+"""What a connection of https:// begins with (RFC 8446 5.1). Who is told so at once need not wait and guess."""
 
 _LINE = re.compile(rb"([!-~]{1,32}) (/[!-~]*) HTTP/1\.[01]")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -65,6 +67,8 @@ class HeadReader:
         """
         searched = max(0, len(self._received) - len(END) + 1)
         self._received += data
+        if self._received[:1] == TLS_HANDSHAKE:
+            raise Refusal(400, "This is TLS, and plain HTTP is spoken here: begin the address with http://.")
         found = self._received.find(END, searched)
         if found < 0 and len(self._received) <= MAX_HEAD:
             return None

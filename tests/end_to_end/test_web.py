@@ -203,7 +203,7 @@ def test_curl_gets_plain_words(broker: BrokerProcess) -> None:
     assert done.stdout == "This path is for RSocket over WebSocket.\n"
     rebound = ["curl", "-s", "-H", "Host: evil.example", f"{address}/rsocket"]
     done = subprocess.run(rebound, capture_output=True, text=True, timeout=10, check=False)
-    assert done.stdout == "This port answers to localhost, 127.0.0.1 and [::1] only.\n"
+    assert done.stdout == "The Host must be localhost, 127.0.0.1 or [::1], with the number of this port.\n"
 
 
 def test_a_port_can_be_switched_off(tmp_path: Path) -> None:

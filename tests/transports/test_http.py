@@ -152,7 +152,10 @@ async def test_head_is_get_without_the_content() -> None:
 async def test_everything_else_is_refused_in_plain_words(caplog: pytest.LogCaptureFixture) -> None:
     async with place() as here:
         answer = await here.ask("GET /nothing")
-        assert (answer.status, answer.body) == (404, b"There is nothing at this path.\n")
+        assert (answer.status, answer.body) == (
+            404,
+            b"There is nothing at this path. There is: /broken, /late, /page, /rsocket, /slow.\n",
+        )
         assert answer.headers["content-type"] == "text/plain; charset=utf-8"
         posted = await here.ask("POST /page")
         assert (posted.status, posted.headers["allow"]) == (405, "GET, HEAD")

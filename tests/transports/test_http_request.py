@@ -66,6 +66,11 @@ def test_what_could_be_understood_differently_is_refused(head: bytes) -> None:
     assert refusal(head).status == 400
 
 
+def test_tls_is_told_at_once_that_there_is_none() -> None:
+    with pytest.raises(Refusal, match="This is TLS"):
+        HeadReader().feed(b"\x16\x03\x01")
+
+
 def test_a_length_of_nothing_is_no_body() -> None:
     assert parse_head(b"GET / HTTP/1.0\r\nContent-Length: 0\r\n\r\n").path == "/"
 
