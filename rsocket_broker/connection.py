@@ -17,7 +17,7 @@ from rsocket_broker.errors import (
     request_error,
 )
 from rsocket_broker.expiries import Expiries, no_answer
-from rsocket_broker.flow import RequestedStream, parts
+from rsocket_broker.flow import RequestedStream, parts, payload_size
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.joined import Joined
 from rsocket_broker.payload import ErrorCode, Payload
@@ -170,14 +170,14 @@ class Connection(Joined):
                 self.leave(stream_id)
 
     def fire_and_forget(self, payload: Payload) -> None:
-        """Sends without an answer. Raises Rejected when too much waits for a peer that does not read."""
-        self._need_room()
+        """Sends without an answer. Raises Rejected when too much waits for a peer that does not read, or is away."""
+        self._need_room(payload_size(payload))
         self._protocol.request(Interaction.FIRE_AND_FORGET, *parts(payload))
         self._flush_soon()
 
     def request_stream(self, payload: Payload, initial_n: int = WINDOW) -> RequestedStream:
         """The peer's answers; at most `initial_n` are on their way or waiting here at any time."""
-        self._need_room()
+        self._need_room(payload_size(payload))
         stream_id = self._protocol.request(Interaction.REQUEST_STREAM, *parts(payload), initial_n)
         return self._listen(stream_id, initial_n)
 
@@ -188,7 +188,7 @@ class Connection(Joined):
 
         An exception in `outgoing` fails the channel on both sides.
         """
-        self._need_room()
+        self._need_room(payload_size(payload))
         stream_id = self._protocol.request(Interaction.REQUEST_CHANNEL, *parts(payload), initial_n)
         incoming = self._listen(stream_id, initial_n)
         self._start(stream_id, outgoing, self._pump(stream_id, outgoing))
@@ -196,7 +196,7 @@ class Connection(Joined):
 
     def metadata_push(self, metadata: bytes) -> None:
         """Sends metadata about the whole connection. Raises Rejected as `fire_and_forget`."""
-        self._need_room()
+        self._need_room(len(metadata))
         self._protocol.metadata_push(metadata)
         self._flush_soon()
 
@@ -369,13 +369,17 @@ class Connection(Joined):
             self._finish(ConnectionEnded(None, "the peer does not read what it is sent", by_peer=True))
             transport.abort()
 
-    def _need_room(self) -> None:
+    def _need_room(self, size: int) -> None:
+        """Raises what keeps a request of that size from being sent now."""
         if self.closing is not None:
             raise self._closed_error()
         if self._lease_came is not None:
             self._protocol.may_request(self._clock())  # one that has run out is known to have
-        waiting = self._protocol.queued + (0 if self._transport is None else self._transport.queued)
-        if waiting > self._protocol.limits.outgoing:
+        protocol, limits = self._protocol, self._protocol.limits
+        if protocol.suspended and protocol.queued + protocol.retained + size > limits.resume_bytes // 2:
+            raise Rejected("too much is waiting for a peer that is away")  # half is left for what cannot be refused
+        waiting = protocol.queued + (0 if self._transport is None else self._transport.queued)
+        if waiting > limits.outgoing:
             raise Rejected("too much is waiting for a peer that does not read")
 
     def _choose_reading(self) -> None:

@@ -270,16 +270,31 @@ async def test_the_session_ends_when_its_time_is_over() -> None:
 
 
 @pytest.mark.row("A-41", "A-31")
-async def test_too_much_for_a_peer_that_is_away_ends_the_session() -> None:
-    async with Host(attrs.evolve(LIMITS, resume_bytes=1000)) as host:
+async def test_too_much_for_a_peer_that_is_away_is_refused_to_whoever_asks() -> None:
+    async with Host(attrs.evolve(LIMITS, resume_bytes=2000)) as host:
         await host.cut()
-        with pytest.raises(ConnectionClosed):
-            for _ in range(3):
-                host.server.fire_and_forget(Payload(bytes(900)))
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-        assert host.server.closing is not None
-        assert "1000 bytes" in host.server.closing.public
+        for _ in range(3):
+            host.server.fire_and_forget(Payload(bytes(300)))
+            await asyncio.sleep(0)
+        for ask in (host.server.fire_and_forget, host.server.request_stream):
+            with pytest.raises(Rejected, match="away"):
+                ask(Payload(bytes(300)))
+        with pytest.raises(Rejected, match="away"):
+            host.server.metadata_push(bytes(300))
+        await host.come_back()
+        await until(lambda: host.there.notes == [bytes(300)] * 3)
+        host.server.fire_and_forget(Payload(bytes(1900)))
+
+
+@pytest.mark.row("A-41", "A-31")
+async def test_too_much_that_cannot_be_refused_ends_the_session() -> None:
+    async with Host(attrs.evolve(LIMITS, resume_bytes=1000)) as host:
+        calls = [asyncio.ensure_future(host.server.request_response(Payload(b"wait"))) for _ in range(200)]
+        await until(lambda: len(host.there.notes) == 200)
+        await host.cut()
+        for call in calls:
+            call.cancel()
+        assert "1000 bytes" in (await host.server.wait_closed()).public
 
 
 @pytest.mark.row("A-31")
