@@ -1,6 +1,16 @@
-"""`python -m rsocket_broker` is the same as `rsocket-broker`."""
+"""The program: `rsocket-broker`, or `python -m rsocket_broker`."""
 
-from rsocket_broker.cli.main import main
+import sys
+
+
+def main() -> None:
+    """Runs the command line. To load it takes a moment, in which Ctrl-C may come as at any other."""
+    try:
+        from rsocket_broker.cli.main import main as run
+    except KeyboardInterrupt:
+        sys.exit("Error: stopped.")
+    run()
+
 
 if __name__ == "__main__":
     main()
