@@ -30,6 +30,7 @@ class Securing:
         self._keep = keep
         self._waiting: list[tuple[Medium, JournalEntry]] = []
         self._runs = False
+        self._stopping = False
         self._hurry = asyncio.Event()
 
     def add(self, driver: Medium, entry: JournalEntry) -> None:
@@ -43,6 +44,7 @@ class Securing:
 
     def hurry(self) -> None:
         """What waits is secured now, and whatever comes later at once: the broker stops."""
+        self._stopping = True
         self._hurry.set()
 
     async def _run(self) -> None:
@@ -53,6 +55,8 @@ class Securing:
                         await self._hurry.wait()
                 except TimeoutError:
                     pass
+                if not self._stopping:
+                    self._hurry.clear()
                 batch, self._waiting = self._waiting, []
                 await self._secure(batch)
         finally:

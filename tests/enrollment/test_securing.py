@@ -77,6 +77,12 @@ async def test_a_batch_that_is_large_does_not_wait(tmp_path: Path, monkeypatch: 
         bench.deploy(disk, "2")
         await asyncio.wait_for(asyncio.gather(*bench.tasks), 10)
         assert disk.secured == [["1", "2"]]
+        bench.deploy(disk, "3")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(disk.secured) == 1, "the next batch has its pause again"
+        await bench.finish()
+        assert disk.secured[1:] == [["3"]]
 
 
 async def test_the_pause_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
