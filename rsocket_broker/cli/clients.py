@@ -61,8 +61,9 @@ def show(obj: Context, client: str, as_json: bool) -> None:
     """All that is known about one client.
 
     Its counters begin with its session. Who stalls whom: stalled_seconds is how long this client kept us from writing,
-    since it read too slowly (fed_too_fast_by: who fed it then), held_seconds how long it was not read from for the sake
-    of slower clients (held_for: which). bytes_waiting are ready for it, streams_waiting wait until it asks for more.
+    since it read too slowly or was away (fed_too_fast_by: who fed it then), held_seconds how long it was not read from
+    for the sake of slower clients (held_for: which). bytes_waiting are ready for it, streams_waiting wait until it asks
+    for more.
 
     \b
     Example:

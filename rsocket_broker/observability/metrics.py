@@ -73,7 +73,12 @@ FAMILIES: Final = (
     Family("received_frames_total", "counter", _PORT, "Frames that came."),
     Family("sent_frames_total", "counter", _PORT, "Frames that were written."),
     Family("requests_total", "counter", _PORT, "Requests of peers that were taken in, of every interaction."),
-    Family("stalled_seconds_total", "counter", _PORT, "Time in which peers that read too slowly kept us from writing."),
+    Family(
+        "stalled_seconds_total",
+        "counter",
+        _PORT,
+        "Time in which peers that read too slowly, or were away, kept us from writing.",
+    ),
     Family("held_seconds_total", "counter", _PORT, "Time in which peers were not read from, for slower ones."),
     Family("resumptions_total", "counter", _PORT, "Connections that went on over a new line."),
     Family("accepted_total", "counter", _PORT, "Connections that the system handed over."),
