@@ -6,6 +6,7 @@ orjson does the work where it is installed; the standard library does it elsewhe
     an integer of more than 64 bits     orjson reads a float                kept whole, up to Python's 4300 digits
     NaN, 1e999                          orjson writes null for NaN          refused, both ways
     nesting                             1024 levels, or Python's stack      refused beyond MAX_DEPTH
+    arrays and objects in all           as memory allows                    refused beyond MAX_CONTAINERS
     keys, subclasses, named tuples      orjson refuses, or has views        as the standard library writes them
     enums and UUIDs                     the standard library refuses them   written by their value
 
@@ -30,6 +31,10 @@ except ImportError:  # not built for this Python
 
 MAX_DEPTH: Final = 500
 """Arrays and objects inside each other. What reads them by recursion, a handler perhaps, has Python's 1000 calls."""
+
+MAX_CONTAINERS: Final = 1_000_000
+"""Arrays and objects in one text. Each takes up to thirty times its bytes, and time of Python's collector besides: a
+message full of empty ones took 2 GB, and everybody waited for seconds until it was read."""
 
 _DIGITS: Final = 19
 """An integer of fewer digits fits into 64 bits, signed."""
@@ -69,6 +74,7 @@ _ascii_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"), defaul
 
 
 def _slow_parse(data: bytes) -> object:
+    outline = _outline(data) if len(data) > MAX_CONTAINERS else data
     try:
         value = _decoder.decode(str(data, "utf-8"))
     except UnicodeDecodeError as error:
@@ -81,7 +87,7 @@ def _slow_parse(data: bytes) -> object:
         raise
     except ValueError as error:  # Python converts no number of more than 4300 digits
         raise JsonError("a number in it is too long") from error
-    if _may_be_deep(data) and _depth(data) > MAX_DEPTH:
+    if _may_be_deep(outline) and _depth(outline) > MAX_DEPTH:
         raise JsonError("nested too deeply")
     return value
 
@@ -101,14 +107,15 @@ def _slow_dump(value: object) -> bytes:
 
 
 def _fast_parse(data: bytes) -> object:
+    size = len(data)
+    outline = _outline(data) if size > MAX_CONTAINERS else data
     try:
         value: object = orjson.loads(data)
     except ValueError:
         return _slow_parse(data)  # which says what is wrong, or does not mind
-    size = len(data)
     if size >= _DIGITS and data.translate(_ZEROS).find(_LONG) >= 0:
         return _slow_parse(data)
-    if size > 2 * MAX_DEPTH and _may_be_deep(data) and _depth(data) > MAX_DEPTH:
+    if size > 2 * MAX_DEPTH and _may_be_deep(outline) and _depth(outline) > MAX_DEPTH:
         raise JsonError("nested too deeply")
     return value
 
@@ -153,11 +160,26 @@ def _is_finite(value: object) -> bool:
 _PLAIN: Final = frozenset({str, int, bool, uuid.UUID})
 
 
-# ---- depth ---------------------------------------------------------------------------------------------------------
+# ---- depth and width -------------------------------------------------------------------------------------------------
+
+
+def _containers(data: bytes) -> int:
+    """How many arrays and objects there may be at most: what stands in texts is counted too."""
+    return data.count(b"[") + data.count(b"{")
+
+
+def _outline(data: bytes) -> bytes:
+    """JSON text as it is, or without the texts in it where many brackets may be theirs. Raises JsonError."""
+    if _containers(data) <= MAX_CONTAINERS:
+        return data
+    bare = _TEXT.sub(b"", data)
+    if _containers(bare) > MAX_CONTAINERS:
+        raise JsonError("too many arrays and objects in it")
+    return bare
 
 
 def _may_be_deep(data: bytes) -> bool:
-    return data.count(b"[") + data.count(b"{") > MAX_DEPTH
+    return _containers(data) > MAX_DEPTH
 
 
 def _depth(data: bytes) -> int:

@@ -193,6 +193,19 @@ def test_much_that_is_wide_is_not_deep() -> None:
     assert parse(wide) == json.loads(wide)
 
 
+@pytest.mark.parametrize("way", ["_fast_parse", "_slow_parse"])
+def test_arrays_and_objects_are_counted_before_they_are_made(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "_fast_parse" and jsontext.orjson is None:
+        pytest.skip("orjson is not installed")
+    monkeypatch.setattr(jsontext, "MAX_CONTAINERS", 100)
+    work = getattr(jsontext, way)
+    texts = b'"[{\\"[{",' * 100
+    assert len(work(b"[" + texts + b"{}," * 98 + b"[]]")) == 199
+    for more in (b"[" + texts + b"{}," * 99 + b"[]]", b"[" * 101 + b" " * 100, b'"[' * 60 + b"[" * 101):
+        with pytest.raises(JsonError, match=r"^too many arrays and objects in it$"):
+            work(more)
+
+
 @pytest.mark.parametrize("unit", [b"a", b"[", b"\\n"])
 @pytest.mark.parametrize("way", ["_fast_parse", "_slow_parse"])
 def test_to_measure_the_depth_takes_little_memory(unit: bytes, way: str) -> None:
