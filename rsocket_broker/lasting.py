@@ -25,6 +25,8 @@ class Lasting(Serving, Receiver):
         self.closing: ConnectionClosed | None = None
         """Set as soon as the connection has ended: how."""
         self.times_resumed = 0
+        self.on_suspended: Callable[[], None] | None = None
+        """Called when the line is lost and the peer may come back. Must not raise."""
         self._clock = clock
         self._transport: Transport | None = None
         self._lease_came = asyncio.Event() if protocol.leased else None
@@ -136,6 +138,8 @@ class Lasting(Serving, Receiver):
         self._settle()  # more may be queued than can be retained
         self._arm_timer()
         self._tell_change()
+        if self.on_suspended is not None and self._protocol.suspended:
+            self.on_suspended()
         return True
 
     def _drop_line(self) -> None:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from rsocket_broker.claims import Claims, contradiction
@@ -115,6 +116,7 @@ class SecureEndpoint:
             self._tasks.spawn(older.connection.close(REPLACED, ErrorCode.CONNECTION_ERROR))
         if setup.resume_token is not None:
             self.resumptions.add(setup.resume_token, identity, session)
+            connection.on_suspended = partial(_tell_of_loss, session)
         if self._switch is not None:
             self._switch.connect(session)
         self.setups["accepted"] += 1
@@ -153,6 +155,7 @@ class SecureEndpoint:
         """The connection of `session` has gone."""
         self.resumptions.remove(session)
         self.sessions.remove(session)
+        session.connection.on_suspended = None
         session.close()
         logger.info("%s (%s) has left: %s", session.id, session.identity.principal, error.public)
 
@@ -507,6 +510,11 @@ class SecureResponder:
         if host is None:
             raise Invalid(f'There is no plugin "{plugin[:100]}" here.')
         return host
+
+
+def _tell_of_loss(session: Session) -> None:
+    words = "%s (%s) has lost its line, and may come back"
+    session.log.write(logging.INFO, "lost lines", words, session.id, session.identity.principal)
 
 
 def _code_name(code: int | None) -> str:

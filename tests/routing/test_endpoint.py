@@ -932,6 +932,7 @@ async def test_who_comes_back_over_and_over_does_not_fill_the_log(caplog: pytest
                 line.wire(RENEWED, app.connection)
                 await app.connection.wait_resumed()
     assert caplog.text.count("goes on from") == BURST
+    assert caplog.text.count("c1 (com.demo@dev1 (adb)) has lost its line, and may come back") == BURST
 
 
 @pytest.mark.row("A-43", "D-4")
