@@ -1,6 +1,7 @@
 """Where the engine meets asyncio: drives a Protocol over a transport, asks the peer, and ends it all once."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Final
@@ -23,6 +24,7 @@ from rsocket_broker.joined import Joined
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.events import (
+    AnswersReceived,
     CancelReceived,
     ConnectionEnded,
     ErrorReceived,
@@ -38,6 +40,7 @@ from rsocket_broker.protocol.events import (
     SetupAccepted,
     SetupReceived,
 )
+from rsocket_broker.protocol.frames import Octets
 from rsocket_broker.protocol.limits import LIGHT
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.serving import STOPPED, Handlers
@@ -101,8 +104,10 @@ class Connection(Joined):
         self._responder = responder
         self._resumer = resumer
         self._actions = _ACTIONS
-        self._answers: dict[int, asyncio.Future[Payload]] = {}
         self._expiries = Expiries(self._loop)
+        self._answers = self._expiries.waits
+        """Who waits for the answer to which request."""
+        protocol.answers_in_runs = True
         self._channels: WeakValueDictionary[int, RequestedStream] = WeakValueDictionary()
         """What the peer's channels bring, for as long as somebody may take it: the peer may have sent all long ago."""
         self._uncounted = 0
@@ -149,25 +154,54 @@ class Connection(Joined):
         (a timeout, a cancelled task) cancels the request at the peer.
         """
         ends = None if timeout is None else self._loop.time() + timeout
-        if self.closing is not None or not self._may_write.is_set() or self._lease_came is not None:
-            try:
-                async with asyncio.timeout_at(ends):
-                    await self.turn_to_ask()
-            except TimeoutError:
-                raise no_answer(timeout) from None
-        stream_id = self._protocol.request(Interaction.REQUEST_RESPONSE, *parts(payload))
-        answer: asyncio.Future[Payload] = self._loop.create_future()
-        self._answers[stream_id] = answer
-        self._flush_soon()
-        if ends is not None:
-            self._expiries.add(stream_id, ends, timeout, answer)
+        if not self.may_ask:
+            await self.wait_to_ask(ends, timeout)
+        stream_id, answer = self.ask(*parts(payload), ends, timeout)
         try:
-            return await answer
-        finally:
-            if ends is not None:
-                self._expiries.drop(stream_id)
-            if self._answers.pop(stream_id, None) is not None:
-                self.leave(stream_id)
+            found = await answer
+        except BaseException:
+            self.unask(stream_id)
+            raise
+        return Payload(found, None) if isinstance(found, bytes) else found
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether a request may be sent now, without waiting, as far as is known at once."""
+        return self.closing is None and self._lease_came is None and self._may_write.is_set()
+
+    async def wait_to_ask(self, ends: float | None, timeout: float | None) -> None:
+        """As `turn_to_ask`. Raises TimeoutError at the loop's time `ends`, with a text that speaks of `timeout`."""
+        try:
+            async with asyncio.timeout_at(ends):
+                await self.turn_to_ask()
+        except TimeoutError:
+            raise no_answer(timeout) from None
+
+    def ask(
+        self, data: Octets, metadata: Octets | None, ends: float | None, timeout: float | None
+    ) -> "tuple[int, asyncio.Future[Payload | bytes]]":
+        """Sends a request-response when it `may_ask`: for those who save themselves the coroutine `request_response`.
+
+        Returns its stream id, and a future for the answer: bytes are data without metadata. It fails as described
+        there, at the loop's time `ends`. Whatever keeps the caller from awaiting it to its end, it calls `unask`.
+        """
+        protocol = self._protocol
+        stream_id = protocol.ask(data, metadata)
+        answer: asyncio.Future[Payload | bytes] = self._loop.create_future()
+        if ends is None:
+            self._answers[stream_id] = (answer, math.inf, None)
+        elif ends < self._expiries.rings:
+            self._expiries.add(stream_id, answer, ends, timeout)
+        else:
+            self._answers[stream_id] = (answer, ends, timeout)
+        if not self._flushing or protocol.queued > FLUSH_AT:
+            self._flush_soon()
+        return stream_id, answer
+
+    def unask(self, stream_id: int) -> None:
+        """Nobody waits for this answer any more: one that has not come is cancelled at the peer."""
+        if self._answers.pop(stream_id, None) is not None:
+            self.leave(stream_id)
 
     def fire_and_forget(self, payload: Payload) -> None:
         """Sends without an answer. Raises Rejected when too much waits for a peer that does not read, or is away."""
@@ -482,10 +516,10 @@ class Connection(Joined):
 
     def _on_payload(self, event: PayloadReceived) -> None:
         stream_id, data, metadata, has_next, complete = event
-        answer = self._answers.pop(stream_id, None)
-        if answer is not None:
-            if not answer.done():
-                answer.set_result(Payload(data, metadata))
+        wait = self._answers.pop(stream_id, None)
+        if wait is not None:
+            if not wait[0].done():
+                wait[0].set_result(Payload(data, metadata))
             return
         incoming = self._incoming.get(stream_id)
         if incoming is None:
@@ -500,6 +534,13 @@ class Connection(Joined):
         if complete:
             incoming.end(None)
             self._incoming.pop(stream_id, None)
+
+    def _on_answers(self, event: AnswersReceived) -> None:
+        take = self._answers.pop
+        for stream_id, data in event.answers:
+            wait = take(stream_id, None)
+            if wait is not None and not wait[0].done():
+                wait[0].set_result(data)
 
     def _listen(self, stream_id: int, window: int) -> RequestedStream:
         stream = super()._listen(stream_id, window)
@@ -532,9 +573,9 @@ class Connection(Joined):
 
     def _on_error(self, event: ErrorReceived) -> None:
         error = request_error(event.code, event.text)
-        answer = self._answers.pop(event.stream_id, None)
-        if answer is not None and not answer.done():
-            answer.set_exception(error)
+        wait = self._answers.pop(event.stream_id, None)
+        if wait is not None and not wait[0].done():
+            wait[0].set_exception(error)
         incoming = self._incoming.get(event.stream_id)
         self._end_incoming(event.stream_id, error)
         if incoming is not None and incoming.held <= LIGHT and self._is_theirs(event.stream_id):
@@ -582,12 +623,11 @@ class Connection(Joined):
 
     def _end_requests(self) -> None:
         """Tells those who wait for the peer that nothing will come."""
-        for answer in self._answers.values():
+        for answer, _, _ in self._answers.values():
             if not answer.done():
                 answer.set_exception(self._closed_error())
         for stream in self._incoming.values():
             stream.end(self._closed_error())
-        self._answers.clear()
         self._expiries.clear()
         self._incoming.clear()
 
@@ -601,6 +641,7 @@ _ACTIONS: Final[dict[type, Callable[[Connection, Any], None]]] = {
     LeaseReceived: Connection._on_lease,
     RequestReceived: Connection._on_request,
     PayloadReceived: Connection._on_payload,
+    AnswersReceived: Connection._on_answers,
     RequestNReceived: Connection._on_request_n,
     CancelReceived: Connection._on_cancel,
     ErrorReceived: Connection._on_error,

@@ -1,6 +1,7 @@
 """Time limits for many waits at once, with one timer: a timer for each would cost more than the wait that it ends."""
 
 import asyncio
+import math
 from typing import Any, Final
 
 RESOLUTION: Final = 0.001
@@ -12,51 +13,44 @@ def no_answer(timeout: float | None) -> TimeoutError:
 
 
 class Expiries:
-    """Futures by number, each with the time by which it must be done. Nearly all are dropped long before.
+    """Futures by number, each with the time by which it must be done. Nearly all are done and dropped long before.
 
     The timer stands at the earliest end there was when it was set; what has been dropped meanwhile only lets it ring
     once in vain.
     """
 
-    __slots__ = ("_loop", "_timer", "_waits")
+    __slots__ = ("_loop", "_timer", "rings", "waits")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
-        self._waits: dict[int, tuple[float, float | None, asyncio.Future[Any]]] = {}
+        self.rings = math.inf
+        """When the timer rings, by the loop's clock."""
+        self.waits: dict[int, tuple[asyncio.Future[Any], float, float | None]] = {}
+        """By number: the future, when it fails with a TimeoutError (by the loop's clock; infinity for never), and the
+        seconds of which its text speaks. The owner takes out what is over, and may put in what a look at `rings` has
+        shown to be in time: both are done for every call."""
 
-    def __len__(self) -> int:
-        return len(self._waits)
-
-    def add(self, number: int, ends: float, timeout: float | None, wait: "asyncio.Future[Any]") -> None:
-        """Fails `wait` with TimeoutError at the loop's time `ends`; `timeout` is for its text."""
-        self._waits[number] = (ends, timeout, wait)
-        if self._timer is None or ends < self._timer.when():
+    def add(self, number: int, wait: "asyncio.Future[Any]", ends: float, timeout: float | None) -> None:
+        """Puts a future into `waits`, and sets the timer where it must ring earlier."""
+        self.waits[number] = (wait, ends, timeout)
+        if ends < self.rings:
             self._set(ends)
-
-    def drop(self, number: int) -> None:
-        """The wait is over."""
-        self._waits.pop(number, None)
 
     def clear(self) -> None:
         """All waits are over."""
-        self._waits.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.waits.clear()
+        self._set(math.inf)
 
     def _set(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._ring)
+        self.rings = when
+        self._timer = None if when == math.inf else self._loop.call_at(when, self._ring)
 
     def _ring(self) -> None:
-        self._timer = None
         now = self._loop.time() + RESOLUTION
-        for number, (ends, timeout, wait) in tuple(self._waits.items()):
-            if ends <= now:
-                del self._waits[number]
-                if not wait.done():
-                    wait.set_exception(no_answer(timeout))
-        if self._waits:
-            self._set(min(ends for ends, _, _ in self._waits.values()))
+        for wait, ends, timeout in self.waits.values():
+            if ends <= now and not wait.done():
+                wait.set_exception(no_answer(timeout))
+        self._set(min((ends for wait, ends, _ in self.waits.values() if not wait.done()), default=math.inf))

@@ -921,3 +921,28 @@ async def test_rsocket_py_streams_with_its_own_credit() -> None:
     async with within(SECOND), rsocket_py_client(Side()) as client:
         answers = await AwaitableRSocket(client).request_stream(TheirPayload(b"later:20"), limit_rate=3)
         assert [int(payload.data or b"") for payload in answers] == list(range(20))
+
+
+async def test_answers_that_come_together_reach_those_who_still_wait() -> None:
+    wires = Wires()
+    side = Side()
+    server = Connection(Protocol.server(SECURE, time.monotonic()), side)
+    memory_pair(server, wires)
+    wires.transport.write([wire(FrameType.SETUP, 0, SETUP_BODY)])
+    await until(lambda: server.metadata_mime)
+    calls = [asyncio.ensure_future(server.request_response(Payload(b"q"), 30.0)) for _ in range(4)]
+    await until(lambda: len(wires.frames) == 4)
+    answers = [wire(FrameType.PAYLOAD, frame.stream_id, b"a%d" % frame.stream_id, N | C) for frame in wires.frames]
+    calls[1].cancel()  # and its task has not run yet when the answers come
+    server.data_received(b"".join((*answers, answers[0], wire(FrameType.PAYLOAD, 90, b"nobody's", N | C))))
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [one.data if isinstance(one, Payload) else type(one) for one in found] == [
+        b"a2",
+        asyncio.CancelledError,
+        b"a6",
+        b"a8",
+    ]
+    assert server.streams_open == 0
+    await asyncio.sleep(0)
+    assert len(wires.frames) == 4  # nothing is cancelled that has been answered
+    await server.close()

@@ -1,6 +1,7 @@
 """Many time limits, one timer."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -19,7 +20,7 @@ class Waits:
 
     def add(self, timeout: float) -> "asyncio.Future[None]":
         wait: asyncio.Future[None] = self.loop.create_future()
-        self.expiries.add(self.count, self.loop.time() + timeout, timeout, wait)
+        self.expiries.add(self.count, wait, self.loop.time() + timeout, timeout)
         self.count += 1
         return wait
 
@@ -43,21 +44,20 @@ async def test_each_wait_ends_at_its_own_time_whatever_the_order(waits: Waits) -
     await asyncio.wait(tasks[:3])
     assert list(ended) == sorted(limits[:3])
     assert all(took >= timeout - 0.005 for timeout, took in ended.items())
-    assert len(waits.expiries) == 1
+    assert waits.expiries.rings == waits.expiries.waits[3][1]
     tasks[3].cancel()
     waits.expiries.clear()
 
 
 async def test_a_wait_that_is_over_is_left_alone_and_the_timer_rings_in_vain(waits: Waits) -> None:
     dropped, done, late = waits.add(SOON / 2), waits.add(SOON / 2), waits.add(SOON)
-    waits.expiries.drop(0)
+    del waits.expiries.waits[0]
     done.set_result(None)
     with pytest.raises(TimeoutError):
         await late
     assert not dropped.done()
     assert await done is None
-    assert len(waits.expiries) == 0
-    waits.expiries.drop(0)
+    assert waits.expiries.rings == math.inf
 
 
 async def test_nothing_rings_once_all_is_over(waits: Waits) -> None:

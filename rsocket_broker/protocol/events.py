@@ -82,6 +82,13 @@ class PayloadReceived(NamedTuple):
     complete: bool
 
 
+class AnswersReceived(NamedTuple):
+    """Plain answers to requests of ours that came one behind the other: (stream id, data). Nothing more will come on
+    these streams. Made in place of a PayloadReceived for each, where the owner asks for it (`answers_in_runs`)."""
+
+    answers: list[tuple[int, bytes]]
+
+
 class RequestNReceived(NamedTuple):
     """The peer takes `n` payloads more (already added to the stream's credit)."""
 
@@ -124,6 +131,7 @@ Event = (
     | LeaseReceived
     | RequestReceived
     | PayloadReceived
+    | AnswersReceived
     | RequestNReceived
     | CancelReceived
     | ErrorReceived

@@ -9,6 +9,7 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.codes import (
     COMPLETE,
     MAX_31,
+    METADATA,
     NEXT,
     TYPE_SHIFT,
     FrameType,
@@ -21,6 +22,7 @@ from rsocket_broker.protocol.frames import (
     Setup,
     cancel,
     error,
+    joined,
     metadata_push,
     number,
     pack_start,
@@ -36,6 +38,9 @@ from rsocket_broker.protocol.suspension import Suspension
 
 # Looked up for every frame: plain names are much cheaper than attributes of an enum.
 _CLOSED: Final = StreamState.CLOSED
+_ASKED_RESPONSE: Final = StreamState.ASKED_RESPONSE
+_SERVING: Final = ConnectionState.SERVING
+_ASK: Final = FrameType.REQUEST_RESPONSE << TYPE_SHIFT
 _SPEND: Final = Effect.SPEND
 _NO_EFFECT: Final = Effect.IGNORE
 _SENT: Final = int(Input.SENT_NEXT) - 1
@@ -176,6 +181,32 @@ class Protocol(Suspension):
             if complete and interaction is Interaction.REQUEST_CHANNEL:
                 state = StreamState.ASKED_CHANNEL_SENT_ALL
         self._states[stream_id] = state
+        self._own_streams += 1
+        return stream_id
+
+    def ask(self, data: Octets, metadata: Octets | None = None) -> int:
+        """As `request` for a request-response: the usual few bytes in few steps, everything else by that."""
+        stream_id, size = self._next_id, HEADER + len(data)
+        if (
+            self._state is not _SERVING
+            or self._allowance is not None
+            or self._wrapped
+            or stream_id >= NEAR_THE_LAST_ID
+            or type(data) is not bytes
+        ):
+            return self.request(Interaction.REQUEST_RESPONSE, data, metadata)
+        if metadata is None:
+            if size > self._in_one_piece:
+                return self.request(Interaction.REQUEST_RESPONSE, data)
+            self._out.append(pack_start(0, size, stream_id, _ASK) + data)
+        else:
+            size += PREFIX + len(metadata)
+            if size > self._in_one_piece or type(metadata) is not bytes:
+                return self.request(Interaction.REQUEST_RESPONSE, data, metadata)
+            self._out.append(pack_start(0, size, stream_id, _ASK | METADATA) + joined(metadata, data))
+        self.queued += PREFIX + size
+        self._next_id = stream_id + 2
+        self._states[stream_id] = _ASKED_RESPONSE
         self._own_streams += 1
         return stream_id
 

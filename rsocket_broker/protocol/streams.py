@@ -16,6 +16,7 @@ from rsocket_broker.protocol.codes import (
     Interaction,
 )
 from rsocket_broker.protocol.events import (
+    AnswersReceived,
     CancelReceived,
     ErrorReceived,
     PayloadReceived,
@@ -32,6 +33,7 @@ from rsocket_broker.protocol.frames import (
     joined,
     read_error,
     read_number,
+    read_start,
     split,
     start,
 )
@@ -47,6 +49,7 @@ NEAR_THE_LAST_ID: Final = MAX_31 - (1 << 22)
 """Below this the next id in sequence is new without a look; one read holds fewer frames than there are ids above."""
 LAST_PAYLOAD: Final = FrameType.PAYLOAD << TYPE_SHIFT | NEXT | COMPLETE
 """Type and flags of the answer to a request-response."""
+_NEXT_PAYLOAD: Final = FrameType.PAYLOAD << TYPE_SHIFT | NEXT
 _FIRE: Final = Interaction.FIRE_AND_FORGET
 WITH_CREDIT: Final = frozenset({Interaction.REQUEST_STREAM, Interaction.REQUEST_CHANNEL})
 
@@ -87,6 +90,8 @@ class Streams(Line):
         """Bytes of the requests that are being served and are not light."""
         self._weight = 0
         self._reassembler = Reassembler(limits)
+        self.answers_in_runs = False
+        """Whether the owner takes plain answers that stand one behind the other as one AnswersReceived."""
 
     # ---- requests of the peer --------------------------------------------------------------------------------
 
@@ -218,6 +223,8 @@ class Streams(Line):
             return None
         if state is _ASKED_RESPONSE and not flags & _NOT_PLAIN and stream_id not in self._reassembler.unfinished:
             # Nearly all that is answered to us: the stream ends with it, and nothing but its state was kept.
+            if self.answers_in_runs and flags & ~COMPLETE == NEXT:
+                return self._answers_run(data, begin - PREFIX - HEADER)
             self._events.append(_make(PayloadReceived, (stream_id, data[begin:end], None, flags & NEXT == NEXT, True)))
             del self._states[stream_id]
             self._own_streams -= 1
@@ -230,6 +237,29 @@ class Streams(Line):
         else:
             self._take(stream_id, state, (flags & (NEXT | COMPLETE)) >> 5, *parts)
         return None
+
+    def _answers_run(self, data: bytes, at: int) -> int:
+        """Takes the plain answers that stand one behind the other, the first of which is at `at`: one event for all.
+
+        Returns where the rest begins: the first frame that is anything else.
+        """
+        states, unfinished, size, limit = self._states, self._reassembler.unfinished, len(data), self.limits.frame
+        answers: list[tuple[int, bytes]] = []
+        while size - at >= PREFIX + HEADER:
+            high, low, stream_id, kind = read_start(data, at)
+            length = high << 16 | low
+            end = at + PREFIX + length
+            if end > size or not HEADER <= length <= limit or kind & ~COMPLETE != _NEXT_PAYLOAD:
+                break
+            if states.get(stream_id) is not _ASKED_RESPONSE or (unfinished and stream_id in unfinished):
+                break
+            del states[stream_id]
+            answers.append((stream_id, data[at + PREFIX + HEADER : end]))
+            at = end
+        self._own_streams -= len(answers)
+        self.frames_in += len(answers) - 1  # the reader counts one
+        self._events.append(_make(AnswersReceived, (answers,)))
+        return at
 
     def _take(self, stream_id: int, state: StreamState, bits: int, metadata: bytes | None, data: bytes) -> None:
         """A whole payload; `bits` are its N (1) and C (2) flags."""

@@ -13,9 +13,9 @@ from typing import Any
 
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import ApplicationError, Canceled, Invalid, RequestFailed
-from rsocket_broker.jsontext import JsonError, parse
+from rsocket_broker.jsontext import JsonError, dump, parse
 from rsocket_broker.payload import Payload
-from rsocket_broker.plugin_api.handlers import encode_json
+from rsocket_broker.plugin_api.handlers import plain
 from rsocket_broker.protocol.metadata import COMPOSITE, route
 from rsocket_broker.routing import flipper
 
@@ -34,8 +34,14 @@ class AppSide(abc.ABC):
     """One way to talk to an app. Each call raises RequestFailed, with words for the caller, or ConnectionClosed."""
 
     @abc.abstractmethod
-    async def call(self, plugin: str, method: str, params: object, timeout: float | None) -> Any:
-        """The app's answer, as JSON. Raises Canceled after `timeout` seconds."""
+    def question(self, plugin: str, method: str, params: object) -> tuple[bytes, bytes | None]:
+        """Data and metadata of a request-response that calls a method of the app's side of a plugin. That side is
+        started first if need be."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def value(data: bytes | bytearray | None) -> Any:
+        """The JSON in the answer to a `question`. Raises ApplicationError."""
 
     @abc.abstractmethod
     def send(self, plugin: str, method: str, params: object) -> None:
@@ -55,7 +61,11 @@ def too_late(plugin: str, method: str, timeout: float | None) -> Canceled:
 def as_json(params: object) -> bytes:
     """Parameters as JSON; None is `{}`. Raises Invalid: they come from a plugin or an operator, not from the app."""
     try:
-        return encode_json({} if params is None else params)
+        return dump({} if params is None else params)
+    except JsonError:
+        pass
+    try:
+        return dump(plain(params))
     except JsonError as error:
         raise Invalid(f"The parameters {error}.") from error
 
@@ -73,12 +83,15 @@ class RoutedSide(AppSide):
         """Whether the client reads routes at all: its SETUP says so by its metadata type."""
         return self._connection.metadata_mime == COMPOSITE
 
-    async def call(self, plugin: str, method: str, params: object, timeout: float | None) -> Any:
-        payload = self._payload(plugin, method, params)
+    def question(self, plugin: str, method: str, params: object) -> tuple[bytes, bytes | None]:
+        return as_json(params), self._route(plugin, method)
+
+    @staticmethod
+    def value(data: bytes | bytearray | None) -> Any:
         try:
-            return value_of(await self._connection.request_response(payload, timeout))
-        except TimeoutError:
-            raise too_late(plugin, method, timeout) from None
+            return parse(data) if data else None
+        except JsonError as error:
+            raise ApplicationError(f"The app's answer is {error}.") from error
 
     def send(self, plugin: str, method: str, params: object) -> None:
         self._connection.fire_and_forget(self._payload(plugin, method, params))
@@ -94,7 +107,7 @@ class RoutedSide(AppSide):
         """The JSON values that the app streams."""
         async with aclosing(self._connection.request_stream(self._payload(plugin, method, params))) as answers:
             async for payload in answers:
-                yield value_of(payload)
+                yield self.value(payload.data)
 
     async def channel(self, plugin: str, method: str, values: AsyncIterable[object]) -> AsyncGenerator[Any, None]:
         """The JSON values that come back for `values`, the first of which carries the route."""
@@ -105,7 +118,7 @@ class RoutedSide(AppSide):
             return
         async with aclosing(self._connection.request_channel(first, _payloads(source))) as answers:
             async for payload in answers:
-                yield value_of(payload)
+                yield self.value(payload.data)
 
     def _payload(self, plugin: str, method: str, params: object) -> Payload:
         return Payload(as_json(params), self._route(plugin, method))
@@ -125,14 +138,6 @@ async def _payloads(values: AsyncIterator[object]) -> AsyncGenerator[Payload, No
         yield Payload(as_json(value), None)
 
 
-def value_of(payload: Payload) -> Any:
-    """The JSON in an answer; an empty one is null. Raises ApplicationError."""
-    try:
-        return parse(payload.data) if payload.data else None
-    except JsonError as error:
-        raise ApplicationError(f"The app's answer is {error}.") from error
-
-
 class FlipperSide(AppSide):
     """Flipper's JSON protocol: data without metadata, answers on their own streams."""
 
@@ -142,15 +147,12 @@ class FlipperSide(AppSide):
         self._numbers = flipper.numbers()
         self._started: set[str] = set()
 
-    async def call(self, plugin: str, method: str, params: object, timeout: float | None) -> Any:
+    def question(self, plugin: str, method: str, params: object) -> tuple[bytes, bytes | None]:
         if plugin not in self._started:
             self.init(plugin)
-        message = flipper.execute_text(plugin, method, as_json(params), next(self._numbers))
-        try:
-            answer = await self._connection.request_response(Payload(message, None), timeout)
-        except TimeoutError:
-            raise too_late(plugin, method, timeout) from None
-        return flipper.answer(answer.data)
+        return flipper.execute_text(plugin, method, as_json(params), next(self._numbers)), None
+
+    value = staticmethod(flipper.answer)
 
     def send(self, plugin: str, method: str, params: object) -> None:
         self.init(plugin)

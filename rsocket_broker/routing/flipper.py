@@ -87,7 +87,7 @@ def execute(plugin: str, method: str, params: object, number: int | None = None)
 def execute_text(plugin: str, method: str, params: bytes, number: int | None = None) -> bytes:
     """The same for parameters that are JSON text already."""
     around = _around(plugin, method)
-    return (b"{" + around + params if number is None else b'{"id":%d,' % number + around + params) + b"}}"
+    return b"{%b%b}}" % (around, params) if number is None else b'{"id":%d,%b%b}}' % (number, around, params)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -105,7 +105,7 @@ def answer(data: bytes | bytearray | None) -> Any:
         message = parse_bytes(data) if type(data) is bytes else parse_object(data or b"")
     except JsonError as error:
         raise ApplicationError(f"The app's answer is {error}.") from error
-    if not isinstance(message, dict):
+    if type(message) is not dict:
         raise ApplicationError("The app's answer is not a JSON object.")
     if "error" in message:
         raise failure(message["error"])

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from datetime import datetime
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from rsocket_broker.claims import Claims
 from rsocket_broker.connection import Connection
@@ -24,6 +24,8 @@ from rsocket_broker.sessions.live import Kind
 from rsocket_broker.tracing import Tracing, carrier, tracer
 
 logger = logging.getLogger(__name__)
+
+_FLIPPER: Final = Kind.FLIPPER
 
 Observer = Callable[[dict[str, object]], None]
 """Is given one JSON object for each message: `direction` ("in" from the client, "out" to it), `kind`, `plugin`,
@@ -62,10 +64,15 @@ class SessionApp(App):
     def data_mime(self) -> str:
         return self._session.connection.data_mime
 
-    async def call(self, method: str, params: object = None, *, timeout: float | None = CALL_TIMEOUT) -> Any:
+    def call(
+        self, method: str, params: object = None, *, timeout: float | None = CALL_TIMEOUT
+    ) -> Coroutine[Any, Any, Any]:
         tracing = self._session.tracing
         if tracing is None:
-            return await self._session.call(self._plugin, method, params, timeout)
+            return self._session.call(self._plugin, method, params, timeout)
+        return self._traced_call(tracing, method, params, timeout)
+
+    async def _traced_call(self, tracing: Tracing, method: str, params: object, timeout: float | None) -> Any:
         with tracing.calling(self._plugin, method, Model.RESPONSE.value):
             return await self._session.call(self._plugin, method, params, timeout)
 
@@ -248,23 +255,41 @@ class Session:
         Raises ApplicationError with the app's own text, Canceled after `timeout` seconds (which begin once the app
         has started up; for that it may take as long again), ConnectionClosed.
         """
-        side = self._speaker if self._known.is_set() else await self._side(plugin, method, timeout)
+        if not self._known.is_set():
+            await self._wait_known(plugin, method, timeout)
+        side: AppSide = self._routed if self._flipper is None or self._kind is not _FLIPPER else self._flipper
         if self._observers:
             self.note("out", "call", plugin, method, None)
-        host, began = self._router.hosts.get(plugin), monotonic()
+        host, began, connection, stream_id = self._router.hosts.get(plugin), monotonic(), self.connection, 0
         try:
-            answer = await side.call(plugin, method, params, timeout)
+            data, metadata = side.question(plugin, method, params)
+            ends = None if timeout is None else began + timeout
+            if not connection.may_ask:
+                await connection.wait_to_ask(ends, timeout)
+            stream_id, waiting = connection.ask(data, metadata, ends, timeout)
+            found = await waiting
+            answer = side.value(found if isinstance(found, bytes) else found.data)
+        except TimeoutError:
+            late = too_late(plugin, method, timeout)
+            self._call_failed(late, host, plugin, method, stream_id)
+            raise late from None
         except BaseException as error:
-            if host is not None:
-                host.app_calls.fail(error)
-            if isinstance(error, BrokerError):
-                self.note("in", "error", plugin, method, None)
+            self._call_failed(error, host, plugin, method, stream_id)
             raise
         if host is not None:
             host.app_calls.seconds.observe(monotonic() - began)
         if self._observers:
             self.note("in", "answer", plugin, method, len(dump(answer)))
         return answer
+
+    def _call_failed(
+        self, error: BaseException, host: PluginHost | None, plugin: str, method: str, stream_id: int
+    ) -> None:
+        self.connection.unask(stream_id)
+        if host is not None:
+            host.app_calls.fail(error)
+        if isinstance(error, BrokerError):
+            self.note("in", "error", plugin, method, None)
 
     async def send(self, plugin: str, method: str, params: object = None) -> None:
         """Call a method one way."""
@@ -303,17 +328,15 @@ class Session:
     async def _side(self, plugin: str, method: str, timeout: float | None) -> AppSide:
         """How to talk to the app, once that is known."""
         if not self._known.is_set():
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._known.wait()
-            except TimeoutError:
-                raise too_late(plugin, method, timeout) from None
-        return self._speaker
+            await self._wait_known(plugin, method, timeout)
+        return self._flipper if self._flipper is not None and self._kind is _FLIPPER else self._routed
 
-    @property
-    def _speaker(self) -> AppSide:
-        """How to talk to the app, by what is known now."""
-        return self._flipper if self._flipper is not None and self._kind is Kind.FLIPPER else self._routed
+    async def _wait_known(self, plugin: str, method: str, timeout: float | None) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._known.wait()
+        except TimeoutError:
+            raise too_late(plugin, method, timeout) from None
 
     async def _routed_side(self, plugin: str, method: str) -> RoutedSide:
         if not self._routed.possible:

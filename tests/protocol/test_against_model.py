@@ -12,6 +12,7 @@ from rsocket_broker.errors import ProtocolViolation
 from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.events import (
+    AnswersReceived,
     CancelReceived,
     ConnectionEnded,
     ErrorReceived,
@@ -232,6 +233,37 @@ def test_the_fast_lane_answers_what_the_long_way_would(seed: int, length: int, c
     assert by_stream(quick) == by_stream(slow)
     assert quick.protocol.streams == slow.protocol.streams
     assert quick.protocol.frames_in == slow.protocol.frames_in == len(frames) + 1
+
+
+@pytest.mark.row("A-37")
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32), length=st.integers(1, 60), cut_at=st.lists(st.integers(0, 2000), max_size=8))
+def test_answers_in_runs_are_what_each_of_them_would_be(seed: int, length: int, cut_at: list[int]) -> None:
+    """The same bytes to two servers with requests of their own, one of which takes plain answers in runs."""
+    dice = Random(seed)
+    quick, slow = Playbook.server(LIMITS), Playbook.server(LIMITS)
+    quick.protocol.answers_in_runs = True
+    asked = [one for _ in range(length) for one in {play.protocol.ask(b"q") for play in (quick, slow)}]
+    frames = [Incoming(m.PAYLOAD, one, N | C, data=dice.choice(DATA)) for one in asked]
+    for _ in range(dice.randrange(6)):
+        frames.insert(dice.randrange(len(frames) + 1), incoming(dice, asked))
+    wired = list(map(encoded, frames))
+    for one in wired:
+        slow >> one
+    data = b"".join(wired)
+    for begin, end in itertools.pairwise(sorted({min(place, len(data)) for place in cut_at} | {0, len(data)})):
+        quick >> data[begin:end]
+    assert [one for event in quick.events() for one in singly(event)] == slow.events()
+    assert quick.sent() == slow.sent()
+    assert quick.protocol.streams == slow.protocol.streams
+    assert quick.protocol._own_streams == slow.protocol._own_streams
+    assert quick.protocol.frames_in == slow.protocol.frames_in
+
+
+def singly(event: Event) -> list[Event]:
+    if not isinstance(event, AnswersReceived):
+        return [event]
+    return [PayloadReceived(stream_id, data, None, True, True) for stream_id, data in event.answers]
 
 
 def request(stream_id: int) -> Incoming:

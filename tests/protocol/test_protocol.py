@@ -21,6 +21,7 @@ from rsocket_broker.protocol.streams import ENOUGH_AT_ONCE, WORTH_A_COPY
 from tests.playbook import C, F, M, N, Playbook, u32, wire, with_metadata
 
 SMALL = Limits(fragment=64)
+ASK = Interaction.REQUEST_RESPONSE
 
 
 @pytest.mark.row("A-37")
@@ -40,6 +41,36 @@ def test_requests_on_the_wire(play: Callable[[], Playbook]) -> None:
     side << wire(FrameType.METADATA_PUSH, 0, b"note", M)
     assert side.protocol.streams == 3
     side.quiet()
+
+
+@pytest.mark.row("A-37")
+@pytest.mark.parametrize("play", [Playbook.server, Playbook.client], ids=["server", "client"])
+@pytest.mark.parametrize("metadata", [None, b"", b"m", bytearray(b"m"), b"m" * 10_000])
+@pytest.mark.parametrize("data", [b"", b"q", bytearray(b"q"), b"q" * 10_000, b"q" * 40_000])
+def test_the_short_way_asks_as_the_long_one(
+    play: Callable[[], Playbook], metadata: bytes | bytearray | None, data: bytes | bytearray
+) -> None:
+    quick, slow = play(), play()
+    for _ in range(2):
+        stream_id = slow.protocol.request(Interaction.REQUEST_RESPONSE, data, metadata)
+        assert quick.protocol.ask(data, metadata) == stream_id
+    assert quick.protocol.queued == slow.protocol.queued
+    assert quick.sent() == slow.sent()
+    assert quick.protocol.streams == slow.protocol.streams == 2
+    assert quick.protocol.frames_out == slow.protocol.frames_out
+    answer = wire(FrameType.PAYLOAD, stream_id, b"a", N | C)
+    quick >> answer << PayloadReceived(stream_id, b"a", None, True, True)
+    assert quick.protocol.streams == 1
+
+
+@pytest.mark.parametrize("ask", [Protocol.ask, lambda protocol, data: protocol.request(ASK, data)])
+def test_no_way_asks_before_the_connection_is_open_or_after_its_end(ask: Callable[[Protocol, bytes], int]) -> None:
+    with pytest.raises(ConnectionClosed):
+        ask(Playbook.new_server().protocol, b"")
+    play = Playbook.server()
+    play.protocol.close()
+    with pytest.raises(ConnectionClosed):
+        ask(play.protocol, b"")
 
 
 def test_a_server_asks_nothing_before_it_has_accepted() -> None:

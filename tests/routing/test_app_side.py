@@ -9,7 +9,7 @@ from rsocket_broker.errors import ApplicationError, Canceled
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import Plugin
 from rsocket_broker.routing import app_side as module
-from rsocket_broker.routing.app_side import RoutedSide, value_of
+from rsocket_broker.routing.app_side import RoutedSide
 from tests.routing.line import FLIPPER_CLAIMS, Line, until
 
 
@@ -60,7 +60,7 @@ async def test_who_reads_no_routes_is_sent_none() -> None:
         side = RoutedSide(client.session.connection)
         assert not side.possible
         with pytest.raises(ApplicationError, match=r"cannot be sent P\.m: its SETUP does not declare"):
-            await side.call("P", "m", {}, 1.0)
+            side.question("P", "m", {})
         assert client.side.routed == []
 
 
@@ -78,7 +78,7 @@ async def test_a_routed_call_ends_in_time() -> None:
 
 
 def test_an_empty_answer_is_null_and_nonsense_an_error() -> None:
-    assert value_of(Payload(b"", None)) is None
-    assert value_of(Payload(b"0", None)) == 0
+    assert RoutedSide.value(b"") is None
+    assert RoutedSide.value(b"0") == 0
     with pytest.raises(ApplicationError, match="The app's answer is not JSON"):
-        value_of(Payload(b"{", None))
+        RoutedSide.value(b"{")
