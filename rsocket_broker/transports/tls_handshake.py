@@ -34,6 +34,8 @@ a crowd waits in the kernel's queue meanwhile, and is not refused."""
 STALLED = 3.0
 """Seconds without a word from the peer, after which its handshake gives way where others wait: a phone that is busy
 answers sooner, and clients wait 10 s for us."""
+WORDLESS = 1.0
+"""The same for a peer that has not even said hello: whoever is silent on purpose is silent from the first."""
 LOOK_AGAIN = 0.1
 """Seconds between two looks for stalled handshakes while others wait."""
 WORKERS = max(1, min(4, (os.cpu_count() or 2) - 1))
@@ -159,7 +161,7 @@ class Reception:
         if not self._holding or self._closed:
             return
         now = self.loop.time()
-        for handshake in [one for one in self._under_way if one.silent_for(now) >= STALLED]:
+        for handshake in [one for one in self._under_way if one.gives_way(now)]:
             self.counters.displaced += 1
             handshake.drop()
             if len(self._under_way) < self._max_handshakes:
@@ -247,9 +249,10 @@ class ServerHandshake:
         """When the peer's turn began; None while it is ours."""
         self._over = False
 
-    def silent_for(self, now: float) -> float:
-        """Seconds that we have waited for the peer's next word; 0 while it waits for ours."""
-        return 0.0 if self._waits_since is None else now - self._waits_since
+    def gives_way(self, now: float) -> bool:
+        """Whether the peer has let us wait too long while others wait for its place."""
+        patience = WORDLESS if self._line is None else STALLED
+        return self._waits_since is not None and now - self._waits_since >= patience
 
     def transport_ready(self, transport: Transport) -> None:
         self._lower = cast("Lower", transport)

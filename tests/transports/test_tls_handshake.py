@@ -278,7 +278,7 @@ async def test_the_deadline_does_not_touch_a_session() -> None:
 
 @pytest.mark.row("A-32")
 async def test_when_handshakes_are_too_many_whoever_is_silent_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls_handshake, "STALLED", 0.05)
+    monkeypatch.setattr(tls_handshake, "WORDLESS", 0.05)
     monkeypatch.setattr(tls_handshake, "LOOK_AGAIN", 0.01)
     async with serving(max_handshakes=3) as (listener, _):
         silent = []
