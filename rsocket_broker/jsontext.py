@@ -100,7 +100,9 @@ def _slow_dump(value: object) -> bytes:
         except UnicodeEncodeError:  # half a character has no UTF-8 form, but it can be written as it came: escaped
             return _ascii_encoder.encode(value).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
-        raise JsonError(f"cannot be written as JSON: {error}") from error
+        text = str(error)
+    # Not from that error: where it came from inside an encoder helps nobody, and after too deep a value is endless.
+    raise JsonError(f"cannot be written as JSON: {text}")
 
 
 # ---- orjson's way --------------------------------------------------------------------------------------------------
@@ -122,10 +124,10 @@ def _fast_parse(data: bytes) -> object:
 
 def _fast_dump(value: object) -> bytes:
     try:
-        data: bytes = orjson.dumps(value, None, _OPTIONS)
+        data: bytes | None = orjson.dumps(value, None, _OPTIONS)
     except TypeError:
-        return _slow_dump(value)
-    if data.find(b"null") >= 0 and not _is_finite(value):
+        data = None
+    if data is None or (data.find(b"null") >= 0 and not _is_finite(value)):
         return _slow_dump(value)
     return data
 

@@ -102,7 +102,8 @@ def encode_data(result: object) -> bytes | Payload:
     try:
         return dump(result)
     except JsonError:
-        return dump(plain(result))
+        result = plain(result)
+    return dump(result)
 
 
 def encode_json(result: object) -> bytes:
@@ -113,7 +114,8 @@ def encode_json(result: object) -> bytes:
     try:
         return dump(result)
     except JsonError:
-        return dump(plain(result))
+        result = plain(result)
+    return dump(result)
 
 
 def encode_raw(result: object) -> Payload:

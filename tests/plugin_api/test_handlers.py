@@ -1,6 +1,7 @@
 """What goes between a payload and Python."""
 
 import enum
+from collections.abc import Callable
 
 import attrs
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from rsocket_broker.errors import Invalid
 from rsocket_broker.jsontext import JsonError
 from rsocket_broker.payload import Payload
-from rsocket_broker.plugin_api.handlers import decode, encode, encode_raw
+from rsocket_broker.plugin_api.handlers import decode, encode, encode_data, encode_json, encode_raw
 
 
 class Colour(enum.Enum):
@@ -57,3 +58,11 @@ def test_no_data_is_an_empty_object() -> None:
     assert decode(b"[]") == []
     with pytest.raises(Invalid):
         decode(b"[")
+
+
+@pytest.mark.parametrize("encoder", [encode, encode_data, encode_json, encode_raw])
+def test_an_answer_that_is_no_json_is_told_without_what_was_tried_before(encoder: Callable[[object], object]) -> None:
+    """The author of a plugin reads it in a log: one error, and not the three that led to it."""
+    with pytest.raises(JsonError, match="cannot be written as JSON: object has no JSON") as caught:
+        encoder({"a": object()})
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
