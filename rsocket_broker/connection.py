@@ -52,6 +52,11 @@ WINDOW: Final = 128
 """Payloads in flight towards a consumer that says nothing else; it is topped up when half is used."""
 LAST_WORDS: Final = 1.0
 """Seconds for the handler of a channel whose peer has failed it: to take in what came before, and the error."""
+LATE: Final = 0.1
+"""Seconds by which a timer rings late when something has held the loop up, or the machine was asleep. What peers have
+sent meanwhile lies unread, and uvloop, unlike asyncio, may ring before it reads."""
+CATCH_UP: Final = 0.1
+"""Seconds in which that is read first: else a handler that waits in a debugger would cost everybody the session."""
 CLOSE_GRACE: Final = 2.0
 """Seconds that a goodbye may take to reach a peer before the line is cut."""
 
@@ -118,6 +123,8 @@ class Connection(Joined):
         self._flushing = False
         self._queued_before = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0.0
+        """When the timer is to ring, by our clock."""
 
     @property
     def frames_in(self) -> int:
@@ -431,10 +438,16 @@ class Connection(Joined):
             self._timer = None
         when = self._protocol.next_timer()
         if when is not None and self.closing is None:
-            self._timer = self._loop.call_later(max(0.0, when - self._clock()), self._on_timer)
+            now = self._clock()
+            self._rings = max(now, when)
+            self._timer = self._loop.call_later(self._rings - now, self._on_timer)
 
     def _on_timer(self) -> None:
         now = self._clock()
+        if now - self._rings > LATE:
+            self._rings = now
+            self._timer = self._loop.call_later(CATCH_UP, self._on_timer)
+            return
         transport = self._transport
         if transport is not None and not self._may_write.is_set():
             # We do not read now, so silence proves nothing; a peer that takes its answers is alive.

@@ -12,7 +12,7 @@ from rsocket.payload import Payload as TheirPayload
 from rsocket.rsocket_client import RSocketClient
 from rsocket.transports.tcp import TransportTCP
 
-from rsocket_broker.connection import Connection
+from rsocket_broker.connection import CATCH_UP, Connection
 from rsocket_broker.errors import (
     Canceled,
     ConnectionClosed,
@@ -682,6 +682,26 @@ async def test_a_silent_client_is_dropped_and_one_that_beats_is_kept() -> None:
     end.write([wire(FrameType.SETUP, 0, SETUP_BODY[:8] + u32(60) + SETUP_BODY[12:])])
     async with within(SECOND):
         assert "nothing was heard" in (await server.wait_closed()).public
+
+
+@pytest.mark.row("A-40")
+@pytest.mark.parametrize("beats", [True, False])
+async def test_what_a_peer_sent_while_something_held_the_loop_is_read_before_it_is_given_up(beats: bool) -> None:
+    """A debugger in a handler, or a machine that was asleep. Under uvloop the timers ring first."""
+    now = 100.0
+    server = Connection(Protocol.server(SECURE, now), Side(), clock=lambda: now)
+    wires = Wires()
+    memory_pair(server, wires)
+    wires.transport.write([wire(FrameType.SETUP, 0, SETUP_BODY[:8] + u32(1000) + SETUP_BODY[12:])])
+    await until(lambda: server.metadata_mime)
+    now += 60
+    server._on_timer()
+    assert server.closing is None
+    if beats:
+        wires.transport.write([wire(FrameType.KEEPALIVE, 0, bytes(8))])
+    await asyncio.sleep(2 * CATCH_UP)
+    assert (server.closing is None) is beats
+    server.abort()
 
 
 @pytest.mark.row("A-40")

@@ -335,7 +335,7 @@ async def test_a_silent_peer_that_does_not_read_loses_its_line_all_the_same(host
     await until(lambda: host.server._stalled)
     clock += 100
     host.server._on_timer()
-    assert host.server.suspended
+    await until(lambda: host.server.suspended)
     await until(wires.lost.is_set)
 
 
