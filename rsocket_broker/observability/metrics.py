@@ -104,7 +104,12 @@ FAMILIES: Final = (
     Family("app_calls_total", "counter", ("plugin", "result"), "Calls to apps by how they ended."),
     Family("app_call_seconds", "histogram", _PLUGIN, "Duration of calls to apps that succeeded."),
     Family("relayed_total", "counter", _PORT, "Requests that were passed on from one client to another."),
-    Family("relays_failed_total", "counter", _PORT, "Requests to other clients that were refused, dropped or cut."),
+    Family(
+        "relays_failed_total",
+        "counter",
+        _PORT,
+        "Requests to other clients, where they are allowed, that were refused, dropped or cut.",
+    ),
     Family("relays_open", "gauge", (), "Requests that are being passed on now."),
     Family("event_loop_lag_seconds", "histogram", (), "By how much the event loop came too late, twice a second."),
 )
