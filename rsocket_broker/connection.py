@@ -160,7 +160,7 @@ class Connection(Joined):
         Raises RequestFailed, ConnectionClosed, or TimeoutError after `timeout` seconds. A caller that stops waiting
         (a timeout, a cancelled task) cancels the request at the peer.
         """
-        ends = None if timeout is None else self._loop.time() + timeout
+        ends = self.time_limit(timeout)
         if not self.may_ask:
             await self.wait_to_ask(ends, timeout)
         stream_id, answer = self.ask(*parts(payload), ends, timeout)
@@ -175,6 +175,11 @@ class Connection(Joined):
     def may_ask(self) -> bool:
         """Whether a request may be sent now, without waiting, as far as is known at once."""
         return self.closing is None and self._lease_came is None and self._may_write.is_set()
+
+    def time_limit(self, timeout: float | None) -> float | None:
+        """When `timeout` seconds from now are over, by the loop's clock: uvloop's goes on while a Mac is asleep, and
+        `time.monotonic` does not."""
+        return None if timeout is None else self._loop.time() + timeout
 
     async def wait_to_ask(self, ends: float | None, timeout: float | None) -> None:
         """As `turn_to_ask`. Raises TimeoutError at the loop's time `ends`, with a text that speaks of `timeout`."""

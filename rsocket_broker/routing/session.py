@@ -263,7 +263,7 @@ class Session:
         host, began, connection, stream_id = self._router.hosts.get(plugin), monotonic(), self.connection, 0
         try:
             data, metadata = side.question(plugin, method, params)
-            ends = None if timeout is None else began + timeout
+            ends = connection.time_limit(timeout)
             if not connection.may_ask:
                 await connection.wait_to_ask(ends, timeout)
             stream_id, waiting = connection.ask(data, metadata, ends, timeout)

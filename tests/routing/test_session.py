@@ -71,6 +71,22 @@ async def test_a_call_waits_until_the_app_has_started_up_but_not_for_ever() -> N
         assert await call == 7
 
 
+async def test_time_limits_go_by_the_clock_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under uvloop it has left `time.monotonic` behind after each sleep of a Mac, and every call was out of time."""
+
+    async def slow(params: object) -> Any:
+        await asyncio.sleep(0.02)
+        return {"success": "done"}
+
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    async with Line(Keeper()) as line:
+        app = await line.app(["P"], answers={"P.slow": slow})
+        monkeypatch.setattr(loop, "time", lambda: time() + 3600)
+        assert await app.session.call("P", "slow", timeout=30.0) == "done"
+        monkeypatch.undo()
+
+
 async def test_the_end_of_a_session_ends_its_calls() -> None:
     async def never(params: object) -> Any:
         await asyncio.sleep(60)
