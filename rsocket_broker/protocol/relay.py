@@ -48,7 +48,11 @@ from rsocket_broker.protocol.ways import REQUEST, Way, are_over, ways
 GONE: Final = "The other client has gone."
 LEAVING: Final = "The other client is leaving."
 UNREAD: Final = "Too much is waiting for a client that does not read."
+CROWDED: Final = "Too many streams are passed on to the other client."
 UNLEASED: Final = "The other client's lease allows no request at present."
+
+SHARES: Final = 8
+"""The part of the relayed streams of one client that any other client may count on, when half are taken: one eighth."""
 
 _FIRE: Final = Interaction.FIRE_AND_FORGET
 _CHANNEL: Final = Interaction.REQUEST_CHANNEL
@@ -217,7 +221,7 @@ class Relaying(Protocol):
         route = data[at + 9 : at + 9 + metadata]
         shortest, limit = HEADER + metadata, min(self.limits.frame, other._fragment)
         onward, inward, out, size = self._onward, other._inward, other._out, len(data)
-        last = first + 2 * min(self._room(), other.limits.streams - len(inward))
+        last = first + 2 * min(self._room(), other._room_for(self))
         written = at
         while expected < last and size - at >= PREFIX + HEADER:
             high, low, stream_id, kind = read_start(data, at)
@@ -268,6 +272,8 @@ class Relaying(Protocol):
                 raise Rejected(f"more than {self.limits.streams} streams are open")
             other = self.find(tag)
             other.bear(self._now)
+            if not other._room_for(self):
+                raise Rejected(CROWDED)
             other.admit(self, HEADER + end - begin)
             other._spend_allowance()
         except RequestFailed as problem:
@@ -321,8 +327,16 @@ class Relaying(Protocol):
             raise Rejected(LEAVING)
         if not self.may_request(now):
             raise Rejected(UNLEASED)
-        if len(self._inward) >= self.limits.streams:
-            raise Rejected(f"More than {self.limits.streams} streams are passed on to that client.")
+
+    def _room_for(self, feeder: "Relaying") -> int:
+        """How many streams more `feeder` may have with the peer.
+
+        Half of the places are kept for those who have few streams with others, so that one client that opens as many
+        as it can does not shut out the rest.
+        """
+        free = self.limits.streams - len(self._inward)
+        of_its_share = max(1, self.limits.streams // SHARES) - len(feeder._onward)
+        return max(free - self.limits.streams // 2, min(free, of_its_share), 0)
 
     def admit(self, feeder: "Relaying", size: int) -> None:
         """Raises Rejected when a frame of `size` bytes from `feeder` must not be added to what waits for the peer."""

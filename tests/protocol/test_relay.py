@@ -12,7 +12,7 @@ from rsocket_broker.protocol.codes import CONNECTION_CLOSE, MAX_31, FrameType, I
 from rsocket_broker.protocol.events import RequestReceived
 from rsocket_broker.protocol.limits import SECURE, Limits
 from rsocket_broker.protocol.metadata import route
-from rsocket_broker.protocol.relay import GONE, LEAVING, UNLEASED, UNREAD, Relaying
+from rsocket_broker.protocol.relay import CROWDED, GONE, LEAVING, UNLEASED, UNREAD, Relaying
 from rsocket_broker.protocol.ways import OVERRUN
 from tests.playbook import IGNORE, SETUP_BODY, C, F, Frame, M, N, Playbook, cut, u32, wire, with_metadata
 
@@ -551,24 +551,37 @@ def test_a_later_frame_that_does_not_fit_costs_its_stream(pair: Pair) -> None:
 
 @pytest.mark.parametrize("together", [False, True])
 def test_streams_are_bounded_on_both_ends(together: bool) -> None:
-    pair = make_pair(attrs.evolve(SECURE, streams=5))
-    calls = [wire(CALL, n, with_metadata(TO_B, b"x"), M) for n in range(1, 15, 2)]
+    """Sixteen places: half for whoever comes, half for those who have fewer than two streams."""
+    limits = attrs.evolve(SECURE, streams=16)
+    pair = make_pair(limits)
+    calls = [wire(CALL, n, with_metadata(TO_B, b"x"), M) for n in range(1, 21, 2)]
     for data in [b"".join(calls)] if together else calls:
         pair.a >> data
-    assert len(pair.b.sent()) == 5
-    pair.a.error(11, ErrorCode.REJECTED, "5 streams")
-    pair.a.error(13, ErrorCode.REJECTED, "5 streams")
-    pair.a >> wire(CALL, 15, b"for the broker itself")
-    pair.a.error(15, ErrorCode.REJECTED, "5 streams")
-    third = make_pair(attrs.evolve(SECURE, streams=5)).a
-    third.protocol.relay(lambda tag: pair.b.protocol)
-    third >> wire(CALL, 1, with_metadata(TO_B, b"x"), M)
-    third.error(1, ErrorCode.REJECTED, "5 streams")
+    assert len(pair.b.sent()) == 8
+    pair.a.error(17, ErrorCode.REJECTED, CROWDED)
+    pair.a.error(19, ErrorCode.REJECTED, CROWDED)
+    pair.a >> wire(CALL, 21, b"for the broker itself")
+    pair.a << RequestReceived(21, Interaction.REQUEST_RESPONSE, b"for the broker itself", None, 0, False)
+    for n in range(23, 39, 2):
+        pair.a >> wire(CALL, n, b"and more of them")
+    assert len(pair.a.events()) == 7
+    pair.a.error(37, ErrorCode.REJECTED, "16 streams")
+    others = [make_pair(limits).a for _ in range(5)]
+    for other in others:
+        other.protocol.relay(lambda tag: pair.b.protocol)
+        for data in [b"".join(calls[:3])] if together else calls[:3]:
+            other >> data
+        if other is not others[-1]:
+            other.error(5, ErrorCode.REJECTED, CROWDED)
+    third = others[-1]
+    assert len(pair.b.sent()) == 8
+    for n in (1, 3, 5):
+        third.error(n, ErrorCode.REJECTED, CROWDED)
     pair.b >> wire(CALL, 1, b"b itself is not short of room")
     pair.b << RequestReceived(1, Interaction.REQUEST_RESPONSE, b"b itself is not short of room", None, 0, False)
     pair.b >> wire(PAYLOAD, 2, b"one is free again", N | C)
-    third >> wire(CALL, 3, with_metadata(TO_B, b"x"), M)
-    assert [frame.stream_id for frame in pair.b.sent()] == [12]
+    third >> wire(CALL, 7, with_metadata(TO_B, b"x"), M)
+    assert [frame.stream_id for frame in pair.b.sent()] == [34]
 
 
 @pytest.mark.row("A-43")
@@ -674,7 +687,7 @@ def test_even_requests_for_more_do_not_pile_up(pair: Pair) -> None:
 @pytest.mark.parametrize("blocked", [0.0, 0.2])
 def test_any_frames_leave_both_tables_as_mirrors_and_no_credit_is_invented(seed: int, blocked: float) -> None:
     dice = random.Random(seed)
-    pair = make_pair(attrs.evolve(SECURE, streams=8))
+    pair = make_pair(attrs.evolve(SECURE, streams=16))
     watches = {end.protocol.name: Watch() for end in (pair.a, pair.b)}
     for _ in range(400):
         one, other = dice.sample([pair.a, pair.b], 2)
