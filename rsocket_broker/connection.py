@@ -160,10 +160,8 @@ class Connection(Joined):
         Raises RequestFailed, ConnectionClosed, or TimeoutError after `timeout` seconds. A caller that stops waiting
         (a timeout, a cancelled task) cancels the request at the peer.
         """
-        ends = self.time_limit(timeout)
-        if not self.may_ask:
-            await self.wait_to_ask(ends, timeout)
-        stream_id, answer = self.ask(*parts(payload), ends, timeout)
+        ends = None if self.may_ask else await self.wait_to_ask(timeout)
+        stream_id, answer = self.ask(*parts(payload), timeout, ends)
         try:
             found = await answer
         except BaseException:
@@ -176,36 +174,38 @@ class Connection(Joined):
         """Whether a request may be sent now, without waiting, as far as is known at once."""
         return self.closing is None and self._lease_came is None and self._may_write.is_set()
 
-    def time_limit(self, timeout: float | None) -> float | None:
-        """When `timeout` seconds from now are over, by the loop's clock: uvloop's goes on while a Mac is asleep, and
-        `time.monotonic` does not."""
-        return None if timeout is None else self._loop.time() + timeout
-
-    async def wait_to_ask(self, ends: float | None, timeout: float | None) -> None:
-        """As `turn_to_ask`. Raises TimeoutError at the loop's time `ends`, with a text that speaks of `timeout`."""
+    async def wait_to_ask(self, timeout: float | None) -> float | None:
+        """As `turn_to_ask`. Raises TimeoutError after `timeout` seconds; returns when they are over (see `ask`)."""
+        ends = None if timeout is None else self._loop.time() + timeout
         try:
             async with asyncio.timeout_at(ends):
                 await self.turn_to_ask()
         except TimeoutError:
             raise no_answer(timeout) from None
+        return ends
 
     def ask(
-        self, data: Octets, metadata: Octets | None, ends: float | None, timeout: float | None
+        self, data: Octets, metadata: Octets | None, timeout: float | None, ends: float | None = None
     ) -> "tuple[int, asyncio.Future[Payload | bytes]]":
         """Sends a request-response when it `may_ask`: for those who save themselves the coroutine `request_response`.
 
         Returns its stream id, and a future for the answer: bytes are data without metadata. It fails as described
-        there, at the loop's time `ends`. Whatever keeps the caller from awaiting it to its end, it calls `unask`.
+        there after `timeout` seconds, which are over at `ends` if they began before now. That is by the loop's clock:
+        uvloop's goes on while a Mac is asleep, and `time.monotonic` does not. Whatever keeps the caller from awaiting
+        the future to its end, it calls `unask`.
         """
         protocol = self._protocol
         stream_id = protocol.ask(data, metadata)
         answer: asyncio.Future[Payload | bytes] = self._loop.create_future()
-        if ends is None:
+        if timeout is None:
             self._answers[stream_id] = (answer, math.inf, None)
-        elif ends < self._expiries.rings:
-            self._expiries.add(stream_id, answer, ends, timeout)
         else:
-            self._answers[stream_id] = (answer, ends, timeout)
+            if ends is None:
+                ends = self._loop.time() + timeout
+            if ends < self._expiries.rings:
+                self._expiries.add(stream_id, answer, ends, timeout)
+            else:
+                self._answers[stream_id] = (answer, ends, timeout)
         if not self._flushing or protocol.queued > FLUSH_AT:
             self._flush_soon()
         return stream_id, answer
@@ -450,7 +450,7 @@ class Connection(Joined):
     def _on_timer(self) -> None:
         now = self._clock()
         if now - self._rings > LATE:
-            self._rings = now
+            self._rings = math.inf  # once: however late it rings again
             self._timer = self._loop.call_later(CATCH_UP, self._on_timer)
             return
         transport = self._transport
