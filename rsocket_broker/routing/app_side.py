@@ -150,7 +150,11 @@ class FlipperSide(AppSide):
     def question(self, plugin: str, method: str, params: object) -> tuple[bytes, bytes | None]:
         if plugin not in self._started:
             self.init(plugin)
-        return flipper.execute_text(plugin, method, as_json(params), next(self._numbers)), None
+        number = next(self._numbers)
+        try:
+            return flipper.execute(plugin, method, {} if params is None else params, number), None
+        except JsonError:
+            return flipper.execute_text(plugin, method, as_json(params), number), None
 
     value = staticmethod(flipper.answer)
 

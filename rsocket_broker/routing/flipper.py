@@ -81,7 +81,9 @@ def request(method: str, params: object = None, number: int | None = None) -> by
 
 def execute(plugin: str, method: str, params: object, number: int | None = None) -> bytes:
     """A call of a plugin's method. Receivers read `params` without looking, so there always are some."""
-    return execute_text(plugin, method, dump(params), number)
+    if number is None:
+        return execute_text(plugin, method, dump(params))
+    return b'{"id":%d,%b%b}}' % (number, _around(plugin, method), dump(params))
 
 
 def execute_text(plugin: str, method: str, params: bytes, number: int | None = None) -> bytes:
@@ -109,9 +111,10 @@ def answer(data: bytes | bytearray | None) -> Any:
         raise ApplicationError("The app's answer is not a JSON object.")
     if "error" in message:
         raise failure(message["error"])
-    if "success" not in message:
-        raise ApplicationError("The app's answer has neither success nor error.")
-    return message["success"]
+    try:
+        return message["success"]
+    except KeyError:
+        raise ApplicationError("The app's answer has neither success nor error.") from None
 
 
 def failure(error: object) -> AppFailure:

@@ -263,10 +263,8 @@ class Session:
         host, began, connection, stream_id = self._router.hosts.get(plugin), monotonic(), self.connection, 0
         try:
             data, metadata = side.question(plugin, method, params)
-            ends = connection.time_limit(timeout)
-            if not connection.may_ask:
-                await connection.wait_to_ask(ends, timeout)
-            stream_id, waiting = connection.ask(data, metadata, ends, timeout)
+            ends = None if connection.may_ask else await connection.wait_to_ask(timeout)
+            stream_id, waiting = connection.ask(data, metadata, timeout, ends)
             found = await waiting
             answer = side.value(found if isinstance(found, bytes) else found.data)
         except TimeoutError:
