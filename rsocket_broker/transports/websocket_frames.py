@@ -53,8 +53,8 @@ class Framing:
         self._message = bytearray()
         """The start of a message in fragments."""
         self._in_fragments = False
-        self._ping: bytes | None = None
-        """The last of those in hand."""
+        self._for_library = b""
+        """The close, or else the last ping, of the frames in hand."""
         self._unsent = b""
         """The start of an RSocket frame that is not complete."""
         self.irregular = False
@@ -83,9 +83,6 @@ class Framing:
             view = memoryview(data)
         stream: list[bytes | memoryview] = []
         taken = self._take(view, stream)
-        if self._ping is not None and not self.irregular:
-            self._leave_to_library(self._ping)
-        self._ping = None
         result = b"".join(stream)
         if not held:
             held += view[taken:]
@@ -93,6 +90,10 @@ class Framing:
             view.release()
             stream.clear()
             del held[:taken]
+        if self._for_library and (not self.irregular or self._for_library[0] == _CLOSE):
+            # Only now: an exception that the library keeps would keep our frames, and with them views of what is held.
+            self._leave_to_library(self._for_library)
+        self._for_library = b""
         return result
 
     def _take(self, view: memoryview, stream: list[bytes | memoryview]) -> int:
@@ -125,9 +126,9 @@ class Framing:
     ) -> bool:
         """Any frame but a whole message. True for the last of all."""
         if first == _PING:
-            self._ping = bytes(frame)
+            self._for_library = bytes(frame)
         elif first == _CLOSE:
-            self._leave_to_library(bytes(frame))
+            self._for_library = bytes(frame)
             return True
         elif not first & _CONTROL:
             self._message += payload
