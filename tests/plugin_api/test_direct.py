@@ -17,7 +17,13 @@ from rsocket_broker.plugin_api.parameters import Mismatch, fields_checker
 APP = cast("App", object())
 ANNOTATIONS = [int, float, str, bool, list, dict, None, type(None), Any, list[int], int | None, Literal["a", 1], object]
 
-scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.sampled_from(["a", "b", ""])
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["a", "b", ""])
+)
 json_values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcd"), inner),
