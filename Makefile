@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WHEEL_VENV = build/wheel-venv
 PYTEST_OPTIONS ?=
+# Files of tests that run at a time. More than the machine has cores only disturb each other.
+WORKERS ?= 2
 
 .PHONY: help serve demo test lint types wheel tests coverage bench scores rows soak clean
 
@@ -55,7 +57,7 @@ types: wheel
 	cd build && wheel-venv/bin/lint-imports --config ../pyproject.toml --no-cache
 
 tests: $(VENV)/test-tools wheel
-	RSOCKET_BROKER_WHEEL_VENV=$(CURDIR)/$(WHEEL_VENV) $(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	RSOCKET_BROKER_WHEEL_VENV=$(CURDIR)/$(WHEEL_VENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
 # Apart from the tests, which it slows down by a third.
 coverage: $(VENV)/test-tools wheel

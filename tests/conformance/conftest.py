@@ -90,7 +90,7 @@ class Servers:
         return True
 
     def _forget(self) -> None:
-        if self._target is not None:
+        if self._target is not None and self.name != "plain":  # that one's belong to `plain_target`
             self._target.stop_loitering()
 
     def stop(self) -> None:
