@@ -40,7 +40,8 @@ def answer(stream: int) -> bytes:
     return wire.frame(stream, wire.PAYLOAD, wire.METADATA | wire.NEXT | wire.COMPLETE, body)
 
 
-FIRST_WORDS = wire.setup(b"", wire.COMPOSITE) + call(1)
+FIRST_WORDS = wire.setup(b"", wire.COMPOSITE, keepalive_ms=600_000) + call(1)
+"""Nobody may be given up for silence before the last of them has come."""
 ANSWER = answer(1)
 
 
