@@ -30,6 +30,9 @@ class Limits:
 
     frame: int = MAX_FRAME
     """Largest frame taken from the peer. A longer one ends the connection as soon as its length is known."""
+    first: int = MIB
+    """Largest first frame, which is a SETUP or a RESUME. It is held whole before anybody is known, and what apps send
+    there is a few hundred bytes."""
     fragment: int = MAX_FRAME - 3
     """Largest frame that we send; a message that needs more is fragmented. rsocket-java counts the three bytes of the
     length as part of the frame, and waits in silence when one of the full size has come."""
@@ -72,6 +75,8 @@ class Limits:
             raise ValueError("resumption has a time of 0 or more and room for a byte, a lease has a period")
         if not 1 <= self.lease_requests <= MAX_31:
             raise ValueError(f"a lease allows 1 to {MAX_31} requests: no frame can say more")
+        if self.first < 64:
+            raise ValueError("a first frame of less than 64 bytes has no room for a SETUP")
         if self.message < self.frame:
             raise ValueError("a message that fits one frame must fit: `message` is at least `frame`")
 

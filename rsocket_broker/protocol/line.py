@@ -96,6 +96,12 @@ class Line:
         """The peer said CONNECTION_CLOSE and the last stream has ended: call `handle_timer` now."""
         return self._state is ConnectionState.LEAVING and not self._is_busy()
 
+    @property
+    def _frame_limit(self) -> int:
+        """The largest frame that may come now."""
+        limits = self.limits
+        return limits.frame if self._state is not ConnectionState.EXPECTING else min(limits.first, limits.frame)
+
     def data_to_send(self) -> list[bytes]:
         """Takes out the bytes to write, in order."""
         out = self._out
@@ -216,7 +222,7 @@ class Line:
     def _read(self, data: bytes) -> list[Event]:
         """Handles every whole frame in `data` and keeps the rest."""
         dispatch = self._dispatch
-        limit = self.limits.frame
+        limit = self._frame_limit
         at, size, count = 0, len(data), 0
         try:
             while size - at > PREFIX + HEADER - 1:
@@ -265,10 +271,11 @@ class Line:
             self._bound_what_waits()
         elif rest >= PREFIX:
             length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
-            if not HEADER <= length <= self.limits.frame:
+            limit = self._frame_limit
+            if not HEADER <= length <= limit:
                 early = self._state is ConnectionState.EXPECTING
                 raise ProtocolViolation(
-                    f"a frame of {length} bytes: {HEADER} to {self.limits.frame} are allowed",
+                    f"a frame of {length} bytes: {HEADER} to {limit} are allowed",
                     ErrorCode.INVALID_SETUP if early else ErrorCode.CONNECTION_ERROR,
                 )
             self._needed = PREFIX + length

@@ -216,6 +216,18 @@ def test_a_frame_of_an_impossible_length_ends_it_as_soon_as_the_length_is_known(
 
 
 @pytest.mark.row("A-31")
+def test_the_first_frame_is_held_to_a_limit_of_its_own() -> None:
+    """Of sixteen megabytes nobody waits for the rest, where a few hundred bytes say who comes."""
+    server = Protocol.server(Limits(first=100), now=0.0)
+    (end,) = server.receive_data((101).to_bytes(3, "big"), 0.0)
+    assert isinstance(end, ConnectionEnded)
+    assert "6 to 100 are allowed" in end.text
+    server = Protocol.server(Limits(first=100), now=0.0)
+    server.receive_data(SETUP, 0.0)
+    server.accept_setup(0.0)
+    assert server.receive_data((101).to_bytes(3, "big"), 0.0) == []  # later ones may be long
+
+
 def test_a_frame_as_long_as_the_limit_is_read() -> None:
     play = Playbook.server(TINY) >> wire(FrameType.REQUEST_RESPONSE, 1, b"x" * 994)
     assert len(play.events()[0].data) == 994  # type: ignore[union-attr]
