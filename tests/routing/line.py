@@ -19,8 +19,9 @@ from rsocket_broker.protocol.limits import SECURE
 from rsocket_broker.protocol.metadata import COMPOSITE, route
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.protocol.relay import Relaying
-from rsocket_broker.routing.endpoint import SecureEndpoint, SecureResponder
+from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.registry import LoadedPlugin, Registry
+from rsocket_broker.routing.responder import SecureResponder
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import DuplicateRule, LiveSessions, SessionLimits
 from rsocket_broker.transports.base import Channel, Peer, Receiver

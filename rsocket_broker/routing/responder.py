@@ -1,0 +1,424 @@
+"""What answers on one connection of the secure port: takes each message to the plugin it is for.
+
+A message is JSON of Flipper's when the client said that it speaks that and sends no metadata; else it has a route.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Protocol
+
+from rsocket_broker.connection import Connection
+from rsocket_broker.errors import ConnectionClosed, Invalid, RequestFailed
+from rsocket_broker.jsontext import SHORT, JsonError, parse, parse_bytes, skim
+from rsocket_broker.payload import Payload
+from rsocket_broker.plugin_api.handlers import Model
+from rsocket_broker.protocol.codes import SETUP_ERRORS, ErrorCode
+from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
+from rsocket_broker.protocol.metadata import COMPOSITE, first_tag
+from rsocket_broker.protocol.runs import Shortcut, Shortcuts
+from rsocket_broker.routing import flipper
+from rsocket_broker.routing.plugin_host import PluginHost, Seat
+from rsocket_broker.routing.router import Router
+from rsocket_broker.routing.session import Session
+from rsocket_broker.tracing import MARK
+
+logger = logging.getLogger(__name__)
+
+MAX_REMEMBERED = 64
+MAX_REMEMBERED_SIZE = 512
+"""Metadata that a session's requests repeat, and its longest: a client has a handful of routes. What is remembered of
+one session is at most 32 KiB, and a client that never repeats itself only loses the short cut."""
+
+NO_SESSION = "There is no session."
+
+
+def _unknown(value: object, text: bytes, size: int) -> None:
+    """Stands where no shortcut is known; never called."""
+
+
+NOTHING_YET: tuple[bytes, Callable[[object, bytes, int], None]] = (b"\0", _unknown)
+"""No JSON text begins so."""
+
+
+NO_QUESTION: tuple[bytes, Shortcut, str, str] = (b"\0", lambda data: None, "", "")
+
+
+class Admission(Protocol):
+    """The endpoint that a responder belongs to, as the responder needs it."""
+
+    router: Router
+    setups: Counter[str]
+
+    def admit(self, connection: Connection, setup: SetupReceived) -> Session: ...
+
+    def resume(self, door: Connection, resume: ResumeReceived) -> None: ...
+
+    def leave(self, session: Session, error: ConnectionClosed) -> None: ...
+
+
+class SecureResponder:
+    """The Responder of one connection.
+
+    The first request with some metadata is looked up; what answers it is remembered under these very bytes, since
+    clients send the same metadata over and over. Nothing is remembered while somebody follows the messages.
+    """
+
+    def __init__(self, endpoint: Admission) -> None:
+        self._endpoint = endpoint
+        self._session: Session | None = None
+        self._gave_line_away = False
+        self._shortcuts = Shortcuts()
+        self._asked: dict[tuple[object, object], Callable[[object], bytes | Payload]] = {}
+        self._told: dict[tuple[object, object], Callable[[object, int], None]] = {}
+        """What answers, and takes, the methods that an app has named in JSON: by plugin and method."""
+        self._envelopes: dict[bytes, Callable[[object, bytes, int], None]] = {}
+        """What takes events, by their text up to the parameters."""
+        self._questions: dict[bytes, tuple[bytes, Shortcut, str, str]] = {}
+        """What answers questions, by their text from behind the number to the parameters."""
+        self._usual_question = NO_QUESTION
+        self._looked_at: set[bytes] = set()
+        """Texts that were learned, or cannot be."""
+        self._usual = NOTHING_YET
+        """What the last event began with, and what took it."""
+
+    @property
+    def session(self) -> Session | None:
+        """The session, once the client was let in."""
+        return self._session
+
+    def setup(self, connection: Connection, setup: SetupReceived) -> None:
+        session = self._endpoint.admit(connection, setup)
+        self._shortcuts = connection.shortcuts
+        session.changed = self._forget
+        self._session = session
+        session.start()
+
+    def resume(self, door: Connection, resume: ResumeReceived) -> None:
+        """As `Resumer`: the session that this is for goes on over the line of our connection, which ends."""
+        self._gave_line_away = True
+        try:
+            self._endpoint.resume(door, resume)
+        except BaseException:
+            self._gave_line_away = False
+            raise
+
+    def closed(self, error: ConnectionClosed) -> None:
+        session, self._session = self._session, None
+        self._forget()
+        if session is not None:
+            self._endpoint.leave(session, error)
+        elif not self._gave_line_away:
+            self._endpoint.setups[_code_name(error.code)] += 1
+
+    # --- request-response --------------------------------------------------------------------------------------------
+
+    def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]:
+        session = self._live()
+        if self._is_json(session, payload):
+            return self._answer_json(session, payload)
+        seat, host, name = self._seat(session, payload.metadata)
+        answer = seat.answers(name)
+        if session.observed:
+            session.note("in", Model.RESPONSE.value, host.id, name, len(payload.data or b""))
+        if session.tracing is not None:
+            return session.tracing.answer(host.id, name, answer, payload)
+        metadata = payload.metadata
+        if (
+            type(metadata) is bytes
+            and metadata not in self._shortcuts.calls
+            and self._may_remember(session, seat, metadata)
+        ):
+            self._shortcuts.calls[metadata] = seat.shortcut(name, metadata)
+        return answer(payload)
+
+    async def _answer_json(self, session: Session, payload: Payload) -> Payload:
+        """An app asks in Flipper's way, and gets its answer in that way, an error included."""
+        try:
+            message = flipper.asked(payload.data)
+            if isinstance(message, flipper.Execute):
+                return Payload(await self._execute(session, message, len(payload.data or b"")), None)
+            self._take_in(session, message, payload)
+            return Payload(flipper.success({}), None)
+        except RequestFailed as error:
+            return Payload(flipper.refusal(error.public, type(error).__name__), None)
+
+    async def _execute(self, session: Session, message: flipper.Execute, size: int) -> bytes:
+        session.note("in", Model.RESPONSE.value, message.plugin, message.method, size)
+        seat = session.seat(self._host(message.plugin))
+        if self._may_remember(session, seat, b""):
+            shortcut = seat.json_shortcut(message.method)
+            if shortcut is not None:
+                self._asked[message.plugin, message.method] = shortcut
+                self._shortcuts.calls[None] = self._answer_json_at_once
+        work = seat.answer_json(message.method, message.params)
+        if session.tracing is not None:
+            work = session.tracing.awaited(message.plugin, message.method, work)
+        return _success(message.plugin, message.method, await work)
+
+    def _answer_json_at_once(self, data: bytes) -> object:
+        """The shortcut for `_answer_json`, which does whatever is not known here.
+
+        Of a question too only the parameters are parsed where the rest, but for its number, is known.
+        """
+        begin = flipper.number_ends(data)
+        question = self._usual_question
+        if begin < 0 or not data.startswith(question[0], begin):
+            question = self._questions.get(data[begin : flipper.parameters_begin(data)], NO_QUESTION)
+        if question is NO_QUESTION or begin < 0 or not data.endswith(b"}}"):
+            return self._answer_known(data)
+        self._usual_question = question
+        text, answers, plugin, method = question
+        params = data[begin + len(text) : -2]
+        answer = answers(params) if params else None
+        if type(answer) is bytes:
+            return flipper.success_in(answer)
+        if isinstance(answer, Payload):
+            return _success_or_refusal(plugin, method, answer)
+        if answer is None or not _is_object(params):
+            return self._answer_known(data)  # nothing that a handler has seen
+        assert isinstance(answer, RequestFailed)
+        return flipper.refusal(answer.public, type(answer).__name__)
+
+    def _answer_known(self, data: bytes) -> object:
+        """A question whose plugin and method may be known, but not the way in which it is written."""
+        try:
+            message: Any = parse_bytes(data)
+            asked = message["params"]
+            plugin, method, params = asked["api"], asked["method"], asked["params"]
+            answers = self._asked[plugin, method]
+            known = message["method"] == "execute"
+        except (JsonError, KeyError, TypeError):
+            known = False
+        if not known:
+            session = self._session
+            return Invalid(NO_SESSION) if session is None else self._answer_json(session, Payload(data, None))
+        begin = flipper.number_ends(data)
+        if begin >= 0:
+            self._learn_question(data[begin : flipper.parameters_begin(data)])
+        try:
+            answer = answers({} if params is None else params)
+            return flipper.success_in(answer) if isinstance(answer, bytes) else _success(plugin, method, answer)
+        except RequestFailed as error:
+            return flipper.refusal(error.public, type(error).__name__)
+
+    def _learn_question(self, text: bytes) -> None:
+        """Remembers what answers questions that go on so behind their number, where that can be done in a hurry."""
+        if text in self._questions or not self._may_learn(text, len(self._questions)):
+            return
+        found = flipper.envelope(b"{" + text[1:])
+        if found is None or found not in self._asked or self._session is None:
+            return
+        plugin, method = found
+        seat = self._session.seat(self._host(plugin))
+        if seat.skims(method):
+            self._questions[text] = text, seat.shortcut(method, b""), plugin, method
+
+    def _may_learn(self, text: bytes, known: int) -> bool:
+        """Whether to look if `text` can be learned, which is done once for each text."""
+        full = known >= MAX_REMEMBERED or len(self._looked_at) >= MAX_REMEMBERED
+        if full or len(text) > MAX_REMEMBERED_SIZE or text in self._looked_at:
+            return False
+        self._looked_at.add(text)
+        return True
+
+    # --- one way -----------------------------------------------------------------------------------------------------
+
+    def fire_and_forget(self, payload: Payload) -> None:
+        session = self._live()
+        try:
+            if self._is_json(session, payload):
+                self._take_in(session, flipper.one_way(payload.data), payload)
+                return
+            seat, host, name = self._seat(session, payload.metadata)
+            session.note("in", Model.FIRE.value, host.id, name, len(payload.data or b""))
+            tracing, metadata = session.tracing, payload.metadata
+            follow = None if tracing is None else tracing.fire(host.id, name, metadata)
+            seat.fire(name, payload, follow=follow)
+            known = metadata in self._shortcuts.fires
+            if type(metadata) is bytes and not known and self._may_remember(session, seat, metadata):
+                self._shortcuts.fires[metadata] = seat.fire_shortcut(name, metadata)
+        except RequestFailed as error:
+            self._drop(session, error)
+
+    def _take_in_at_once(self, data: bytes) -> None:
+        """The shortcut for events of an app; `fire_and_forget` does whatever is not known here.
+
+        Nearly all the text of an event is the same each time, so only its parameters are parsed where that is known.
+        """
+        text, deliver = self._usual
+        if not data.startswith(text):
+            text = data[: flipper.parameters_begin(data)]
+            deliver = self._envelopes.get(text, _unknown)
+            if deliver is not _unknown:
+                self._usual = text, deliver
+        if deliver is _unknown or not data.endswith(b"}}") or len(data) > SHORT:
+            self._take_in_known(data)
+            return
+        params = data[len(text) : -2]
+        try:
+            value = skim(params)
+        except ValueError:
+            value = None
+        if value is None:
+            self._take_in_known(data)
+        else:
+            deliver(value, params, len(data))
+
+    def _take_in_known(self, data: bytes) -> None:
+        """An event whose plugin and method may be known, but not the way in which it is written."""
+        try:
+            message: Any = parse_bytes(data)
+            told = message["params"]
+            params = told["params"]
+            deliver = self._told[told["api"], told["method"]]
+            known = message["method"] == "execute" and "id" not in message
+        except (JsonError, KeyError, TypeError):
+            known = False
+        if known:
+            self._learn(data[: flipper.parameters_begin(data)])
+            deliver({} if params is None else params, len(data))
+        elif self._session is not None:
+            self.fire_and_forget(Payload(data, None))
+
+    def _learn(self, text: bytes) -> None:
+        """Remembers what takes events that begin so, where they may be taken in a hurry."""
+        if text in self._envelopes or not self._may_learn(text, len(self._envelopes)):
+            return
+        found = flipper.envelope(text)
+        if found is None or found not in self._told or self._session is None:
+            return
+        plugin, method = found
+        deliver = self._session.seat(self._host(plugin)).skimmed_shortcut(method)
+        if deliver is not None:
+            self._envelopes[text] = deliver
+
+    def metadata_push(self, metadata: bytes) -> None:
+        session = self._live()
+        try:
+            seat, host, name = self._seat(session, metadata)
+            session.note("in", Model.PUSH.value, host.id, name, len(metadata))
+            seat.fire(name, Payload(b"", metadata), Model.PUSH)
+        except RequestFailed as error:
+            self._drop(session, error)
+
+    def _take_in(self, session: Session, message: flipper.Message, payload: Payload) -> None:
+        """What an app tells us. Raises RequestFailed for an event that leads nowhere."""
+        size = len(payload.data or b"")
+        if isinstance(message, flipper.Execute):
+            session.note("in", "event", message.plugin, message.method, size)
+            seat = session.seat(self._host(message.plugin))
+            tracing = session.tracing
+            follow = None if tracing is None else tracing.fire(message.plugin, message.method, None)
+            seat.event(message.method, message.params, size, follow)
+            if self._may_remember(session, seat, b""):
+                shortcut = seat.event_shortcut(message.method)
+                if shortcut is not None:
+                    self._told[message.plugin, message.method] = shortcut
+                    self._shortcuts.fires[None] = self._take_in_at_once
+        elif isinstance(message, flipper.RefreshPlugins):
+            session.note("in", "refreshPlugins", "", "", size)
+            session.refresh()
+        elif isinstance(message, flipper.ErrorReport):
+            session.note("in", "error report", "", "", size)
+            session.log.write(logging.WARNING, "reports", "%s reports an error: %r", session.id, message.text)
+
+    def _drop(self, session: Session, error: RequestFailed) -> None:
+        """A bad message costs its sender that message, and us a line in the log."""
+        session.log.write(logging.INFO, "bad messages", "a message of %s was dropped: %s", session.id, error.public)
+
+    # --- streams -----------------------------------------------------------------------------------------------------
+
+    def request_stream(self, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload | bytes]:
+        session = self._live()
+        seat, host, name = self._seat(session, payload.metadata)
+        session.note("in", Model.STREAM.value, host.id, name, len(payload.data or b""))
+        answers = seat.streams(name, payload)
+        if session.tracing is None:
+            return answers
+        return session.tracing.stream(host.id, name, Model.STREAM.value, payload.metadata, answers)
+
+    def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncGenerator[Payload, None]:
+        session = self._live()
+        seat, host, name = self._seat(session, payload.metadata)
+        session.note("in", Model.CHANNEL.value, host.id, name, len(payload.data or b""))
+        answers = seat.channels(name, payload, incoming)
+        if session.tracing is None:
+            return answers
+        return session.tracing.stream(host.id, name, Model.CHANNEL.value, payload.metadata, answers)
+
+    # --- where to ----------------------------------------------------------------------------------------------------
+
+    def _live(self) -> Session:
+        session = self._session
+        if session is None:
+            raise Invalid(NO_SESSION)
+        return session
+
+    def _may_remember(self, session: Session, seat: Seat, metadata: bytes) -> bool:
+        """Whether a shortcut may be kept under `metadata`. One that carries a trace context never comes again."""
+        if session.observed or session.tracing is not None or not seat.ready:
+            return False
+        if len(metadata) > MAX_REMEMBERED_SIZE or MARK in metadata:
+            return False
+        if len(self._shortcuts.calls) + len(self._shortcuts.fires) >= MAX_REMEMBERED:
+            self._forget()
+        return True
+
+    def _forget(self) -> None:
+        self._shortcuts.clear()
+        self._asked.clear()
+        self._told.clear()
+        self._envelopes.clear()
+        self._questions.clear()
+        self._looked_at.clear()
+        self._usual_question = NO_QUESTION
+        self._usual = NOTHING_YET
+
+    @staticmethod
+    def _is_json(session: Session, payload: Payload) -> bool:
+        """Flipper's SDKs declare `text/plain` metadata and send none; some of their kin send an empty one."""
+        return session.speaks_json and (not payload.metadata or session.connection.metadata_mime != COMPOSITE)
+
+    def _seat(self, session: Session, metadata: Any) -> tuple[Seat, PluginHost, str]:
+        """Raises RequestFailed when the metadata leads nowhere."""
+        if session.connection.metadata_mime != COMPOSITE:
+            raise Invalid(f"The request has no route: SETUP must declare {COMPOSITE} as its metadata type.")
+        host, name = self._endpoint.router.resolve(first_tag(metadata) if metadata else None)
+        return session.seat(host), host, name
+
+    def _host(self, plugin: str) -> PluginHost:
+        host = self._endpoint.router.hosts.get(plugin)
+        if host is None:
+            raise Invalid(f'There is no plugin "{plugin[:100]}" here.')
+        return host
+
+
+def _code_name(code: int | None) -> str:
+    """A code of a connection that never became a session, for people; peers may send us any number."""
+    if code is None:
+        return "gone"
+    return ErrorCode(code).name.lower() if code in SETUP_ERRORS else "failed"
+
+
+def _success(plugin: str, method: str, answer: Payload) -> bytes:
+    """A handler's answer in Flipper's way. Raises Invalid when the handler has made its own, and it is no JSON."""
+    try:
+        return flipper.success(parse(answer.data) if answer.data else {})
+    except JsonError:
+        raise Invalid(f"{plugin}.{method} answers in bytes that are not JSON: ask by route.") from None
+
+
+def _success_or_refusal(plugin: str, method: str, answer: Payload) -> bytes:
+    try:
+        return _success(plugin, method, answer)
+    except RequestFailed as error:
+        return flipper.refusal(error.public, type(error).__name__)
+
+
+def _is_object(params: bytes) -> bool:
+    """Whether the text is JSON that may have gone to a handler, or been refused by the look of it."""
+    try:
+        return parse_bytes(params) is not None
+    except JsonError:
+        return False
