@@ -29,6 +29,9 @@ from rsocket_broker.plugin_api.plugin import Plugin
 
 GROUP = "rsocket_broker.plugins"
 
+BUILT_IN = "built in"
+"""How a plugin was found that was not looked for."""
+
 _AMBIGUOUS = ("plugins", "certs")
 """Folders of our own checkout: imported by these names they would be second copies of modules."""
 
@@ -162,6 +165,11 @@ class Registry:
             raise ConfigurationError(f"{where} has no plugin: no name `plugin`, and no class made from Plugin.")
         for plugin in found:
             self.add_plugin(plugin, via)
+
+
+def built_in(plugin: Plugin) -> LoadedPlugin:
+    """A plugin that is a part of the broker: made by it, with what it needs, and in every broker."""
+    return LoadedPlugin(plugin.id, plugin, read_plugin(plugin), _origin(plugin, BUILT_IN), BUILT_IN)
 
 
 def load_plugins(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rsocket_broker.errors import ConfigurationError, HomeError
-from rsocket_broker.routing.registry import Registry, load_plugins
+from rsocket_broker.plugin_api import App, Plugin, method
+from rsocket_broker.routing.registry import Registry, built_in, load_plugins
 
 GOOD = """\
 from rsocket_broker.plugin_api import App, Plugin, method
@@ -34,6 +35,25 @@ def test_bundled_plugins_are_found_by_their_entry_point() -> None:
     assert Path(echo.origin).name == "handler.py"
     names = {handler.name for handler in echo.routes.handlers()}
     assert {"request", "error", "never", "slow", "stream", "stream-error", "channel", "fire"} <= names
+
+
+class Part(Plugin):
+    id = "part"
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    @method("word")
+    def said(self, app: App) -> str:
+        return self.word
+
+
+def test_a_part_of_the_broker_is_a_plugin_that_was_not_looked_for() -> None:
+    part = Part("hello")
+    loaded = built_in(part)
+    assert (loaded.id, loaded.via, loaded.plugin) == ("part", "built in", part)
+    assert Path(loaded.origin).name == "test_registry.py"
+    assert [handler.route for handler in loaded.routes.handlers()] == ["part.word"]
 
 
 def test_a_folder_of_modules_and_packages(tmp_path: Path) -> None:
