@@ -1,0 +1,130 @@
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from rsocket_broker.audit import Audit, Event
+from rsocket_broker.audit import audit as audit_module
+from rsocket_broker.audit.audit import MAX_ITEMS, MAX_TEXT, read_head, to_text
+from rsocket_broker.audit.chain import Entry, Head, first_fault
+from rsocket_broker.audit.events import Book
+from rsocket_broker.identity import Proof
+from rsocket_broker.state import State
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    with State.open(tmp_path / "state.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def audit(state: State) -> Audit:
+    return Audit(state, lambda: NOON)
+
+
+def book(state: State, which: Book) -> tuple[list[Entry], Head]:
+    rows = state.read("SELECT number, body, hash FROM audit WHERE book = ? ORDER BY number", (which.value,))
+    with state.transaction() as database:
+        return [Entry(which, *row) for row in rows], read_head(database, which)
+
+
+def bodies(state: State, which: Book) -> list[dict[str, object]]:
+    return [json.loads(each.body) for each in book(state, which)[0]]
+
+
+def test_a_record_stands_and_falls_with_what_it_tells_of(state: State, audit: Audit) -> None:
+    with pytest.raises(ZeroDivisionError), state.transaction() as database:
+        audit.write(database, Event.ISSUED, serial="1")
+        _ = 1 / 0
+    with state.transaction() as database:
+        audit.write(database, Event.ISSUED, serial="2", proof=Proof.ADB)
+        audit.write(database, Event.REVOKED, serial="2", reason="lost")
+    first, second = bodies(state, Book.CHANGES)
+    assert (first["number"], first["event"], first["time"]) == (1, "issue", "2026-03-01T12:00:00.000Z")
+    assert first["facts"] == {"serial": "2", "proof": "adb"}
+    assert second["number"] == 2
+    assert first_fault(*book(state, Book.CHANGES)) is None
+
+
+def test_a_note_is_on_the_disk_soon_and_nobody_waits_for_it(state: State, audit: Audit) -> None:
+    written = threading.Event()
+    write = audit.flush
+
+    def flush() -> None:
+        write()
+        written.set()
+
+    audit.flush = flush  # type: ignore[method-assign]
+    audit.note(Event.CALL_REFUSED, app_id="com.example", method="echo.request")
+    assert written.wait(5)
+    (record,) = bodies(state, Book.TRAFFIC)
+    assert record["facts"] == {"app_id": "com.example", "method": "echo.request"}
+
+
+def test_what_was_noted_is_on_the_disk_once_it_is_closed(state: State, audit: Audit) -> None:
+    audit.note(Event.LISTENER, name="http", state="closed")
+    audit.close()
+    audit.close()
+    assert [record["event"] for record in bodies(state, Book.CHANGES)] == ["listener"]
+
+
+def test_two_who_write_at_once_make_one_chain(state: State, tmp_path: Path) -> None:
+    def work() -> None:
+        with State.open(tmp_path / "state.db") as mine:
+            audit = Audit(mine)
+            for number in range(20):
+                with mine.transaction() as database:
+                    audit.write(database, Event.ISSUED, serial=f"{number:x}")
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    entries, head = book(state, Book.CHANGES)
+    assert (len(entries), head.count, first_fault(entries, head)) == (60, 60, None)
+
+
+def test_facts_are_cut_to_what_a_record_may_hold(state: State, audit: Audit) -> None:
+    with state.transaction() as database:
+        audit.write(
+            database,
+            Event.ISSUED,
+            text="x" * 10_000,
+            many=[1] * 1000,
+            some={"b", "a"},
+            when=NOON.astimezone(timezone(timedelta(hours=2))),
+            half="\ud83d",
+            nothing=None,
+        )
+    (record,) = bodies(state, Book.CHANGES)
+    facts = record["facts"]
+    assert isinstance(facts, dict)
+    assert len(facts["text"]) == MAX_TEXT
+    assert len(facts["many"]) == MAX_ITEMS
+    assert facts["some"] == ["a", "b"]
+    assert facts["when"] == to_text(NOON)
+    assert facts["half"] == "\ud83d"
+
+
+def test_what_may_be_a_secret_is_no_fact(state: State, audit: Audit) -> None:
+    with pytest.raises(TypeError, match="bytes"), state.transaction() as database:
+        audit.write(database, Event.ISSUED, key=b"secret")
+    with pytest.raises(TypeError, match="Audit"):
+        audit.note(Event.ISSUED, who=audit)
+
+
+def test_a_disk_that_fails_is_told_to_the_log(
+    state: State, audit: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(audit_module, "FLUSH_S", 60)
+    audit.note(Event.POLICY, digest="1")
+    state.close()
+    audit.close()
+    assert "1 audit records could not be written" in caplog.text
