@@ -1,6 +1,7 @@
 """The authority's files in a home: which there are, and in which order they are written, so that a crash hurts none.
 
     ca/<generation>/ca.key, ca.crt      a folder that appears whole, by one rename, or not at all
+    ca/<generation>/chain.crt           only of an operator's own CA: its certificate, then those above it, root last
     server/server.key, server.crt       written one after the other; a pair that does not fit is made again
 
 Nothing here decides what a certificate holds.
@@ -20,6 +21,7 @@ from rsocket_broker.errors import AuthorityError, HomeError
 
 KEY_FILE = "ca.key"
 CERTIFICATE_FILE = "ca.crt"
+CHAIN_FILE = "chain.crt"
 SERVER_KEY_FILE = "server.key"
 SERVER_CERTIFICATE_FILE = "server.crt"
 _UNFINISHED = ".new"
@@ -53,6 +55,9 @@ class CaHome:
     def ca_certificate(self, generation: int) -> Path:
         return self.ca / str(generation) / CERTIFICATE_FILE
 
+    def ca_chain(self, generation: int) -> Path:
+        return self.ca / str(generation) / CHAIN_FILE
+
     def prepare(self) -> None:
         """Make the folders, check those that exist, and remove what a killed broker left unfinished.
 
@@ -85,17 +90,36 @@ class CaHome:
         certificate = self.load_ca_certificate(generation)
         if certificate.public_key() != key.public_key():
             raise AuthorityError(f"{certificate_path} does not belong to {key_path}. Restore both from one backup.")
-        return Issuer(generation, certificate, key)
+        above = self.load_above(generation)
+        return Issuer(generation, certificate, key, above or (), imported=above is not None)
 
     def load_ca_certificate(self, generation: int) -> x509.Certificate:
         """A generation's certificate alone, which needs no passphrase. Raises HomeError, AuthorityError."""
         path = self.ca_certificate(generation)
         try:
             certificate = x509.load_pem_x509_certificate(files.read_private(path))
-            certificate.verify_directly_issued_by(certificate)
+            certificate.verify_directly_issued_by((self.load_above(generation) or (certificate,))[0])
         except (ValueError, TypeError, InvalidSignature) as error:
             raise AuthorityError(f"{path} does not hold a sound CA certificate. Restore it from a backup.") from error
         return certificate
+
+    def load_above(self, generation: int) -> tuple[x509.Certificate, ...] | None:
+        """The certificates above a generation's own, nearest first, root last. They are empty for an operator's own
+        root, None for a generation that was made here.
+
+        Raises HomeError for an unsafe file, AuthorityError for one whose certificates do not sign each other.
+        """
+        path = self.ca_chain(generation)
+        content = _read_if_there(path)
+        if content is None:
+            return None
+        try:
+            chain = x509.load_pem_x509_certificates(content)
+            for lower, upper in zip(chain, [*chain[1:], chain[-1]], strict=True):
+                lower.verify_directly_issued_by(upper)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise AuthorityError(f"{path} does not hold a sound chain. Restore it from a backup.") from error
+        return tuple(chain[1:])
 
     def add_generation(self, issuer: Issuer, passphrase: bytes | None = None) -> None:
         """Put a new generation's key and certificate in place with one rename. Raises HomeError."""
@@ -103,6 +127,9 @@ class CaHome:
         files.ensure_private_directory(unfinished)
         files.write_private(unfinished / KEY_FILE, to_pem(issuer.key, passphrase))
         files.write_private(unfinished / CERTIFICATE_FILE, certificate_pem(issuer.certificate))
+        if issuer.imported:
+            chain = b"".join(map(certificate_pem, (issuer.certificate, *issuer.above)))
+            files.write_private(unfinished / CHAIN_FILE, chain)
         try:
             unfinished.rename(self.ca / str(issuer.generation))
         except OSError as error:

@@ -28,11 +28,22 @@ _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([
 
 @attrs.frozen(slots=True)
 class Issuer:
-    """A generation of the authority that can sign: its number, its certificate and the certificate's private key."""
+    """A generation of the authority that can sign: its number, its certificate and the certificate's private key.
+
+    `imported`: the certificate is an operator's own, which cannot be renewed here. `above` are then the certificates
+    above it, nearest first and the root last; empty where it is a root itself.
+    """
 
     generation: int
     certificate: x509.Certificate
     key: SigningKey = attrs.field(repr=False)
+    above: tuple[x509.Certificate, ...] = ()
+    imported: bool = False
+
+    @property
+    def anchor(self) -> x509.Certificate:
+        """The root that clients are to trust."""
+        return self.above[-1] if self.above else self.certificate
 
 
 def issue_root(profile: Profile, key: SigningKey, generation: int, serial: int, now: datetime) -> x509.Certificate:

@@ -3,9 +3,11 @@ from pathlib import Path
 import pytest
 
 from rsocket_broker.authority.home import CaHome
+from rsocket_broker.authority.issue import Issuer
 from rsocket_broker.authority.keys import to_pem
-from rsocket_broker.errors import HomeError
+from rsocket_broker.errors import AuthorityError, HomeError
 from tests.authority.conftest import some_key
+from tests.authority.operators_ca import make_ca
 
 
 def test_generations_are_the_folders_with_a_number(home: Path) -> None:
@@ -61,3 +63,25 @@ def test_server_files_that_are_damaged_count_as_none(home: Path) -> None:
     found.server_key.symlink_to(found.ca_key(1))
     with pytest.raises(HomeError, match="symbolic link"):
         found.load_server_key()
+
+
+def test_an_operators_ca_is_kept_with_the_chain_above_it(home: Path) -> None:
+    root = make_ca("Root", number=101)
+    ours = make_ca("Intermediate", root, number=102)
+    found = CaHome(home)
+    assert found.load_above(1) is None
+    assert not found.load_generation(1).imported
+    found.add_generation(Issuer(2, ours.certificate, ours.key, (root.certificate,), imported=True))
+    again = found.load_generation(2)
+    assert (again.certificate, again.above, again.imported) == (ours.certificate, (root.certificate,), True)
+    assert again.anchor == root.certificate
+    assert found.ca_chain(2).stat().st_mode & 0o777 == 0o600
+    found.add_generation(Issuer(3, root.certificate, root.key, imported=True))
+    assert found.load_generation(3).imported
+    assert found.load_generation(3).anchor == root.certificate
+    found.ca_chain(2).write_bytes(found.ca_chain(3).read_bytes() + found.ca_certificate(1).read_bytes())
+    with pytest.raises(AuthorityError, match=r"chain\.crt does not hold a sound chain"):
+        found.load_above(2)
+    found.ca_chain(2).unlink()
+    with pytest.raises(AuthorityError, match="sound CA certificate"):
+        found.load_ca_certificate(2)
