@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from rsocket_broker import credentials, files
+from rsocket_broker.audit import Audit
 from rsocket_broker.authority import keys, requests, server, verify
 from rsocket_broker.authority.home import CaHome, certificate_pem
 from rsocket_broker.authority.inventory import Inventory, Record, Status, make_record
@@ -99,18 +100,20 @@ class Authority:
         hosts: Sequence[str] = (),
         passphrase: bytes | None = None,
         create: bool = True,
+        audit: Audit | None = None,
     ) -> Self:
         """The authority of `home`: made on the first start, and the endpoint's certificate made again when it is due.
 
         `hosts` are further names under which clients reach the broker. With a passphrase the CA's key is kept
         encrypted; one that was not is written again. However many processes start at once, one CA is made.
-        Without `create` nothing is made or mended, and the CA's key is read only to sign.
+        Without `create` nothing is made or mended, and the CA's key is read only to sign. What it does is recorded in
+        `audit`, or in one of its own.
         Raises HomeError for an unsafe or missing file; AuthorityError when the CA cannot be used.
         """
         files.ensure_private_directory(home)
         ca_home = CaHome(home)
         with files.locked(home):
-            inventory = Inventory(state)
+            inventory = Inventory(state, audit or Audit(state, clock))
             if not create:
                 return cls(ca_home, inventory, _existing(ca_home, inventory), clock=clock, passphrase=passphrase)
             ca_home.prepare()
@@ -123,6 +126,11 @@ class Authority:
     def verify_home(home: Path, *, clock: Clock = utc_now, passphrase: bytes | None = None) -> list[Finding]:
         """What is right and wrong in a home, one that does not open included; changes nothing there."""
         return verify.verify_home(home, clock(), passphrase)
+
+    @property
+    def audit(self) -> Audit:
+        """Where it records what it does."""
+        return self._inventory.audit
 
     @property
     def certificate(self) -> x509.Certificate:

@@ -6,7 +6,7 @@ flush to the disk serves many certificates.
 
 import enum
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from sqlite3 import Connection, Row
 
@@ -14,8 +14,10 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from rsocket_broker.audit import Audit, Event
 from rsocket_broker.authority.keys import key_fingerprint
 from rsocket_broker.authority.profiles import BROKER, ROOT
+from rsocket_broker.errors import BrokerError
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
 
@@ -38,8 +40,18 @@ _STEPS = (
     CREATE INDEX certificates_by_profile ON certificates (profile, generation);
     """,
     "ALTER TABLE certificates ADD COLUMN renews TEXT",  # the serial number of the certificate whose place it takes
+    """
+    ALTER TABLE certificates ADD COLUMN revoked INTEGER;   -- seconds since 1970
+    ALTER TABLE certificates ADD COLUMN reason TEXT;       -- why it was revoked, in the operator's words
+    CREATE INDEX certificates_by_device ON certificates (device_id);
+    CREATE INDEX certificates_revoked ON certificates (generation, not_after) WHERE status = 'revoked';
+    """,
 )
-_COLUMNS = 15
+_NAMES = (
+    "serial, fingerprint, generation, profile, subject, app_id, device_id, proof, key_fingerprint, issued, not_before, "
+    "not_after, status, certificate, renews"
+)
+"""The columns of a new row; the others tell what became of it."""
 
 
 class Status(enum.Enum):
@@ -48,6 +60,8 @@ class Status(enum.Enum):
     ACTIVE = "active"
     SUPERSEDED = "superseded"
     """A later certificate of the broker has taken its place."""
+    REVOKED = "revoked"
+    """The operator has withdrawn it."""
 
 
 _STATUSES = {status.value: status for status in Status}
@@ -58,7 +72,8 @@ class Record:
     """One row: dates are aware and in UTC, fingerprints hex; `principal` is None for the CA and the broker.
 
     `renews` is the serial number of the certificate that this one was issued to take the place of, at the request of
-    its holder; None for one that was issued on a proof of its own.
+    its holder; None for one that was issued on a proof of its own. `revoked` and `reason` say when and why it was
+    withdrawn.
     """
 
     serial: int
@@ -74,6 +89,8 @@ class Record:
     status: Status
     certificate: bytes = attrs.field(repr=False)
     renews: int | None = None
+    revoked: datetime | None = None
+    reason: str | None = None
 
     @property
     def serial_hex(self) -> str:
@@ -108,12 +125,15 @@ def make_record(
 
 Alongside = Callable[[Connection], object]
 """Writes something more in the transaction of a row."""
+Guard = Callable[[Connection], object]
+"""Raises what keeps a row from being added, as things stand in the transaction that adds it."""
 
 
 @attrs.define(eq=False, slots=True)
 class _Waiting:
-    row: tuple[object, ...]
+    record: Record
     alongside: Alongside | None
+    guard: Guard | None
     done: bool = False
     error: BaseException | None = None
 
@@ -121,19 +141,22 @@ class _Waiting:
 class Inventory:
     """The table of certificates. Every method may be called from any thread."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, audit: Audit | None = None) -> None:
+        """`audit` is where each new row is recorded, in its own transaction."""
+        self.audit = Audit(state) if audit is None else audit
         self._state = state
         self._queue: list[_Waiting] = []
         self._queue_lock = threading.Lock()
         self._turn = threading.Lock()
         state.migrate(_COMPONENT, _STEPS)
 
-    def add(self, record: Record, alongside: Alongside | None = None) -> None:
+    def add(self, record: Record, alongside: Alongside | None = None, guard: Guard | None = None) -> None:
         """Returns when the row is on the disk, and with it what `alongside` has written, on whatever thread.
 
-        Raises HomeError when it cannot be written, sqlite3.IntegrityError when the serial number exists.
+        Raises HomeError when it cannot be written, sqlite3.IntegrityError when the serial number exists, and what
+        `guard` raises: then neither is written, and the rows of others are.
         """
-        mine = _Waiting(_to_row(record), alongside)
+        mine = _Waiting(record, alongside, guard)
         with self._queue_lock:
             self._queue.append(mine)
         with self._turn:
@@ -150,6 +173,7 @@ class Inventory:
                 (Status.SUPERSEDED.value, BROKER, Status.ACTIVE.value),
             )
             database.execute(_INSERT, _to_row(record))
+            self._tell(database, record)
 
     def counts(self, now: datetime, soon: datetime) -> list[tuple[str, str, int, int, int]]:
         """(profile, status, how many, of these valid at `now`, of these no more at `soon`)."""
@@ -193,8 +217,10 @@ class Inventory:
             batch, self._queue = self._queue, []
         try:
             with self._state.transaction() as database:
-                database.executemany(_INSERT, [waiting.row for waiting in batch])
-                for waiting in batch:
+                allowed = [waiting for waiting in batch if _is_allowed(waiting, database)]
+                database.executemany(_INSERT, [_to_row(waiting.record) for waiting in allowed])
+                for waiting in allowed:
+                    self._tell(database, waiting.record)
                     if waiting.alongside is not None:
                         waiting.alongside(database)
         except BaseException as error:
@@ -205,8 +231,39 @@ class Inventory:
             for waiting in batch:
                 waiting.done = True
 
+    def _tell(self, database: Connection, record: Record) -> None:
+        """Record a new certificate. Called in its transaction."""
+        facts: dict[str, object] = {} if record.principal is None else principal_facts(record.principal)
+        if record.renews is not None:
+            facts["renews"] = f"{record.renews:x}"
+        self.audit.write(
+            database,
+            Event.ISSUED if record.renews is None else Event.RENEWED,
+            serial=record.serial_hex,
+            profile=record.profile,
+            generation=record.generation,
+            not_after=record.not_after,
+            **facts,
+        )
 
-_INSERT = f"INSERT INTO certificates VALUES ({', '.join('?' * _COLUMNS)})"  # noqa: S608 (no value is spliced in)
+
+def principal_facts(principal: Principal) -> dict[str, object]:
+    """A client as records name it."""
+    return {"app_id": principal.app_id, "device_id": principal.device_id, "proof": principal.proof}
+
+
+def _is_allowed(waiting: _Waiting, database: Connection) -> bool:
+    """Whether the guard of a row lets it in; if not, whoever waits is to be told."""
+    try:
+        if waiting.guard is not None:
+            waiting.guard(database)
+    except BrokerError as error:
+        waiting.error = error
+    return waiting.error is None
+
+
+_MARKS = ", ".join("?" * (_NAMES.count(",") + 1))
+_INSERT = f"INSERT INTO certificates ({_NAMES}) VALUES ({_MARKS})"  # noqa: S608 (no value is spliced in)
 
 
 def _to_row(record: Record) -> tuple[object, ...]:
@@ -247,7 +304,14 @@ def _from_row(row: Row) -> Record:
         status=Status(row["status"]),
         certificate=row["certificate"],
         renews=None if row["renews"] is None else int(row["renews"], 16),
+        revoked=None if row["revoked"] is None else datetime.fromtimestamp(row["revoked"], UTC),
+        reason=row["reason"],
     )
+
+
+def records_of(rows: Iterable[Row]) -> list[Record]:
+    """Rows of the table, whole, as records."""
+    return [_from_row(row) for row in rows]
 
 
 def _dates(row: Row, names: Sequence[str]) -> list[datetime]:

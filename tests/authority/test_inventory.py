@@ -1,3 +1,4 @@
+import json
 import sqlite3
 import threading
 from datetime import datetime, timedelta
@@ -136,3 +137,23 @@ def test_what_a_certificate_renews_is_kept_and_older_homes_learn_to(tmp_path: Pa
         assert found.by_serial(3).renews is None  # type: ignore[union-attr]
         found.add(attrs.evolve(record(MAX_SERIAL), renews=3))
         assert found.by_serial(MAX_SERIAL).renews == 3  # type: ignore[union-attr]
+
+
+@pytest.mark.row("D-14")
+def test_each_new_row_is_recorded_with_it_and_one_that_fails_is_not(inventory: Inventory, state: State) -> None:
+    def told() -> list[dict[str, object]]:
+        rows = state.read("SELECT body FROM audit ORDER BY book, number")
+        return [body for body in (json.loads(row["body"]) for row in rows) if body["facts"]["serial"] in "5 6 7"]
+
+    inventory.add(record(5))
+    with pytest.raises(sqlite3.IntegrityError):
+        inventory.add(attrs.evolve(record(6), serial=5))
+    inventory.add(attrs.evolve(record(6), renews=5))
+    inventory.add_server(record(7, profile="broker"))
+    assert [(each["event"], each["facts"]["profile"]) for each in told()] == [  # type: ignore[index]
+        ("issue", "client"),
+        ("renew", "client"),
+        ("issue", "broker"),
+    ]
+    assert told()[1]["facts"]["renews"] == "5"  # type: ignore[index]
+    assert told()[0]["facts"]["app_id"] == "org.example.app"  # type: ignore[index]
