@@ -55,6 +55,7 @@ writing a new one. The SDK sends it right after."""
 MAX_REPORT = 2000
 """Characters of a refusal that tell what each device said."""
 
+AWAY = "the device is not attached"
 READY = "device"
 _STATES: Mapping[str, tuple[str, str]] = {
     "offline": ("it is offline.", "Plug it in again, or run `adb reconnect offline`."),
@@ -91,6 +92,7 @@ class AdbMedium(Medium):
     name: ClassVar[str] = "adb"
     number: ClassVar[int] = 1
     systems: ClassVar[frozenset[str]] = frozenset({"Android"})
+    places: ClassVar[bool] = True
 
     def __init__(self, context: MediumContext) -> None:
         super().__init__(context)
@@ -137,11 +139,27 @@ class AdbMedium(Medium):
         except AdbProblem as problem:
             raise undelivered(f"{serial}: {problem.public}.", "Check that the device is attached.") from problem
 
+    async def holds(self, container: Container, csr: str) -> bool | StillPending:
+        try:
+            serial = await self._where(container.location["device"])
+            if serial is None:
+                return StillPending(AWAY)
+            _entered, files = await AppContainer.enter(self._adb(), serial, _location(container))
+            return _holds(files, csr)
+        except ContainerProblem as problem:
+            return False if problem.gone else StillPending(_with_raw(problem))
+        except (AdbProblem, EnrollmentRefused) as problem:
+            return StillPending(problem.public)
+
+    async def place(self, container: Container, bundle: Bundle) -> None:
+        """On the device as `holds` found it; on another one by now, the request that is read again is not there."""
+        await self.deploy(container, bundle)
+
     async def settle(self, entry: JournalEntry) -> Settled | StillPending:
         try:
             serial = await self._where(entry.container.location["device"])
             if serial is None:
-                return StillPending("the device is not attached")
+                return StillPending(AWAY)
             return Settled(await self._settle(serial, entry))
         except ContainerProblem as problem:
             return Settled(Outcome.UNDONE) if problem.gone else StillPending(_with_raw(problem))
@@ -150,11 +168,10 @@ class AdbMedium(Medium):
 
     async def _settle(self, serial: str, entry: JournalEntry) -> Outcome:
         container, files = await AppContainer.enter(self._adb(), serial, _location(entry.container))
-        anchor_in_place = (
-            CA_FILE + TEMPORARY_SUFFIX not in files and files.get(CA_FILE) == entry.bundle.trust_pem.strip()
-        )
-        if _holds(files, entry.bundle.csr) and anchor_in_place:
-            await container.deliver(entry.bundle)
+        bundle = entry.bundle
+        anchor_in_place = CA_FILE + TEMPORARY_SUFFIX not in files and files.get(CA_FILE) == bundle.trust_pem.strip()
+        if _holds(files, bundle.csr) and (anchor_in_place or len(bundle.files()) == 1):
+            await container.deliver(bundle)
             return Outcome.FINISHED
         await container.undo()
         return Outcome.UNDONE

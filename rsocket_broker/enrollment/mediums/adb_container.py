@@ -40,12 +40,13 @@ _WRITE = (
     'echo; echo "$3:$f"; cat "$f" 2>/dev/null'
 )
 _RENAME = (
-    f"for f in {CA_FILE} {CERTIFICATE_FILE}; do "
-    f'[ -d "$f" ] && exit 44; [ -f "$f{TEMPORARY_SUFFIX}" ] || exit 45; done; '
-    f"{{ mv -f {CA_FILE}{TEMPORARY_SUFFIX} {CA_FILE} && "
-    f"mv -f {CERTIFICATE_FILE}{TEMPORARY_SUFFIX} {CERTIFICATE_FILE} && f=. && {_FLUSH}; }} || exit 46; "
-    f'for f in {CA_FILE} {CERTIFICATE_FILE}; do echo; echo "$3:$f"; cat "$f" 2>/dev/null; done'
+    'mark="$3"; shift 3; '
+    f'for f in "$@"; do [ -d "$f" ] && exit 44; [ -f "$f{TEMPORARY_SUFFIX}" ] || exit 45; done; '
+    f'for f in "$@"; do mv -f "$f{TEMPORARY_SUFFIX}" "$f" || exit 46; done; '
+    f"f=.; {_FLUSH} || exit 46; "
+    'for f in "$@"; do echo; echo "$mark:$f"; cat "$f" 2>/dev/null; done'
 )
+"""The files that the further arguments name, in their order; all of them must be there before the first is renamed."""
 _UNDO = f"rm -f {CERTIFICATE_FILE}{TEMPORARY_SUFFIX} && rm -f {CA_FILE}{TEMPORARY_SUFFIX} || exit 46"
 """The last file first: while the first one's temporary file exists, nothing has been renamed."""
 
@@ -142,10 +143,11 @@ class AppContainer:
         _compare(found, temporary, content)
 
     async def deliver(self, bundle: Bundle) -> None:
-        """Both files, written beside and verified; then renamed, the certificate last, and read once more in place."""
+        """The bundle's files, written beside and verified; then renamed, the certificate last, and read once more in
+        place."""
         for name, content in bundle.files():
             await self.write(name, content)
-        found = await self._run(_RENAME)
+        found = await self._run(_RENAME, *(name for name, _ in bundle.files()))
         for name, content in bundle.files():
             _compare(found, name, content)
 

@@ -11,6 +11,9 @@ The broker makes one instance of each, `Driver(context)`. An exchange then goes
 
 and `settle(entry)` is called for a deployment that did not reach its end: at once after `deploy` raised, at the next
 start after a crash, and again when `Enroller.settle` is told that a device is back.
+
+A driver that `places` is also used while no app asks: to put a renewed certificate, or the anchors of a rotation, into
+a container that was proven before (`holds`, then `place`).
 """
 
 import abc
@@ -73,15 +76,19 @@ class Container:
 
 @attrs.frozen(slots=True, kw_only=True)
 class Bundle:
-    """What is delivered. `csr` (cleaned) is the request that the certificate answers; both files are PEM."""
+    """What is delivered. `csr` (cleaned) is the request that the certificate answers; both files are PEM.
+
+    For `place`, one of the files may be b"": what lies in its place then stays as it is.
+    """
 
     csr: str = attrs.field(repr=False)
     trust_pem: bytes = attrs.field(repr=False)
     certificate_pem: bytes = attrs.field(repr=False)
 
     def files(self) -> tuple[tuple[str, bytes], ...]:
-        """(name, content) of both files, in the order of renaming."""
-        return (FILES[0], self.trust_pem), (FILES[1], self.certificate_pem)
+        """(name, content) of what is delivered, in the order of renaming."""
+        both = (FILES[0], self.trust_pem), (FILES[1], self.certificate_pem)
+        return tuple((name, content) for name, content in both if content)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -135,6 +142,10 @@ class Medium(abc.ABC):
     """Whether `deploy` leaves it to `secure` to wait for the disk. For a driver whose `settle` makes good a loss of
     power: whatever is left of a deployment then, it finishes it."""
 
+    places: ClassVar[bool] = False
+    """Whether the driver can reach a container without its app asking: it has `holds` and `place`. Where it cannot,
+    apps get a new certificate only when they ask for one, and operators are told so."""
+
     def __init__(self, context: MediumContext) -> None:
         """Raises ConfigurationError when this machine or the settings cannot carry the driver."""
         self.context = context
@@ -162,6 +173,25 @@ class Medium(abc.ABC):
         Raises EnrollmentRefused (step "deploy"); `settle` is called next and cleans up.
         """
 
+    async def holds(self, container: Container, csr: str) -> bool | StillPending:
+        """Whether a container that was proven before holds the very same request still (`same_request`).
+
+        False when it has gone or holds another one: then nothing will ever be put there again. StillPending with the
+        reason while it is out of reach. Only asked of a driver that `places`; nothing is signed unless this is True.
+        """
+        del csr
+        return StillPending(f"the driver {container.medium} cannot look into containers by itself")
+
+    async def place(self, container: Container, bundle: Bundle) -> None:
+        """As `deploy`, for a container whose app has not asked, and for the files that the bundle has: one, or both.
+
+        Raises EnrollmentRefused (step "deploy"); `settle`, which is given a bundle of the same files, is called next.
+        """
+        del bundle
+        raise undelivered(
+            f"the driver {container.medium} cannot put files in place by itself.", "The app must ask for them."
+        )
+
     async def secure(self, containers: Sequence[Container]) -> None:  # noqa: B027  most drivers have nothing to do
         """Wait until what `deploy` has put into these is on the disk; a container that has gone is passed over.
 
@@ -174,6 +204,7 @@ class Medium(abc.ABC):
 
         Gone container, or another CSR in it: remove the temporary files, UNDONE. Same CSR and the first file already
         renamed: finish, FINISHED. Same CSR and nothing renamed: finish as well, or remove the temporary files, UNDONE.
+        One file alone (of `place`) is finished wherever that can be.
         Out of reach: StillPending with the reason. Safe to call again and again; does not raise for a bad container.
         """
 

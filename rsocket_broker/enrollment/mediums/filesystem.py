@@ -42,6 +42,7 @@ class FilesystemMedium(Medium):
     number: ClassVar[int] = FILE_SYSTEM_ACCESS
     systems: ClassVar[frozenset[str]] = frozenset({"Linux", "MacOS", "Windows"})
     secures_later: ClassVar[bool] = True
+    places: ClassVar[bool] = True
 
     def __init__(self, context: MediumContext) -> None:
         super().__init__(context)
@@ -52,6 +53,12 @@ class FilesystemMedium(Medium):
         return await asyncio.to_thread(self._prove, request, checked.common_name)
 
     async def deploy(self, container: Container, bundle: Bundle) -> None:
+        await asyncio.to_thread(self._deploy, container, bundle)
+
+    async def holds(self, container: Container, csr: str) -> bool | StillPending:
+        return await asyncio.to_thread(self._holds, container, csr)
+
+    async def place(self, container: Container, bundle: Bundle) -> None:
         await asyncio.to_thread(self._deploy, container, bundle)
 
     async def secure(self, containers: Sequence[Container]) -> None:
@@ -84,6 +91,15 @@ class FilesystemMedium(Medium):
                 "It must be a folder, not a link, owned by the user that the broker runs as, writable by nobody else, "
                 f"and hold the very request that was sent as {CSR_FILE}. The log of the broker says what is wrong.",
             ) from problem
+
+    def _holds(self, container: Container, csr: str) -> bool | StillPending:
+        try:
+            with AppFolder.reopen(container.location) as folder:
+                return folder.holds_request(csr)
+        except FolderGone:
+            return False
+        except FolderProblem as problem:
+            return StillPending(str(problem))
 
     def _deploy(self, container: Container, bundle: Bundle) -> None:
         try:

@@ -85,6 +85,12 @@ class AppFolder:
         about = os.fstat(self._descriptor)
         return {"directory": self.path, "device": str(about.st_dev), "inode": str(about.st_ino)}
 
+    def holds_request(self, csr: str) -> bool:
+        """Whether the folder holds the very same signing request. Raises FolderProblem when what it holds is no file
+        of the app's own."""
+        found = self._read(CSR_FILE, MAX_REQUEST_FILE)
+        return found is not None and same_request(found, csr)
+
     def check_request(self, csr: str) -> None:
         """Raises FolderProblem unless the folder holds the very same signing request (`same_request`)."""
         found = self._read(CSR_FILE, MAX_REQUEST_FILE)
@@ -94,8 +100,8 @@ class AppFolder:
             raise FolderProblem(f"the {CSR_FILE} in {self.path} is not the request that was sent")
 
     def place(self, bundle: Bundle) -> None:
-        """Deliver both files: written beside, read back; then renamed, the certificate last. None of it waits for the
-        disk: until `secure` has, a loss of power may leave anything, which `settle` mends.
+        """Deliver the files of the bundle: written beside, read back; then renamed, the certificate last. None of it
+        waits for the disk: until `secure` has, a loss of power may leave anything, which `settle` mends.
 
         Raises FolderProblem when the request in the folder is another one by now, or a file cannot be written.
         """

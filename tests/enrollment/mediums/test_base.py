@@ -18,9 +18,12 @@ from rsocket_broker.enrollment.mediums.base import (
     MediumContext,
     Outcome,
     Settled,
+    StillPending,
     undelivered,
     unproven,
 )
+from rsocket_broker.errors import EnrollmentRefused
+from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
 
 
@@ -55,6 +58,22 @@ def test_a_driver_handles_the_systems_that_it_names(tmp_path: Path) -> None:
 def test_the_certificate_is_the_last_file_of_a_bundle() -> None:
     bundle = Bundle(csr="request", trust_pem=b"anchor", certificate_pem=b"certificate")
     assert bundle.files() == ((CA_FILE, b"anchor"), (CERTIFICATE_FILE, b"certificate"))
+
+
+def test_a_file_that_a_bundle_leaves_as_it_is_does_not_stand_in_it() -> None:
+    assert Bundle(csr="r", trust_pem=b"anchor", certificate_pem=b"").files() == ((CA_FILE, b"anchor"),)
+    assert Bundle(csr="r", trust_pem=b"", certificate_pem=b"leaf").files() == ((CERTIFICATE_FILE, b"leaf"),)
+
+
+@pytest.mark.row("A-05")
+async def test_a_driver_that_cannot_place_says_so(tmp_path: Path) -> None:
+    with State.open(tmp_path / "home" / "state.db") as state:
+        driver = ConsoleMedium(MediumContext(devices=DeviceRegistry(state), log=logging.getLogger("console")))
+    container = Container(medium="console", principal=Principal("org.example.demo", "1", Proof.ADB), location={})
+    assert not driver.places
+    assert isinstance(await driver.holds(container, "request"), StillPending)
+    with pytest.raises(EnrollmentRefused, match="console cannot put files in place by itself"):
+        await driver.place(container, Bundle(csr="r", trust_pem=b"anchor", certificate_pem=b""))
 
 
 def test_nothing_of_a_request_or_certificate_is_in_what_may_be_logged() -> None:
