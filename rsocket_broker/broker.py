@@ -9,50 +9,32 @@ Stop: `Broker.stop` is the written order. Its steps share STOP_S, whatever the p
 
 import asyncio
 import logging
-import os
 import ssl
 import threading
-import time
-from collections.abc import Mapping
-from weakref import WeakSet
-
-import attrs
 
 from rsocket_broker import __version__, jsontext
-from rsocket_broker.admin.endpoint import AdminEndpoint, Stream, Verb
 from rsocket_broker.admin.run_folder import Ports, RunFolder
 from rsocket_broker.admin.verbs import verbs
+from rsocket_broker.audit import Audit
 from rsocket_broker.authority import Authority, Record
-from rsocket_broker.connection import Connection, Responder, Resumer
 from rsocket_broker.enrollment.devices import DeviceRegistry
-from rsocket_broker.enrollment.endpoint import PlainEndpoint
 from rsocket_broker.enrollment.enroller import Enroller
-from rsocket_broker.enrollment.first_bytes import FirstBytes
 from rsocket_broker.enrollment.forwards import AdbMonitor
 from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.errors import ConfigurationError
+from rsocket_broker.listening.lines import Lines, Served
+from rsocket_broker.listening.listeners import Listeners
 from rsocket_broker.observability.observation import Observation, Subject
-from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
-from rsocket_broker.protocol.protocol import Protocol
-from rsocket_broker.protocol.relay import Relaying
-from rsocket_broker.protocol.resume import Pool
-from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.registry import load_plugins
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
-from rsocket_broker.sessions.resumption import RETAINED_ALL
-from rsocket_broker.settings import LOCALHOST, Settings, nearest
+from rsocket_broker.settings import Settings, nearest
 from rsocket_broker.state import STATE_FILE, State
-from rsocket_broker.transports.base import Receiver
-from rsocket_broker.transports.binding import Options
 from rsocket_broker.transports.client_hello import ClientHello
-from rsocket_broker.transports.http import Page, Site, Socket
-from rsocket_broker.transports.listener import Listener
-from rsocket_broker.transports.tcp import listen_tcp, listen_unix
-from rsocket_broker.transports.tls import listen_tls
+from rsocket_broker.transports.http import Page
 from rsocket_broker.transports.tls_contexts import ServerContexts
 
 ADB = "adb"
@@ -61,23 +43,7 @@ ADB = "adb"
 BUNDLED = (ADB, "filesystem", "simulator")
 """Our own drivers, which have nothing to set: what stands in their tables is a mistake of the one who wrote it."""
 
-SPARE_CONNECTIONS = 256
-"""Of the secure port, beyond the sessions: those that are being let in, refused, or on their way out."""
-PLAIN_CONNECTIONS = 256
-"""Of the plain port, where nobody has a reason to stay: more than may wait for an exchange. Each may make us hold two
-messages, and a stranger who keeps them all open shuts nobody out, since the oldest gives way."""
-WEB_WAITING = 1024
-"""Of the WebSocket port, those whose TLS is done and whose request is on its way: what handshakes make in a second, and
-so what comes together when all return at once over a slow network."""
-HTTP_CONNECTIONS = 256
-"""Of the loopback HTTP port: those that ask, and those that wait for the answer to their SETUP, all of this machine."""
-ADMIN_CONNECTIONS = 64
-"""Commands at work at once."""
-LOOPBACK = "127.0.0.1"
 METRICS_PATH = "/metrics"
-RSOCKET_PATH = "/rsocket"
-"""Where RSocket over WebSocket is served, on either port."""
-ADMIN = attrs.evolve(SECURE, streams=64)
 
 DRAIN_S, GOODBYE_S, FAREWELL_S, ADMIN_S = 2.0, 0.8, 0.8, 0.3
 STOP_S = DRAIN_S + GOODBYE_S + FAREWELL_S + ADMIN_S
@@ -95,30 +61,21 @@ class Broker:
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigurationError for settings that make no sense together."""
         self.settings = settings
-        self.ports: Ports
-        """Where it listens; set by `start`."""
+        self.listeners: Listeners
+        """What can be connected to, by name; set by `start`."""
         self.contexts: CurrentContexts | None = None
         """What TLS handshakes are made with; None before `start`."""
         self._adb_address = server_address(settings.adb)
-        self._secure = attrs.evolve(
-            SECURE,
-            resume_seconds=settings.resume_seconds,
-            resume_bytes=settings.resume_bytes,
-            lease_requests=settings.lease_requests,
-        )
-        self._retained = Pool(RETAINED_ALL)
         self._folder = RunFolder(settings.home)
         self._state: State | None = None
+        self._audit: Audit | None = None
         self._authority: Authority | None = None
         self._enroller: Enroller | None = None
         self._endpoint: SecureEndpoint | None = None
         self._monitor: AdbMonitor | None = None
         self._monitoring: asyncio.Task[None] | None = None
-        self._listeners: list[Listener] = []
-        self._admin: Listener | None = None
         self._observation: Observation | None = None
-        self._lines: WeakSet[Connection] = WeakSet()
-        self._admin_lines: WeakSet[Connection] = WeakSet()
+        self._lines: Lines | None = None
 
     # --- start -------------------------------------------------------------------------------------------------------
 
@@ -127,8 +84,9 @@ class Broker:
         settings = self.settings
         self._folder.acquire()
         self._state = state = State.open(settings.home / STATE_FILE)
+        self._audit = audit = Audit(state)
         self._authority = authority = Authority.open(
-            settings.home, state, hosts=settings.listen.certificate_hosts, passphrase=settings.passphrase
+            settings.home, state, hosts=settings.listen.certificate_hosts, passphrase=settings.passphrase, audit=audit
         )
         mediums = load_mediums(settings, DeviceRegistry(state))
         self._enroller = enroller = Enroller(authority, mediums, Journal(state), limits=settings.enrollment)
@@ -141,23 +99,11 @@ class Broker:
         await asyncio.to_thread(state.grow_log)
         await enroller.settle([name for name in mediums.offered if name != ADB])  # devices are waited for later
         self.contexts = contexts = CurrentContexts(authority)
-        secure = await self._listen_secure(endpoint, contexts)
-        web = await self._listen_web(endpoint, contexts)
-        http = await self._listen_http(endpoint)
-        plain = await self._listen_plain(enroller, secure.port)
-        admin = await self._listen_admin(verbs(sessions, plugins, self.status))
-        self._follow_devices(enroller, plain.port, secure.port)
-        self.ports = Ports(
-            pid=os.getpid(),
-            started=time.time(),
-            host=settings.listen.host,
-            insecure_port=plain.port,
-            secure_port=secure.port,
-            http_port=None if http is None else http.port,
-            ws_secure_port=None if web is None else web.port,
-            admin=admin,
-        )
-        self._folder.publish(self.ports)
+        served = Served(enroller=enroller, endpoint=endpoint, observation=self._observation, pages=self._pages())
+        self._lines = lines = Lines(settings, served)
+        self.listeners = listeners = Listeners(settings, self._folder, lines, contexts, self._observation)
+        await listeners.start(verbs(sessions, plugins, self.status))
+        self._follow_devices(enroller)
 
     def _observe(self, authority: Authority, enroller: Enroller, endpoint: SecureEndpoint) -> Observation:
         if self.settings.trace_frames:
@@ -174,122 +120,14 @@ class Broker:
             metrics=self.settings.listen.http_port is not None,
         )
 
-    async def _listen_secure(self, endpoint: SecureEndpoint, contexts: "CurrentContexts") -> Listener:
-        listen = self.settings.listen
-        return self._opened(
-            "secure",
-            await listen_tls(
-                listen.host,
-                listen.secure_port,
-                lambda: self._receiver("secure", self._secure_line(endpoint)),
-                contexts.pick,
-                max_connections=self.settings.sessions.total + SPARE_CONNECTIONS,
-                plain_port=listen.insecure_port or None,
-                options=Options("--host", "--secure-port"),
-            ),
-        )
-
-    async def _listen_web(self, endpoint: SecureEndpoint, contexts: "CurrentContexts") -> Listener | None:
-        """Sessions over WebSocket, for clients with a certificate."""
-        listen = self.settings.listen
-        if listen.ws_secure_port is None:
-            return None
-        socket = Socket(lambda: self._receiver("ws_secure", self._secure_line(endpoint)), SECURE.frame)
-        site = Site({}, {RSOCKET_PATH: socket}, max_waiting=WEB_WAITING)
-        return self._opened(
-            "ws_secure",
-            await listen_tls(
-                listen.host,
-                listen.ws_secure_port,
-                site.greet,
-                contexts.pick_web,
-                max_connections=self.settings.sessions.total + SPARE_CONNECTIONS,
-                plain_port=listen.insecure_port or None,
-                options=Options("--host", "--ws-secure-port"),
-            ),
-        )
-
-    async def _listen_http(self, endpoint: SecureEndpoint) -> Listener | None:
-        """HTTP for this machine. Whoever comes here shows no certificate, so the limits are those for strangers."""
-        port = self.settings.listen.http_port
-        if port is None:
-            return None
-        socket = Socket(lambda: self._receiver("http", self._line(PLAIN, endpoint.responder())), PLAIN.frame)
-        site = Site(self._pages(), {RSOCKET_PATH: socket}, loopback=True)
-        listener = await listen_tcp(
-            LOCALHOST,
-            port,
-            site.greet,
-            max_connections=HTTP_CONNECTIONS,
-            options=Options("--http-port", "--http-port"),
-        )
-        site.port = listener.port
-        return self._opened("http", listener)
-
     def _pages(self) -> dict[str, Page]:
         """What the HTTP port shows, by path."""
         assert self._observation is not None
         return {METRICS_PATH: self._observation.page}
 
-    async def _listen_plain(self, enroller: Enroller, secure_port: int) -> Listener:
-        listen, log = self.settings.listen, QuietLog(_log)
-
-        def receiver() -> FirstBytes:
-            return FirstBytes(self._receiver("insecure", self._line(PLAIN, PlainEndpoint(enroller))), log, secure_port)
-
-        options = Options("--insecure-host", "--insecure-port")
-        return self._opened(
-            "insecure",
-            await listen_tcp(
-                listen.plain_host,
-                listen.insecure_port,
-                receiver,
-                max_connections=PLAIN_CONNECTIONS,
-                displace=True,
-                options=options,
-            ),
-        )
-
-    async def _listen_admin(self, table: Mapping[str, Verb | Stream]) -> str:
-        """The admin line, and where it is as ports.json says it."""
-        path = self._folder.socket_path()
-        token = None if path is not None else self._folder.make_token()
-
-        def receiver() -> Connection:
-            connection = Connection(Protocol.server(ADMIN, time.monotonic()), AdminEndpoint(table, token))
-            self._admin_lines.add(connection)
-            return connection
-
-        if path is not None:
-            self._admin = await listen_unix(path, receiver, max_connections=ADMIN_CONNECTIONS)
-            return str(path)
-        self._admin = await listen_tcp(LOOPBACK, 0, receiver, max_connections=ADMIN_CONNECTIONS)
-        return f"{LOOPBACK}:{self._admin.port}"
-
-    def _secure_line(self, endpoint: SecureEndpoint) -> Connection:
-        """A line for a client with a certificate, who may come back to its session."""
-        responder = endpoint.responder()
-        return self._line(self._secure, responder, responder.resume)
-
-    def _line(self, limits: Limits, responder: Responder, resumer: Resumer | None = None) -> Connection:
-        kind = Relaying if self.settings.allow_relay else Protocol
-        protocol = kind.server(limits, time.monotonic(), self._retained)
-        connection = Connection(protocol, responder, resumer=resumer)
-        self._lines.add(connection)
-        return connection
-
-    def _receiver(self, port: str, connection: Connection) -> Receiver:
-        """What the transport of a connection is given for it."""
-        return connection if self._observation is None else self._observation.receiver(port, connection)
-
-    def _opened(self, port: str, listener: Listener) -> Listener:
-        self._listeners.append(listener)
-        if self._observation is not None:
-            self._observation.opened(port, listener)
-        return listener
-
-    def _follow_devices(self, enroller: Enroller, plain_port: int, secure_port: int) -> None:
-        if self._adb_address is None:
+    def _follow_devices(self, enroller: Enroller) -> None:
+        plain_port, secure_port = self.listeners.number("insecure"), self.listeners.number("secure")
+        if self._adb_address is None or plain_port is None or secure_port is None:
             return
 
         async def settle(serial: str) -> None:
@@ -301,6 +139,11 @@ class Broker:
         self._monitoring.add_done_callback(_log_failure)
 
     # --- while it runs -----------------------------------------------------------------------------------------------
+
+    @property
+    def ports(self) -> Ports:
+        """Where it listens. Only once `start` has returned."""
+        return self.listeners.ports
 
     @property
     def sessions(self) -> LiveSessions[Session]:
@@ -335,9 +178,8 @@ class Broker:
         """Ends everything, from whatever point `start` has reached, within STOP_S and a little. Never raises."""
         if self._observation is not None:
             self._observation.stop()
-        self._folder.retract()  # 1. nobody is sent here any more,
-        for listener in filter(None, (*self._listeners, self._admin)):  # and nobody gets in
-            listener.close()
+        if self._lines is not None:
+            self.listeners.stop()  # 1. nobody is sent here any more, and nobody gets in
         await self._finish_work()  # 2. what is under way ends, or is out of time
         await self._say_goodbye()  # 3. the connections are closed,
         await self._let_plugins_go()  # and each plugin is told of its sessions' end
@@ -345,30 +187,31 @@ class Broker:
         if self._monitoring is not None:  # 5. nothing runs but us
             self._monitoring.cancel()
             await asyncio.wait([self._monitoring])
-        if self._state is not None:  # 6. the home is closed,
+        if self._audit is not None:  # 6. what was noted is on the disk, the home is closed,
+            self._audit.close()
+        if self._state is not None:
             self._state.close()
         self._folder.release()  # and free for another
 
     async def _finish_work(self) -> None:
-        work = [line.drain_requests(DRAIN_S) for line in self._lines]
+        work = [] if self._lines is None else [self._lines.drain(DRAIN_S)]
         if self._enroller is not None:
             work.append(self._enroller.drain(DRAIN_S))
         await asyncio.gather(*work)
 
     async def _say_goodbye(self) -> None:
-        await asyncio.gather(*(line.close(STOPPING, grace=GOODBYE_S) for line in self._lines))
-        for listener in self._listeners:
-            listener.abort()  # handshakes that were on their way, and peers that have not read the goodbye
+        if self._lines is not None:
+            await self._lines.close(STOPPING, GOODBYE_S)
+            self.listeners.abort()
 
     async def _let_plugins_go(self) -> None:
         if self._endpoint is not None:
             await self._endpoint.stop(FAREWELL_S)
 
     async def _end_admin(self) -> None:
-        await asyncio.gather(*(line.drain_requests(ADMIN_S) for line in self._admin_lines))
-        await asyncio.gather(*(line.close(STOPPING, grace=ADMIN_S) for line in self._admin_lines))
-        if self._admin is not None:
-            self._admin.abort()
+        if self._lines is not None:
+            await self._lines.end_admin(STOPPING, ADMIN_S)
+            self.listeners.abort_admin()
 
     def abandon(self) -> None:
         """For a process that ends at once: takes away what others would find. May be called from any thread."""

@@ -165,7 +165,7 @@ async def test_from_the_network_only_sessions_are_served_unless_said_otherwise(t
     assert ListenSettings(host="127.0.0.1").plain_host == "127.0.0.1"
     listen = ListenSettings(host="0.0.0.0", insecure_port=0, secure_port=0, names=("broker.example",))
     async with running(tmp_path / "home", listen=listen) as broker:
-        addresses = {listener.hosts[0] for listener in broker._listeners}
+        addresses = {listener.hosts[0] for listener in broker.listeners._by_name.values()}
         assert addresses == {"0.0.0.0", "127.0.0.1"}
 
 
@@ -238,7 +238,7 @@ async def test_a_plugin_that_cannot_be_loaded_stops_the_start_before_a_port_open
     broker = Broker(Settings(home=tmp_path / "home", listen=ANY_PORTS, adb="off", plugins=(str(bad),)))
     with pytest.raises(ConfigurationError, match=r"bad\.py, line 1"):
         await broker.start()
-    assert not broker._listeners
+    assert not hasattr(broker, "listeners")
     await broker.stop()
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import attrs
 
@@ -19,6 +19,9 @@ ACCEPT_BATCH = 64
 """Connections accepted in one turn of the loop; more would let a flood of connects hold up everyone else."""
 ACCEPT_PAUSE = 1.0
 """Seconds without accepting when the system has no descriptor left: trying at once again would only burn its time."""
+
+Rebind = Callable[[int], Awaitable[list[socket.socket]]]
+"""Sockets that listen on a number again, where they did before. Raises ConfigurationError when it has been taken."""
 
 _logger = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ class Listener:
     """Listening sockets and the connections accepted through them.
 
     `port` is the number on every host in `hosts` (0 and the path for a Unix socket). `open` counts the connections
-    accepted here that have not ended yet.
+    accepted here that have not ended yet. `shut` and `reopen` switch it off and on; `close` is its end.
 
     It accepts by itself, not through asyncio's Server: that one loses a connection that it has accepted when it is
     closed in the same moment, and has a transport built even for those who are turned away.
@@ -63,8 +66,12 @@ class Listener:
         cap: int,
         displace: bool = False,
         counters: Counters | None = None,
+        rebind: Rebind | None = None,
     ) -> None:
-        """Over `cap` connections newcomers are closed at once, or with `displace` take the place of the oldest."""
+        """Over `cap` connections newcomers are closed at once, or with `displace` take the place of the oldest.
+
+        Without `rebind` it cannot be opened again.
+        """
         names = [listening.getsockname() for listening in sockets]
         self.port: int = 0 if channel is Channel.UNIX else names[0][1]
         self.hosts: tuple[str, ...] = tuple(name if channel is Channel.UNIX else name[0] for name in names)
@@ -75,18 +82,25 @@ class Listener:
         self._receiver_factory = receiver_factory
         self._cap = cap
         self._displace = displace
+        self._rebind = rebind
         self._connections: dict[SocketTransport, None] = {}
         """Oldest first."""
         self._starting: set[asyncio.Task[object]] = set()
         self._closed = False
         self._held = False
         self._all_gone = asyncio.Event()
+        self._shutting_callbacks: list[Callable[[], None]] = []
         self._closing_callbacks: list[Callable[[], None]] = []
         self._log = QuietLog(_logger)
 
     @property
     def open(self) -> int:
         return len(self._connections)
+
+    @property
+    def listening(self) -> bool:
+        """Whether the kernel takes connections for it; else it refuses them."""
+        return bool(self._sockets)
 
     def start(self) -> None:
         """Begins to accept, or begins again after a pause."""
@@ -103,6 +117,10 @@ class Listener:
         self._held = False
         self.start()
 
+    def on_shut(self, callback: Callable[[], None]) -> None:
+        """Runs `callback` whenever the listener is shut, and not when it closes."""
+        self._shutting_callbacks.append(callback)
+
     def on_close(self, callback: Callable[[], None]) -> None:
         """Runs `callback` when the listener closes."""
         self._closing_callbacks.append(callback)
@@ -112,12 +130,43 @@ class Listener:
         if self._closed:
             return
         self._closed = True
-        for listening in self._sockets:
-            self._loop.remove_reader(listening)
-            listening.close()
+        self._close_sockets()
         for callback in self._closing_callbacks:
             callback()
         self._check_all_gone()
+
+    def shut(self) -> None:
+        """Like `close`, until `reopen`: limits and counters go on, and so do the connections."""
+        if self.listening:
+            self._close_sockets()
+            for callback in self._shutting_callbacks:
+                callback()
+
+    async def reopen(self) -> None:
+        """Accepts again, on the same number. Does nothing while it listens, or after `close`.
+
+        Raises ConfigurationError when the number has been taken meanwhile.
+        """
+        if not self._may_open():
+            return
+        assert self._rebind is not None
+        sockets = await self._rebind(self.port)
+        if self._may_open():
+            self._sockets = sockets
+            self.start()
+        else:  # switched by somebody else meanwhile
+            for each in sockets:
+                each.close()
+
+    def _may_open(self) -> bool:
+        return not self._closed and not self._sockets
+
+    def _close_sockets(self) -> None:
+        """Whoever waits in the kernel's queue is reset."""
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+            listening.close()
+        self._sockets = []
 
     def abort(self) -> None:
         """Closes, and drops every connection accepted here."""
@@ -131,7 +180,7 @@ class Listener:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(ACCEPT_BATCH):
-            if self._held or self._closed:
+            if self._held or listening not in self._sockets:
                 return
             try:
                 accepted, _ = listening.accept()

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from rsocket_broker.transports.base import Channel, Receiver
@@ -29,8 +30,12 @@ async def listen_tcp(
     `receiver_factory` is called once for each connection accepted; over `max_connections` they are closed at once, or
     with `displace` take the place of the oldest.
     """
-    sockets = await bind_tcp(host, port, backlog, options)
-    listener = Listener(sockets, Channel.TCP, receiver_factory, cap=max_connections, displace=displace)
+
+    def bind(number: int) -> Awaitable[list[socket.socket]]:
+        return bind_tcp(host, number, backlog, options)
+
+    sockets = await bind(port)
+    listener = Listener(sockets, Channel.TCP, receiver_factory, cap=max_connections, displace=displace, rebind=bind)
     listener.start()
     return listener
 

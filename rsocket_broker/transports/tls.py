@@ -1,8 +1,9 @@
 """Mutual TLS over TCP: listening and connecting."""
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from rsocket_broker.transports.base import Channel, Receiver
 from rsocket_broker.transports.binding import BACKLOG, Options, bind_tcp
@@ -34,7 +35,11 @@ async def listen_tls(
     queue, and whoever keeps them waiting by silence gives way.
     `plain_port` is what the log tells someone who speaks plain RSocket here.
     """
-    sockets = await bind_tcp(host, port, backlog, options)
+
+    def bind(number: int) -> Awaitable[list[socket.socket]]:
+        return bind_tcp(host, number, backlog, options)
+
+    sockets = await bind(port)
     reception = Reception(
         receiver_factory,
         contexts,
@@ -44,7 +49,8 @@ async def listen_tls(
         plain_port=plain_port,
     )
     cap = max_connections + max_handshakes + ACCEPT_BATCH  # a crowd is noticed after the batch that brings it
-    listener = Listener(sockets, Channel.TLS, reception.greet, cap=cap, counters=reception.counters)
+    listener = Listener(sockets, Channel.TLS, reception.greet, cap=cap, counters=reception.counters, rebind=bind)
+    listener.on_shut(reception.clear)
     listener.on_close(reception.close)
     reception.attend(listener)
     listener.start()

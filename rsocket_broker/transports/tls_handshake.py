@@ -137,8 +137,9 @@ class Reception:
         self._listener = listener
 
     def admit(self, handshake: "ServerHandshake") -> bool:
-        """Takes one more; False when there are too many sessions, or the end has come."""
-        if self._closed or self._established >= self._max_connections:
+        """Takes one more; False when there are too many sessions, or the port has been closed in between."""
+        shut = self._listener is not None and not self._listener.listening
+        if self._closed or shut or self._established >= self._max_connections:
             self.counters.turned_away += 1
             return False
         self._under_way[handshake] = None
@@ -179,9 +180,13 @@ class Reception:
     def close(self) -> None:
         """Handshakes under way end: nobody would serve their sessions."""
         self._closed = True
+        self.clear()
+        self.pool.close()
+
+    def clear(self) -> None:
+        """Handshakes under way end: whoever is not in yet stays out."""
         for handshake in list(self._under_way):
             handshake.drop()
-        self.pool.close()
 
     def not_tls(self, received: bytes | bytearray, address: str, reason: str) -> None:
         """One line for whoever mixed up the ports."""

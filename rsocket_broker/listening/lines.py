@@ -1,0 +1,141 @@
+"""What is served on each port, and every connection that came through one, for as long as it lives.
+
+A port may close before its connections do: they are drained here when the broker stops, whatever became of the port.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from weakref import WeakSet
+
+import attrs
+
+from rsocket_broker.admin.endpoint import AdminEndpoint, Stream, Verb
+from rsocket_broker.connection import Connection, Responder, Resumer
+from rsocket_broker.enrollment.endpoint import PlainEndpoint
+from rsocket_broker.enrollment.enroller import Enroller
+from rsocket_broker.enrollment.first_bytes import FirstBytes
+from rsocket_broker.observability.observation import Observation
+from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
+from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.protocol.relay import Relaying
+from rsocket_broker.protocol.resume import Pool
+from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.routing.endpoint import SecureEndpoint
+from rsocket_broker.sessions.resumption import RETAINED_ALL
+from rsocket_broker.settings import Settings
+from rsocket_broker.transports.base import Receiver
+from rsocket_broker.transports.http import Page, Site, Socket
+
+WEB_WAITING = 1024
+"""Of the WebSocket port, those whose TLS is done and whose request is on its way: what handshakes make in a second, and
+so what comes together when all return at once over a slow network."""
+RSOCKET_PATH = "/rsocket"
+"""Where RSocket over WebSocket is served, on either port."""
+ADMIN = attrs.evolve(SECURE, streams=64)
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Served:
+    """Who answers: `enroller` on the plain port, `endpoint` on the others. `pages` of the HTTP port are by path."""
+
+    enroller: Enroller
+    endpoint: SecureEndpoint
+    observation: Observation | None = None
+    pages: Mapping[str, Page] = attrs.field(factory=dict)
+
+
+class Lines:
+    """Makes what a newcomer to a port meets. One per broker."""
+
+    def __init__(self, settings: Settings, served: Served) -> None:
+        self._served = served
+        self._kind = Relaying if settings.allow_relay else Protocol
+        self._secure_limits = attrs.evolve(
+            SECURE,
+            resume_seconds=settings.resume_seconds,
+            resume_bytes=settings.resume_bytes,
+            lease_requests=settings.lease_requests,
+        )
+        self._retained = Pool(RETAINED_ALL)
+        self._quiet = QuietLog(_log)
+        self._lines: WeakSet[Connection] = WeakSet()
+        self._plain_lines: WeakSet[Connection] = WeakSet()
+        self._admin_lines: WeakSet[Connection] = WeakSet()
+
+    # --- newcomers ---------------------------------------------------------------------------------------------------
+
+    def secure(self) -> Receiver:
+        """A session of a client with a certificate."""
+        return self._observed("secure", self._secure_line())
+
+    def web(self) -> Site:
+        """Sessions over WebSocket, for clients with a certificate."""
+        socket = Socket(lambda: self._observed("ws_secure", self._secure_line()), SECURE.frame)
+        return Site({}, {RSOCKET_PATH: socket}, max_waiting=WEB_WAITING)
+
+    def http(self) -> Site:
+        """HTTP for this machine. Whoever comes here shows no certificate, so the limits are those for strangers.
+
+        It serves nobody until its `port` is set.
+        """
+        socket = Socket(
+            lambda: self._observed("http", self._line(PLAIN, self._served.endpoint.responder())), PLAIN.frame
+        )
+        return Site(self._served.pages, {RSOCKET_PATH: socket}, loopback=True)
+
+    def plain(self, secure_port: int | None) -> FirstBytes:
+        """An enrolment. `secure_port` is what whoever has come to the wrong port is told."""
+        connection = self._line(PLAIN, PlainEndpoint(self._served.enroller))
+        self._plain_lines.add(connection)
+        return FirstBytes(self._observed("insecure", connection), self._quiet, secure_port)
+
+    def admin(self, table: Mapping[str, Verb | Stream], token: str | None) -> Connection:
+        """A command of this machine's operator."""
+        connection = Connection(Protocol.server(ADMIN, time.monotonic()), AdminEndpoint(table, token))
+        self._admin_lines.add(connection)
+        return connection
+
+    def _secure_line(self) -> Connection:
+        """For a client who may come back to its session."""
+        responder = self._served.endpoint.responder()
+        return self._line(self._secure_limits, responder, responder.resume)
+
+    def _line(self, limits: Limits, responder: Responder, resumer: Resumer | None = None) -> Connection:
+        protocol = self._kind.server(limits, time.monotonic(), self._retained)
+        connection = Connection(protocol, responder, resumer=resumer)
+        self._lines.add(connection)
+        return connection
+
+    def _observed(self, port: str, connection: Connection) -> Receiver:
+        """What the transport of a connection is given for it."""
+        observation = self._served.observation
+        return connection if observation is None else observation.receiver(port, connection)
+
+    # --- farewells ---------------------------------------------------------------------------------------------------
+
+    def dismiss_strangers(self) -> None:
+        """Ends the connections of the plain port that ask for nothing at the moment."""
+        for line in list(self._plain_lines):
+            if not line.streams_open:
+                line.abort()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Waits for what is under way on every port, at most so long; nothing new is begun."""
+        await _each(self._lines, lambda line: line.drain_requests(timeout_s))
+
+    async def close(self, text: str, grace_s: float) -> None:
+        """Says goodbye on every port, the admin line apart."""
+        await _each(self._lines, lambda line: line.close(text, grace=grace_s))
+
+    async def end_admin(self, text: str, grace_s: float) -> None:
+        """Lets commands have their answers, and then says goodbye to them."""
+        await _each(self._admin_lines, lambda line: line.drain_requests(grace_s))
+        await _each(self._admin_lines, lambda line: line.close(text, grace=grace_s))
+
+
+async def _each(lines: WeakSet[Connection], work: Callable[[Connection], Coroutine[object, object, None]]) -> None:
+    await asyncio.gather(*(work(line) for line in lines))

@@ -1,0 +1,60 @@
+"""What newcomers to each port meet."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rsocket_broker.connection import Connection
+from rsocket_broker.enrollment.first_bytes import FirstBytes
+from rsocket_broker.listening.lines import RSOCKET_PATH, Lines, Served
+from rsocket_broker.protocol.relay import Relaying
+from rsocket_broker.settings import Settings
+
+
+class Nobody:
+    """Who answers, where no question comes."""
+
+    def responder(self) -> Any:
+        return self
+
+    resume = None
+
+
+def lines(home: Path, **changes: Any) -> Lines:
+    nobody: Any = Nobody()
+    return Lines(Settings(home=home, **changes), Served(enroller=nobody, endpoint=nobody))
+
+
+async def test_each_port_has_its_own_kind_of_newcomer(tmp_path: Path) -> None:
+    made = lines(tmp_path)
+    assert isinstance(made.secure(), Connection)
+    assert isinstance(made.plain(None), FirstBytes)
+    assert isinstance(made.admin({}, None), Connection)
+    assert list(made.web().sockets) == list(made.http().sockets) == [RSOCKET_PATH]
+    assert made.web().port is None
+
+
+async def test_certified_lines_alone_may_be_resumed(tmp_path: Path) -> None:
+    made = lines(tmp_path, resume_seconds=7)
+    assert made._secure_limits.resume_seconds == 7
+    assert made._secure_limits.frame > made.http().sockets[RSOCKET_PATH].limit
+
+
+@pytest.mark.parametrize("relay", [True, False])
+async def test_requests_are_passed_on_only_where_that_is_allowed(tmp_path: Path, relay: bool) -> None:
+    connection: Any = lines(tmp_path, allow_relay=relay).secure()
+    assert isinstance(connection._protocol, Relaying) is relay
+
+
+async def test_farewells_reach_every_line_that_lives(tmp_path: Path) -> None:
+    made = lines(tmp_path)
+    connections: list[Any] = [made.secure(), made.admin({}, None)]
+    receiver = made.plain(1)
+    await made.drain(0.1)
+    await made.close("over", 0.1)
+    await made.end_admin("over", 0.1)
+    made.dismiss_strangers()
+    assert receiver is not None
+    await asyncio.gather(*(connection.wait_closed() for connection in connections))
