@@ -3,8 +3,12 @@
 import os
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from tests.interop.libraries import HERE as INTEROP
+from tests.interop.libraries import node_modules
 
 pytest_plugins = ["tests.emulated_device.fixtures"]
 
@@ -35,6 +39,12 @@ def portion(request: pytest.FixtureRequest) -> Callable[[int], list[int]]:
         return sorted(random.Random(SEED).sample(range(cases), max(1, cases // EVERYDAY_SHARE)))
 
     return choose
+
+
+@pytest.fixture(scope="session")
+def node_path() -> Path:
+    """The folder of the JavaScript packages: those of the library in Flipper's own server."""
+    return node_modules(INTEROP / "js" / "rsocket-0")
 
 
 @pytest.hookimpl(trylast=True)

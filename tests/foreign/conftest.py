@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.end_to_end.processes import BrokerProcess, start_broker
-from tests.interop.libraries import HERE as INTEROP
-from tests.interop.libraries import node_modules
 
 HERE = Path(__file__).parent
 HEARD_WITHIN = 15.0
@@ -26,12 +25,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     )
     yield running
     assert running.stop() == 0, running.log.read_text()
-
-
-@pytest.fixture(scope="session")
-def node_path() -> Path:
-    """The folder of the JavaScript packages: those of the other client with this library."""
-    return node_modules(INTEROP / "js" / "rsocket-0")
 
 
 class JsApp:
@@ -81,34 +74,37 @@ class JsApp:
 RunJsApp = Callable[..., AbstractAsyncContextManager[JsApp]]
 
 
+@contextlib.asynccontextmanager
+async def run_js_app(
+    broker: BrokerProcess, node_path: Path, folder: Path, app_id: str, **options: object
+) -> AsyncIterator[JsApp]:
+    """The app at work against a broker, from the folder that holds its key and request."""
+    settings = {
+        "host": "localhost",
+        "insecurePort": broker.insecure_port,
+        "securePort": broker.secure_port,
+        "directory": str(folder),
+        "app": "Foreign",
+        "appId": app_id,
+        "plugins": ["Recorder", "Screen"],
+        "backgroundPlugins": ["Recorder"],
+    } | options
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        str(HERE / "js" / "flipper_app.js"),
+        json.dumps(settings),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "NODE_PATH": str(node_path)},
+    )
+    app = JsApp(process)
+    try:
+        yield app
+    finally:
+        await app.end()
+
+
 @pytest.fixture
 def js_app(node_path: Path, broker: BrokerProcess) -> RunJsApp:
-    """`async with js_app(folder, app_id, **options) as app`: the app at work against the broker."""
-
-    @contextlib.asynccontextmanager
-    async def run(folder: Path, app_id: str, **options: object) -> AsyncIterator[JsApp]:
-        settings = {
-            "host": "localhost",
-            "insecurePort": broker.insecure_port,
-            "securePort": broker.secure_port,
-            "directory": str(folder),
-            "app": "Foreign",
-            "appId": app_id,
-            "plugins": ["Recorder", "Screen"],
-            "backgroundPlugins": ["Recorder"],
-        } | options
-        process = await asyncio.create_subprocess_exec(
-            "node",
-            str(HERE / "js" / "flipper_app.js"),
-            json.dumps(settings),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "NODE_PATH": str(node_path)},
-        )
-        app = JsApp(process)
-        try:
-            yield app
-        finally:
-            await app.end()
-
-    return run
+    """`async with js_app(folder, app_id, **options) as app`: against the broker of the module."""
+    return partial(run_js_app, broker, node_path)
