@@ -21,12 +21,16 @@ from cryptography.hazmat.primitives import hashes
 from rsocket_broker import credentials, files
 from rsocket_broker.audit import Audit
 from rsocket_broker.authority import keys, requests, server, verify
+from rsocket_broker.authority.arrivals import Arrivals
+from rsocket_broker.authority.holders import Holder, find_holders
 from rsocket_broker.authority.home import CaHome, certificate_pem
 from rsocket_broker.authority.inventory import Inventory, Record, Status, make_record
 from rsocket_broker.authority.issue import Issuer, host_names, issue_leaf, issue_root
 from rsocket_broker.authority.names import check_principal, read_names, to_uri
 from rsocket_broker.authority.profiles import BROKER, CLIENT, CLIENT_PROFILES, ROOT, load_profile
 from rsocket_broker.authority.requests import CheckedRequest
+from rsocket_broker.authority.rotation import Phase, Rotation
+from rsocket_broker.authority.serving import Serving
 from rsocket_broker.authority.verify import Finding
 from rsocket_broker.credentials import Credentials
 from rsocket_broker.errors import AuthorityError
@@ -86,6 +90,8 @@ class Authority:
         self._issuer = issuer
         self._certificate = issuer.certificate if issuer else home.load_ca_certificate(generation)
         self._lock = threading.RLock()
+        self._arrivals = Arrivals(inventory.state, clock)
+        self._serving: Serving | None = None
         self._server: tuple[Credentials, datetime] | None = None
         self._known: dict[bytes, tuple[Identity, datetime]] = {}
         """What certificates say, by fingerprint: see `_recognise`."""
@@ -115,6 +121,7 @@ class Authority:
         with files.locked(home):
             inventory = Inventory(state, audit or Audit(state, clock))
             if not create:
+                ca_home.settle()
                 return cls(ca_home, inventory, _existing(ca_home, inventory), clock=clock, passphrase=passphrase)
             ca_home.prepare()
             issuer = _load_or_make(ca_home, inventory, clock(), passphrase)
@@ -145,6 +152,25 @@ class Authority:
     def trust_pem(self) -> bytes:
         """What clients are to trust: the CA certificate as PEM."""
         return certificate_pem(self._certificate)
+
+    @property
+    def rotation(self) -> Rotation:
+        """Where the home stands between one generation and the next."""
+        return Rotation(Phase.STEADY, self.generation, self._certificate.not_valid_before_utc)
+
+    @property
+    def phase(self) -> Phase:
+        return self.rotation.phase
+
+    def trusted(self) -> list[x509.Certificate]:
+        """The CA certificates whose clients are let in, the newest first."""
+        return [self._certificate]
+
+    @property
+    def web_trust_pem(self) -> bytes:
+        """The same for clients that read no more than the first certificate: the CA that the WebSocket port presents
+        now comes first."""
+        return self.trust_pem
 
     def verify_certificate(self, certificate: x509.Certificate) -> list[Finding]:
         """What is right and wrong with a certificate that claims to be of this CA."""
@@ -234,6 +260,40 @@ class Authority:
             assert self._server is not None
             return self._server[0]
 
+    def serving(self) -> Serving:
+        """What the ports present and accept now. The same object until anything of it changes, then a new one.
+
+        Raises HomeError and AuthorityError as `open` does.
+        """
+        with self._lock:
+            server = self.server_credentials()
+            if self._serving is None or self._serving.web is not server:
+                self._serving = Serving(server, server)
+            return self._serving
+
+    def changed(self) -> None:
+        """Something that `serving` is made of is different now: the next call makes it anew."""
+        with self._lock:
+            self._serving = None
+
+    def arrived(self, serial: int) -> None:
+        """The certificate is known to be in the hands of its holder. Cheap, and never waits for the disk."""
+        self._arrivals.note(serial)
+
+    def holders(self, generation: int) -> list[Holder]:
+        """The clients that would be shut out if this generation were dropped: they have a certificate of it that is
+        good and in use, and none of another trusted generation is known to have reached them."""
+        others = set(self.rotation.trusted) - {generation}
+        return find_holders(self._inventory.records(), self._arrivals.all(), generation, others, self._clock())
+
+    def renew(self, identity: Identity, request: CheckedRequest) -> Issued:
+        """A new certificate for a client that is known by the one it holds, for the same key or another.
+
+        Raises AuthorityError when that one may not be renewed (it was revoked, or its holder is blocked), or the
+        request names another app; HomeError as `issue` does.
+        """
+        return self.issue(request, identity.principal, identity.profile, renews=identity.serial)
+
     def identify(self, certificate_der: bytes) -> Identity:
         """Who holds this certificate, whose chain and key the TLS handshake has verified.
 
@@ -256,6 +316,7 @@ class Authority:
             raise AuthorityError(
                 f"The certificate ended on {identity.not_after:%Y-%m-%d}. Enrol again to get a new one."
             )
+        self._arrivals.note(identity.serial)
         return identity
 
     def _recognise(self, fingerprint: bytes, certificate_der: bytes) -> tuple[Identity, datetime]:
@@ -348,7 +409,7 @@ def _load_or_make(home: CaHome, inventory: Inventory, now: datetime, passphrase:
     else:
         issuer = home.load_generation(_existing(home, inventory), passphrase)
         if passphrase:
-            home.encrypt_key(issuer, passphrase)
+            home.encrypt_keys(passphrase)
     _check_generation(home, inventory, issuer, known.get(issuer.generation), now)
     return issuer
 

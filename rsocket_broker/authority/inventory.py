@@ -144,7 +144,7 @@ class Inventory:
     def __init__(self, state: State, audit: Audit | None = None) -> None:
         """`audit` is where each new row is recorded, in its own transaction."""
         self.audit = Audit(state) if audit is None else audit
-        self._state = state
+        self.state = self._state = state
         self._queue: list[_Waiting] = []
         self._queue_lock = threading.Lock()
         self._turn = threading.Lock()

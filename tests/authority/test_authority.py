@@ -588,3 +588,23 @@ def test_what_is_written_alongside_is_there_with_the_row_or_not_at_all(
             authority.issue(request_of_app, principal, alongside=fail)
         assert [row[0] for row in state.read("SELECT serial FROM notes")] == [f"{issued.serial:x}"]
         assert [record.serial for record in authority.certificates(principal.app_id)] == [issued.serial]
+
+
+# What the ports present, and who holds what
+
+
+@pytest.mark.row("A-17")
+def test_what_is_served_is_one_object_until_something_changes(authority: Authority) -> None:
+    first = authority.serving()
+    assert authority.serving() is first
+    assert first.web == authority.server_credentials()
+    authority.changed()
+    assert authority.serving() is not first
+
+
+@pytest.mark.row("A-16")
+def test_a_client_holds_its_generation_until_another_has_reached_it(
+    authority: Authority, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    authority.issue(request_of_app, principal)
+    assert [each.principal for each in authority.holders(authority.generation)] == [principal]

@@ -1,0 +1,1 @@
+"""What happens to identities while the broker runs: renewal, rotation, revocation, expiry."""
