@@ -2,6 +2,7 @@
 
     ca/<generation>/ca.key, ca.crt      a folder that appears whole, by one rename, or not at all
     ca/<generation>/chain.crt           only of an operator's own CA: its certificate, then those above it, root last
+    ca/passphrase.json                  where the passphrase of the keys is, if that is the key ring; see `rekeying`
     server/server.key, server.crt       written one after the other; a pair that does not fit is made again
 
 Nothing here decides what a certificate holds.
@@ -15,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from rsocket_broker import files
+from rsocket_broker.authority import key_ring, rekeying
 from rsocket_broker.authority.issue import Issuer
 from rsocket_broker.authority.keys import SigningKey, from_pem, is_encrypted, to_pem
 from rsocket_broker.errors import AuthorityError, HomeError
@@ -67,8 +69,13 @@ class CaHome:
             files.ensure_private_directory(folder)
             files.remove_leftovers(folder)
         self._remove_unfinished()
+        self.settle()
         for generation in self.generations():
             files.remove_leftovers(self.ca / str(generation))
+
+    def settle(self) -> None:
+        """Finish a change of the passphrase that was decided and not carried out."""
+        rekeying.settle(self.ca)
 
     def generations(self) -> list[int]:
         """The numbers of the generations that have a folder, in order. Raises HomeError for an unsafe folder."""
@@ -81,12 +88,16 @@ class CaHome:
         return found
 
     def load_generation(self, generation: int, passphrase: bytes | None = None) -> Issuer:
-        """A generation's key and certificate.
+        """A generation's key and certificate. Without a passphrase, an encrypted key is opened by the key ring's.
 
-        Raises HomeError for a missing or unsafe file; AuthorityError for one that is damaged or does not fit the other.
+        Raises HomeError for a missing or unsafe file; AuthorityError for one that is damaged or does not fit the
+        other, and when the passphrase is needed and wrong or not to be had.
         """
         key_path, certificate_path = self.ca_key(generation), self.ca_certificate(generation)
-        key = from_pem(files.read_private(key_path), str(key_path), passphrase)
+        content = files.read_private(key_path)
+        if is_encrypted(content):
+            passphrase = passphrase or self.recalled()
+        key = from_pem(content, str(key_path), passphrase)
         certificate = self.load_ca_certificate(generation)
         if certificate.public_key() != key.public_key():
             raise AuthorityError(f"{certificate_path} does not belong to {key_path}. Restore both from one backup.")
@@ -122,7 +133,9 @@ class CaHome:
         return tuple(chain[1:])
 
     def add_generation(self, issuer: Issuer, passphrase: bytes | None = None) -> None:
-        """Put a new generation's key and certificate in place with one rename. Raises HomeError."""
+        """Put a new generation's key and certificate in place with one rename. Without a passphrase, the one that the
+        home has in the key ring encrypts the key. Raises HomeError, and AuthorityError as `recalled` does."""
+        passphrase = passphrase or self.recalled()
         unfinished = self.ca / _UNFINISHED
         files.ensure_private_directory(unfinished)
         files.write_private(unfinished / KEY_FILE, to_pem(issuer.key, passphrase))
@@ -136,13 +149,34 @@ class CaHome:
             raise HomeError(f"{self.ca / str(issuer.generation)} cannot be made: {error.strerror}.") from error
         files.sync_directory(self.ca)
 
-    def encrypt_key(self, issuer: Issuer, passphrase: bytes) -> bool:
-        """Write a generation's key again, encrypted, if it is not; whether that was needed."""
-        path = self.ca_key(issuer.generation)
-        if is_encrypted(files.read_private(path)):
+    def encrypt_keys(self, passphrase: bytes) -> bool:
+        """Encrypt the keys of all generations if one is not; whether that was needed. Raises as `rekey` does."""
+        keys = [files.read_private(self.ca_key(number)) for number in self.generations()]
+        if all(map(is_encrypted, keys)):
             return False
-        files.write_private(path, to_pem(issuer.key, passphrase))
+        self.rekey(passphrase, passphrase, self.note())
         return True
+
+    def rekey(self, old: bytes | None, new: bytes | None, note: key_ring.Entry | None) -> None:
+        """Write the keys of all generations again, encrypted with `new` or, where that is None, in the clear, and the
+        note with them: all at one moment. `old` opens those that are encrypted; None is the key ring's.
+
+        Raises HomeError and AuthorityError as `load_generation` does; then nothing was changed.
+        """
+        issuers = [self.load_generation(number, old) for number in self.generations()]
+        keys = {issuer.generation: to_pem(issuer.key, new) for issuer in issuers}
+        rekeying.replace(self.ca, keys, None if note is None else note.to_json())
+
+    def note(self) -> key_ring.Entry | None:
+        """The entry of the key ring that holds the passphrase; None when the home has none there."""
+        path = self.ca / rekeying.NOTE_FILE
+        content = _read_if_there(path)
+        return None if content is None else key_ring.Entry.from_json(content, str(path))
+
+    def recalled(self) -> bytes | None:
+        """The passphrase from the key ring; None when the home has none there. Raises as `key_ring.recall` does."""
+        entry = self.note()
+        return None if entry is None else key_ring.recall(entry)
 
     def load_server_key(self) -> SigningKey | None:
         """The endpoint's private key; None when there is none or it is damaged. Raises HomeError when unsafe."""
