@@ -17,6 +17,7 @@ from rsocket_broker.admin.run_folder import Ports, RunFolder
 from rsocket_broker.admin.verbs import verbs
 from rsocket_broker.audit import Audit
 from rsocket_broker.authority import Authority, Record
+from rsocket_broker.enrollment.containers import Containers
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.enroller import Enroller
 from rsocket_broker.enrollment.forwards import AdbMonitor
@@ -89,7 +90,9 @@ class Broker:
             settings.home, state, hosts=settings.listen.certificate_hosts, passphrase=settings.passphrase, audit=audit
         )
         mediums = load_mediums(settings, DeviceRegistry(state))
-        self._enroller = enroller = Enroller(authority, mediums, Journal(state), limits=settings.enrollment)
+        self._enroller = enroller = Enroller(
+            authority, mediums, Journal(state), Containers(state), limits=settings.enrollment
+        )
         plugins = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
         sessions = LiveSessions[Session](settings.sessions, settings.duplicate)
         self._endpoint = endpoint = SecureEndpoint(

@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterator
 from datetime import UTC, datetime
 from sqlite3 import Connection
-from typing import Any, TypeVar
 
 import attrs
 
 from rsocket_broker.authority.authority import Authority, Issued
 from rsocket_broker.authority.requests import CheckedRequest
 from rsocket_broker.claims import Claims, shown
+from rsocket_broker.enrollment.containers import Containers
+from rsocket_broker.enrollment.delivery import Delivery
 from rsocket_broker.enrollment.exchange import (
     Acknowledgement,
     SignRequest,
@@ -32,21 +33,10 @@ from rsocket_broker.enrollment.exchange import (
     parse_message,
 )
 from rsocket_broker.enrollment.journal import Journal
-from rsocket_broker.enrollment.mediums.base import (
-    Bundle,
-    Container,
-    JournalEntry,
-    Medium,
-    Outcome,
-    Settled,
-    StillPending,
-    undelivered,
-    unproven,
-)
+from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry, Medium, unproven
 from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
-from rsocket_broker.enrollment.securing import Securing
-from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, Turns, too_often
+from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, too_often
 from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.quiet_log import QuietLog
@@ -57,8 +47,6 @@ _NUMBER = re.compile(r"\d+")
 _LINES = 100
 """Refusals that are logged in a minute: each of a lab of devices gets its line, and a stranger who says something new
 every time does not fill the disk."""
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +71,7 @@ class Enroller:
         authority: Authority,
         mediums: Mediums,
         journal: Journal,
+        containers: Containers,
         limits: EnrollmentLimits | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -91,18 +80,23 @@ class Enroller:
         """`clock` measures rates (seconds); `now` is the time of day (aware) that devices' clocks are compared with."""
         self._authority = authority
         self._mediums = mediums
-        self._journal = journal
         self._limits = limits or EnrollmentLimits()
         self._clock = clock
         self._now = now
         self._overall = RateLimiter(self._limits.overall)
         self._per_peer = RateLimiter(self._limits.per_peer)
         self._per_app = RateLimiter(self._limits.per_app)
-        self._turns = Turns(self._limits)
         self._repeats = Repeats()
         self._log = QuietLog(log, clock, _LINES)
-        self._unfinished: set[asyncio.Task[Any]] = set()
-        self._securing = Securing(journal, self._kept)
+        self.delivery = Delivery(
+            mediums,
+            journal,
+            containers,
+            self._limits,
+            now=now,
+            audit=authority.audit,
+            arrived=authority.arrived,
+        )
         self.results: Counter[tuple[str, str]] = Counter()
         """How many requests for a certificate ended how: by the name of the driver ("none" where it did not come to
         one), and `ok`, the step at which they were refused, `failed`, or `left` when the peer did not wait."""
@@ -135,32 +129,21 @@ class Enroller:
                 self._admit_app(peer, app_id, claims.device)
                 driver = self._mediums.select(request)
                 course.medium = driver.name
-                async with self._turns.admitted((app_id, claims.os, claims.device)):
+                async with self.delivery.turns.admitted((app_id, claims.os, claims.device)):
                     container = await self._prove(driver, request, checked)
                     return await self._finish_for(claims, peer, self._finish(driver, checked, container))
 
     async def serve_to_end(self, message: bytes, claims: Claims, peer: str) -> dict[str, object]:
         """Like `serve`, for a peer that awaits no answer: cancelling stops the waiting only, not the work."""
-        return await asyncio.shield(self._kept(self.serve(message, claims, peer)))
+        return await asyncio.shield(self.delivery.keep(self.serve(message, claims, peer)))
 
     async def settle(self, mediums: Collection[str] | None = None) -> list[JournalEntry]:
-        """Bring deployments that were cut off to their end; those that still cannot be are returned.
-
-        To be awaited before the listeners open, and again with a driver's name when a device of its kind is back.
-        """
-        for entry in await asyncio.to_thread(self._journal.expire, self._now()):
-            log.warning("gave up a deployment to %s begun %s", entry.container.principal, entry.started)
-        pending = await asyncio.to_thread(self._journal.pending)
-        wanted = [entry for entry in pending if mediums is None or entry.container.medium in mediums]
-        settled = await asyncio.gather(*(self._settle_in_turn(entry) for entry in wanted))
-        return [entry for entry, done in zip(wanted, settled, strict=True) if done is None]
+        """Bring deployments that were cut off to their end; see `Delivery.settle`."""
+        return await self.delivery.settle(mediums)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the work that nobody may cut short, at most so long. The rest is settled at the next start."""
-        self._securing.hurry()
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while self._unfinished and (left := deadline - asyncio.get_running_loop().time()) > 0:
-            await asyncio.wait(self._unfinished, timeout=left)  # what it ends with may have to be secured
+        await self.delivery.drain(timeout_s)
 
     def report(self, claims: Claims, peer: str, refusal: str, key: Hashable = None) -> None:
         """Log a refusal, unless the same was said of the same app a moment ago."""
@@ -198,18 +181,11 @@ class Enroller:
                 "Check that the device answers, and try again.",
             ) from None
 
-    def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """The work as a task that `drain` waits for, and that is not lost while nobody else holds on to it."""
-        task = asyncio.ensure_future(work)
-        self._unfinished.add(task)
-        task.add_done_callback(self._unfinished.discard)
-        return task
-
     async def _finish_for(
         self, claims: Claims, peer: str, work: Coroutine[object, object, dict[str, object]]
     ) -> dict[str, object]:
         """Await work that runs to its end even when the peer has gone; then the log hears how it ended."""
-        finish = self._kept(work)
+        finish = self.delivery.keep(work)
         try:
             answer = await asyncio.shield(finish)
         except asyncio.CancelledError:
@@ -228,9 +204,9 @@ class Enroller:
     async def _finish(self, driver: Medium, checked: CheckedRequest, container: Container) -> dict[str, object]:
         """Sign and deploy."""
         principal = container.principal
-        async with self._turns.alone(_key(container)):
+        async with self.delivery.alone(container):
             issued, entry = await asyncio.to_thread(self._sign, checked, container)
-            await self._deploy(driver, entry)
+            await self.delivery.deploy(driver, entry)
         log.info("enrolled %s, serial %x", principal, issued.serial)
         return {**container.answer, "deviceId": principal.device_id}
 
@@ -242,53 +218,10 @@ class Enroller:
             bundle = Bundle(
                 csr=checked.csr_pem, trust_pem=self._authority.trust_pem, certificate_pem=issued.certificate_pem
             )
-            entries.append(self._journal.write(database, container, bundle, self._now()))
+            entries.append(self.delivery.journal.write(database, container, bundle, self._now()))
 
         issued = self._authority.issue(checked, container.principal, alongside=record)
         return issued, entries[-1]
-
-    async def _deploy(self, driver: Medium, entry: JournalEntry) -> None:
-        try:
-            async with asyncio.timeout(self._limits.deploy_s):
-                await driver.deploy(entry.container, entry.bundle)
-        except Exception as error:
-            if await self._settle(driver, entry) is Outcome.FINISHED:
-                return
-            if isinstance(error, TimeoutError):
-                raise undelivered("it took too long.", "Check that the device answers, and try again.") from None
-            raise
-        if driver.secures_later:
-            self._securing.add(driver, entry)
-        else:
-            await asyncio.to_thread(self._journal.end, entry)
-
-    async def _settle_in_turn(self, entry: JournalEntry) -> Outcome | None:
-        driver = self._mediums.offered.get(entry.container.medium)
-        if driver is None:
-            log.warning("a deployment to %s waits for the driver %s", entry.container.principal, entry.container.medium)
-            return None
-        async with self._turns.alone(_key(entry.container)):
-            if entry.number not in {known.number for known in await asyncio.to_thread(self._journal.pending)}:
-                return Outcome.UNDONE  # a new exchange has taken its place meanwhile
-            return await self._settle(driver, entry)
-
-    async def _settle(self, driver: Medium, entry: JournalEntry) -> Outcome | None:
-        """How the deployment ended, or None when it could not be ended now; its journal entry is kept then."""
-        principal = entry.container.principal
-        try:
-            async with asyncio.timeout(self._limits.deploy_s):
-                found: Settled | StillPending = await driver.settle(entry)
-        except TimeoutError:
-            found = StillPending("the device does not answer")
-        except Exception:
-            log.exception("the driver %s failed to settle a deployment to %s", driver.name, principal)
-            return None
-        if isinstance(found, StillPending):
-            log.warning("a deployment to %s is half-done, to be settled later: %s", principal, shown(found.reason))
-            return None
-        await asyncio.to_thread(self._journal.end, entry)
-        log.info("a deployment to %s that was cut off is %s", principal, found.outcome.value)
-        return found.outcome
 
     def _note_success(self, claims: Claims, peer: str) -> None:
         if self._repeats.note((peer, claims.app, claims.device), "enrolled", self._clock()) is Note.LOOPING:
@@ -343,10 +276,6 @@ class Enroller:
             key = (peer, Step.LIMITS) if refusal.step == Step.LIMITS else None
             self.report(claims, peer, _with_cause(refusal), key)
             raise
-
-
-def _key(container: Container) -> Hashable:
-    return (container.medium, *sorted(container.location.items()))
 
 
 def _with_cause(error: BrokerError) -> str:

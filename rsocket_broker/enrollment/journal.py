@@ -5,6 +5,7 @@ no use for any more.
 """
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from sqlite3 import Connection, Row
 
@@ -70,9 +71,14 @@ class Journal:
         assert cursor.lastrowid is not None
         return JournalEntry(number=cursor.lastrowid, container=container, bundle=bundle, started=now)
 
-    def end(self, *entries: JournalEntry) -> None:
-        """The deployments have come to their ends. One whose place a newer one has taken is passed over."""
+    def end(self, *entries: JournalEntry, alongside: Callable[[Connection], object] | None = None) -> None:
+        """The deployments have come to their ends. One whose place a newer one has taken is passed over.
+
+        `alongside` writes what is then true, in the same transaction.
+        """
         with self._state.transaction() as database:
+            if alongside is not None:
+                alongside(database)
             database.executemany("DELETE FROM deployments WHERE number = ?", [(entry.number,) for entry in entries])
 
     def pending(self) -> list[JournalEntry]:

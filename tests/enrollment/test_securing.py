@@ -38,7 +38,7 @@ class Bench:
     def __init__(self, state: State) -> None:
         self.journal = Journal(state)
         self.tasks: list[asyncio.Task[None]] = []
-        self.securing = Securing(self.journal, lambda work: self.tasks.append(asyncio.ensure_future(work)))
+        self.securing = Securing(self.journal.end, lambda work: self.tasks.append(asyncio.ensure_future(work)))
 
     def deploy(self, driver: Any, slot: str) -> JournalEntry:
         container = Container(

@@ -11,6 +11,7 @@ import attrs
 from rsocket_broker.authority.authority import Authority
 from rsocket_broker.claims import Claims
 from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE, CSR_FILE, SigningRequest, make_signing_request
+from rsocket_broker.enrollment.containers import Containers
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.enroller import Enroller
 from rsocket_broker.enrollment.journal import Journal
@@ -44,6 +45,7 @@ class Workshop:
     authority: Authority
     mediums: Mediums
     journal: Journal
+    containers: Containers
     enroller: Enroller
     clock: Clock
 
@@ -64,13 +66,15 @@ def open_workshop(
         found = Mediums.load(DeviceRegistry(state), without=("adb",))
         mediums = Mediums({**found.offered, **(drivers or {})}, found.broken)
         journal, clock = Journal(state), Clock()
-        enroller = Enroller(authority, mediums, journal, limits, clock=clock)
+        containers = Containers(state)
+        enroller = Enroller(authority, mediums, journal, containers, limits, clock=clock)
         yield Workshop(
             home=home,
             state=state,
             authority=authority,
             mediums=mediums,
             journal=journal,
+            containers=containers,
             enroller=enroller,
             clock=clock,
         )
