@@ -5,7 +5,6 @@ except `[plugins.ID]`, which is handed to the plugin ID. Nothing is ignored: an 
 offers the nearest known one, a wrong type an error that says which type is wanted.
 """
 
-import difflib
 import ipaddress
 import os
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.files import read_owned
 from rsocket_broker.protocol.limits import LEASE_REQUESTS, RESUME_BYTES, RESUME_SECONDS
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
+from rsocket_broker.spelling import nearest as nearest
 
 LOCALHOST = "localhost"
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  compared with, never bound to unasked
@@ -62,15 +62,6 @@ def _is(value: object, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that offers the known name nearest to `name`, or lists them all where none is near."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f'Did you mean "{close[0]}"?'
-    return "Known: " + ", ".join(names) + "." if names else "Nothing can be set here."
 
 
 def check_table(table: Mapping[str, object], known: Mapping[str, Wanted], where: str) -> None:

@@ -11,7 +11,14 @@ PACKAGE = ROOT / "rsocket_broker"
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "plugins").rglob("*.py"), *(ROOT / "certs").rglob("*.py")])
 
 CLOCKS_AND_SOCKETS = {"asyncio", "ssl", "socket", "time", "select", "threading"}
-SANS_IO = ["protocol/*.py", "sessions/*.py", "enrollment/exchange.py", "authority/issue.py", "client/reconnect.py"]
+SANS_IO = [
+    "protocol/*.py",
+    "sessions/*.py",
+    "policy/*.py",
+    "enrollment/exchange.py",
+    "authority/issue.py",
+    "client/reconnect.py",
+]
 
 
 def imports(path: Path) -> Iterator[str]:
