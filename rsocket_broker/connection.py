@@ -157,6 +157,21 @@ class Connection(Asking):
             self._transport.abort()
             await self.wait_closed()
 
+    def expel(self, text: str) -> int:
+        """Ends the connection of a peer that is to get nothing more, and every open stream with a word of its own: an
+        error (CANCELED) where the specification has one, else a cancel. `text` says why, to the peer and to our side.
+
+        All of it is queued, and no more can be, when this returns; the line closes as soon as it is flushed. `abort`
+        drops what the peer does not take, and `when_lost` tells when nothing will be written any more. Returns the
+        number of streams that were open.
+        """
+        streams = self.streams_open
+        if self.closing is None:
+            self._protocol.end_streams(ErrorCode.CANCELED, text)
+            self._protocol.close(text, ErrorCode.CONNECTION_ERROR)
+            self._settle()
+        return streams
+
     def abort(self) -> None:
         """Ends the connection at once; what is queued is dropped."""
         self._finish(ConnectionEnded(None, "the connection was cut", by_peer=False))

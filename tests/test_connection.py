@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
+import attrs
 import pytest
 from rsocket.helpers import single_transport_provider
 from rsocket.payload import Payload as TheirPayload
@@ -587,6 +588,44 @@ async def test_a_goodbye_to_a_peer_that_does_not_read_is_bounded() -> None:
     started = time.monotonic()
     await server.close("bye", grace=0.05)
     assert time.monotonic() - started < 1
+
+
+@pytest.mark.row("A-21", "D-3")
+async def test_who_is_expelled_hears_why_on_every_stream_and_gets_nothing_more() -> None:
+    async with Line() as line:
+        await line.client.wait_accepted()
+        waiting = asyncio.ensure_future(line.client.request_response(Payload(b"wait")))
+        stream = line.client.request_stream(Payload(b"later:1000000"), initial_n=4)
+        channel = line.client.request_channel(Payload(b"patient"), nothing())
+        asked = asyncio.ensure_future(line.server.request_response(Payload(b"wait")))
+        await until(lambda: line.server.streams_open == 4 and line.here.produced >= 4)
+        assert line.server.expel("the certificate was revoked") == 4
+        frames = line.server.frames_out
+        async with within(SECOND):
+            with pytest.raises(Canceled, match="the certificate was revoked"):
+                await waiting
+            for each in (stream, channel):
+                with pytest.raises(Canceled, match="the certificate was revoked"):
+                    while True:
+                        await each.__anext__()
+            with pytest.raises(ConnectionClosed, match="the certificate was revoked"):
+                await asked
+            end = await line.client.wait_closed()
+            await line.there.cancelled.wait()
+        assert (end.public, end.code) == ("the certificate was revoked", ErrorCode.CONNECTION_ERROR)
+        assert line.server.frames_out == frames, "all was queued at once"
+        assert line.server.expel("again") == 0
+
+
+async def test_who_is_expelled_while_away_is_simply_gone() -> None:
+    limits = attrs.evolve(SECURE, resume_seconds=60)
+    async with Line(limits, Setup(resume_token=b"12345678")) as line:
+        await line.client.wait_accepted()
+        line.server.drop_line()
+        assert line.server.suspended
+        line.server.expel("revoked")
+        assert (await line.server.wait_closed()).public == "revoked"
+        line.client.abort()
 
 
 async def test_a_peer_that_leaves_politely_gets_its_last_answer() -> None:

@@ -294,6 +294,15 @@ class Protocol(Suspension):
         if self._step(stream_id, Input.SENT_ERROR):
             self._send(error(stream_id, code, text, self.limits.error_text))
 
+    def end_streams(self, code: int, text: str) -> None:
+        """Ends every open stream of both sides, each with a word of its own to the peer: an error where its state has
+        one to send, else a cancel, which is all that the specification gives the requester of an answer or a stream."""
+        for stream_id, state in tuple(self._states.items()):
+            if ROWS[state][Input.SENT_ERROR] is None:
+                self.send_cancel(stream_id)
+            else:
+                self.send_error(stream_id, code, text)
+
     def send_request_n(self, stream_id: int, n: int) -> None:
         """Lets the peer send `n` payloads more; credit never grows past 2^31 - 1."""
         if n < 1:

@@ -516,6 +516,14 @@ class Relaying(Protocol):
         else:
             self.tell(cancel(stream_id))
 
+    def end_streams(self, code: int, text: str) -> None:
+        """As ever; those at the other ends of relayed streams are told when the connection ends."""
+        super().end_streams(code, text)
+        for stream_id in self._onward:
+            self._send(error(stream_id, code, text, self.limits.error_text))
+        for stream_id in self._inward:
+            self._send(cancel(stream_id))
+
     def _forget_all(self) -> None:
         """The connection has ended: so have the streams of everybody who was in touch with the peer."""
         super()._forget_all()

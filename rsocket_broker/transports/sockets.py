@@ -9,6 +9,11 @@ direction, and read on (throwing all of it away) until the peer closes too or th
 """
 
 import asyncio
+import fcntl
+import socket
+import struct
+import sys
+import termios
 import weakref
 from collections.abc import Callable
 from typing import cast
@@ -22,6 +27,9 @@ HIGH_WATER = 512 * 1024
 LOW_WATER = 128 * 1024
 CLOSE_TIMEOUT = 2.0
 """Seconds for a closed connection to flush and for its peer to close too; shorter than the broker's five to stop in."""
+
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""SO_LINGER on, for 0 seconds: closing resets the connection."""
 
 _buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
 
@@ -91,6 +99,8 @@ class SocketTransport(asyncio.BufferedProtocol):
         """May come from a listener before the connection is even made; its receiver then never hears of it."""
         if not self._aborting:
             self._closing = self._aborting = True
+            if self._connected and not self._lost:
+                _drop_queue(self._transport)
             if self._connected:
                 self._transport.abort()
 
@@ -151,6 +161,28 @@ class SocketTransport(asyncio.BufferedProtocol):
                 self._transport.write_eof()
         except OSError:  # the peer has gone already
             self._transport.abort()
+
+
+def _drop_queue(transport: asyncio.Transport) -> None:
+    """Lets the kernel throw away what the peer has not taken, once the socket is closed: else it goes on sending, and
+    a peer that was cut off for good reasons reads on for as long as it likes."""
+    connection = transport.get_extra_info("socket")
+    if connection.fileno() < 0:
+        return  # closed, and the news of it is on its way
+    try:
+        if _unsent(connection) or transport.get_write_buffer_size():
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    except OSError:  # the peer has gone already
+        return
+
+
+def _unsent(connection: socket.socket) -> int:
+    """Bytes that the kernel holds and the peer has not confirmed; 1 where the system does not say."""
+    try:
+        answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 1
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def _address(transport: asyncio.Transport) -> str:

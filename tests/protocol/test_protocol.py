@@ -371,3 +371,32 @@ def test_no_items_go_where_there_is_no_stream(request_: bytes) -> None:
     assert play.protocol.send_items(1, given, 5) == (False, None)
     assert next(given) == b"1"
     play.quiet()
+
+
+@pytest.mark.row("A-21", "D-3")
+@pytest.mark.parametrize("play", [Playbook.server, Playbook.client], ids=["server", "client"])
+def test_every_open_stream_ends_with_a_word_of_its_own(play: Callable[[], Playbook]) -> None:
+    side = play()
+    ours, theirs = (2, 1) if side.protocol.is_server else (1, 2)
+    for number, kind in enumerate((ASK, Interaction.REQUEST_STREAM, Interaction.REQUEST_CHANNEL)):
+        side.protocol.request(kind, b"", None, 1)
+        side >> wire(kind, theirs + 2 * number, b"" if kind is ASK else u32(1))
+    side >> wire(Interaction.REQUEST_RESPONSE, theirs + 6, b"half", F)
+    side.sent(), side.events()
+    side.protocol.end_streams(ErrorCode.CANCELED, "withdrawn")
+    said = {frame.stream_id: frame for frame in side.sent()}
+    errors = {theirs, theirs + 2, theirs + 4, theirs + 6, ours + 4}
+    assert said.keys() == errors | {ours, ours + 2}, "a requester of an answer or a stream can only cancel"
+    for stream_id, frame in said.items():
+        if stream_id in errors:
+            assert (frame.error_code, frame.body[4:]) == (ErrorCode.CANCELED, b"withdrawn")
+        else:
+            assert (frame.kind, frame.body) == (FrameType.CANCEL, b"")
+    assert side.protocol.streams == 0
+    side.quiet()
+
+
+def test_ending_a_stream_says_what_its_state_allows() -> None:
+    for state in STREAM:
+        given = Input.SENT_CANCEL if ROWS[state][Input.SENT_ERROR] is None else Input.SENT_ERROR
+        assert ROWS[state][given] is not None, state

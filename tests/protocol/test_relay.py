@@ -849,3 +849,21 @@ def test_stream_ids_come_round(pair: Pair, together: bool) -> None:
         pair.a >> data
     assert [frame.stream_id for frame in pair.b.sent()] == [MAX_31 - 1, 4, 6, 8, 10]
     assert pair.b.protocol.request(Interaction.REQUEST_RESPONSE, b"ours") == 12
+
+
+@pytest.mark.row("A-21")
+@pytest.mark.parametrize("gone", ["requester", "responder"])
+def test_whoever_is_expelled_leaves_no_stream_without_an_end(gone: str) -> None:
+    pair = make_pair()
+    for number, kind in enumerate((CALL, STREAM, CHANNEL)):
+        pair.a >> wire(kind, 1 + 2 * number, KINDS[kind] + with_metadata(TO_B, b""), M)
+    pair.a.sent(), pair.b.sent()
+    out, other = (pair.a, pair.b) if gone == "requester" else (pair.b, pair.a)
+    out.protocol.end_streams(ErrorCode.CANCELED, "withdrawn")
+    out.protocol.close("withdrawn", ErrorCode.CONNECTION_ERROR)
+    *ends, last = out.sent()
+    assert (last.kind, last.stream_id) == (ERROR, 0)
+    expected, at_other = (ERROR, CANCEL) if gone == "requester" else (CANCEL, ERROR)
+    assert [frame.kind for frame in ends] == [expected] * 3
+    assert [frame.kind for frame in other.sent()] == [at_other] * 3
+    assert (out.table, other.table) == (({}, {}), ({}, {}))

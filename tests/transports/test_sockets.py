@@ -113,3 +113,45 @@ async def test_a_peer_has_a_readable_address(host: str, address: str) -> None:
 async def test_a_unix_peer_is_known_by_the_path(tmp_path: Path) -> None:
     async with joined("unix", tmp_path) as (client, server):
         assert client.transport.peer.address == server.transport.peer.address == f"unix:{tmp_path / 's'}"
+
+
+@pytest.mark.row("A-21")
+@pytest.mark.parametrize("flushing", [False, True], ids=["open", "while closing"])
+async def test_what_a_peer_has_not_taken_when_it_is_cut_off_never_comes(flushing: bool) -> None:
+    """The kernel would go on sending what it holds long after the socket is closed."""
+    guests = Guests()
+    listener = await listen_tcp("127.0.0.1", 0, guests)
+    with socket.create_connection(("127.0.0.1", listener.port)) as client:
+        server = await guests.number(1)
+        sent = 8 * 1024 * 1024
+        server.transport.write([bytes(sent)])
+        if flushing:
+            server.transport.close()
+        server.transport.abort()
+        await server.lost()
+        client.settimeout(10)
+
+        def read() -> int:
+            taken = 0
+            while True:
+                try:
+                    data = client.recv(1 << 20)
+                except ConnectionResetError:
+                    return taken
+                assert data, "the end came in good order"
+                taken += len(data)
+
+        assert await asyncio.to_thread(read) < sent
+    listener.close()
+
+
+async def test_a_line_that_has_nothing_left_to_send_ends_in_good_order() -> None:
+    guests = Guests()
+    listener = await listen_tcp("127.0.0.1", 0, guests)
+    with socket.create_connection(("127.0.0.1", listener.port)) as client:
+        server = await guests.number(1)
+        server.transport.write([b"farewell"])
+        assert await asyncio.to_thread(client.recv, 100) == b"farewell"
+        server.transport.abort()
+        assert await asyncio.to_thread(client.recv, 100) == b""
+    listener.close()
