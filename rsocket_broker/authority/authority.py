@@ -24,7 +24,7 @@ from rsocket_broker.authority import keys, requests, server, verify
 from rsocket_broker.authority.arrivals import Arrivals
 from rsocket_broker.authority.holders import Holder, find_holders
 from rsocket_broker.authority.home import CaHome, certificate_pem
-from rsocket_broker.authority.inventory import Inventory, Record, Status, make_record
+from rsocket_broker.authority.inventory import Guard, Inventory, Record, Status, make_record
 from rsocket_broker.authority.issue import Issuer, host_names, issue_leaf, issue_root
 from rsocket_broker.authority.names import check_principal, read_names, to_uri
 from rsocket_broker.authority.profiles import BROKER, CLIENT, CLIENT_PROFILES, ROOT, load_profile
@@ -190,15 +190,17 @@ class Authority:
         *,
         renews: int | None = None,
         alongside: Callable[[Issued, Connection], object] | None = None,
+        condition: Guard | None = None,
     ) -> Issued:
         """Sign a checked request for a principal that has been proven. Blocks for the signature and the disk.
 
         `renews` is the serial number of the certificate whose holder asks for this one: the two count as one holder.
         `alongside` writes what is to be on the disk with the certificate's row and not without it, in one transaction.
+        `condition` is asked last of all in that transaction, and may write when it does not raise.
 
         Raises AuthorityError when the profile is not one for clients, an id is malformed, the request names another
-        app, or the certificate to renew is not an active one of this principal; HomeError when the inventory cannot be
-        written, and then nothing was issued.
+        app, or the certificate to renew is not an active one of this principal; what `condition` raises; HomeError when
+        the inventory cannot be written. Then nothing was issued.
         """
         if profile not in CLIENT_PROFILES:
             raise AuthorityError(f"Profile {profile!r} is not for clients. Choose one of {', '.join(CLIENT_PROFILES)}.")
@@ -221,6 +223,7 @@ class Authority:
         self._inventory.add(
             make_record(certificate, profile, self.generation, now, principal, renews),
             None if alongside is None else functools.partial(alongside, issued),
+            condition,
         )
         return issued
 
