@@ -112,6 +112,16 @@ class State:
         with self._reader() as database:
             return database.execute(sql, parameters).fetchall()
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read with, for which nothing changes until the end of the block."""
+        with self._reader() as database:
+            database.execute("BEGIN")
+            try:
+                yield database
+            finally:
+                database.execute("ROLLBACK")
+
     def grow_log(self) -> None:
         """Let the write-ahead log have at once the size that it comes to anyhow.
 

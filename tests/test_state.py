@@ -72,6 +72,15 @@ def test_a_reader_sees_only_what_is_committed_and_does_not_wait(state: State) ->
     assert names(state) == ["apple"]
 
 
+def test_nothing_changes_for_a_snapshot(state: State) -> None:
+    with state.snapshot() as before:
+        assert before.execute("SELECT name FROM fruit").fetchall() == []
+        with state.transaction() as database:
+            database.execute("INSERT INTO fruit VALUES ('apple')")
+        assert before.execute("SELECT name FROM fruit").fetchall() == []
+    assert names(state) == ["apple"]
+
+
 def test_steps_run_once_and_in_order(state: State, path: Path) -> None:
     steps = [
         TABLE,

@@ -4,11 +4,15 @@ import enum
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+import attrs
+
 from rsocket_broker.audit import chain
 from rsocket_broker.audit.events import Book, Event
+from rsocket_broker.audit.waiting import Note, Waiting
 from rsocket_broker.errors import HomeError
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.state import State
@@ -43,6 +47,12 @@ MAX_TEXT = 512
 MAX_ITEMS = 100
 """Kept of one list."""
 
+MAX_TRAFFIC = 200_000
+"""Records of `traffic` that are kept, of about 400 bytes each with what SQLite needs: 80 MB. One peer that does
+its worst (see `waiting`) fills that in a week, so look at, or export, the record more often than that."""
+TRIMMED_AT_ONCE = 20_000
+"""The oldest, taken away together: it is recorded each time."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -58,8 +68,8 @@ class Audit:
         self._clock = clock
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        self._notes: list[tuple[str, Event, dict[str, object]]] = []
-        self._timer: threading.Timer | None = None
+        self._waiting = Waiting()
+        self._timer: tuple[float, threading.Timer] | None = None
         self._quiet = QuietLog(_log)
         state.migrate(COMPONENT, STEPS)
 
@@ -72,47 +82,86 @@ class Audit:
         self._append(database, to_text(self._clock()), event, plain(facts))
 
     def note(self, event: Event, **facts: object) -> None:
-        """A record of its own, on the disk within a second or at `close`; never waits for the disk."""
-        now, kept = to_text(self._clock()), plain(facts)
-        with self._lock:
-            self._notes.append((now, event, kept))
-            if self._timer is None:
-                self._timer = threading.Timer(FLUSH_S, self.flush)
-                self._timer.daemon = True
-                self._timer.start()
+        """A record of its own, on the disk within a second or at `close`; never waits for the disk.
 
-    def flush(self) -> None:
-        """Write what was noted. A disk that fails is told to the log, and what could not be written is gone."""
+        What peers cause by asking is told once and then counted, see `waiting`. A process that is killed loses what
+        it noted last.
+        """
+        noted = Note(to_text(self._clock()), event, plain(facts))
+        with self._lock:
+            self._waiting.add(noted, time.monotonic())
+            self._wake()
+
+    def flush(self, *, all_of_it: bool = False) -> None:
+        """Write what was noted. A disk that fails is told to the log, and what it did not take is counted."""
         with self._flushing:
             with self._lock:
-                notes, self._notes, self._timer = self._notes, [], None
-            if not notes:
-                return
+                notes = self._waiting.take(time.monotonic(), all_of_it=all_of_it)
             try:
-                with self._state.transaction() as database:
-                    for time, event, facts in notes:
-                        self._append(database, time, event, facts)
+                if notes:
+                    with self._state.transaction() as database:
+                        for each in notes:
+                            self._append(database, each.time, each.event, each.facts)
             except (HomeError, sqlite3.Error) as error:
                 self._quiet.write(
                     logging.ERROR, "audit", "%d audit records could not be written: %s", len(notes), error
                 )
+                with self._lock:
+                    self._waiting.lost(notes, time.monotonic())
 
     def close(self) -> None:
-        """Write what waits. Notes that come later start anew, so calling it again is harmless."""
-        with self._lock:
-            timer = self._timer
-        if timer is not None:
-            timer.cancel()
-        self.flush()
+        """Write what waits, counts included. Notes that come later start anew, so calling it again is harmless."""
+        self._stop_timer()
+        self.flush(all_of_it=True)
 
-    def _append(self, database: sqlite3.Connection, time: str, event: Event, facts: chain.Facts) -> None:
+    def _wake(self) -> None:
+        """See that a thread writes what waits when it is due. Called with the lock held."""
+        now = time.monotonic()
+        due = self._waiting.due(now + FLUSH_S)
+        if due is None or (self._timer is not None and self._timer[0] <= due):
+            return
+        if self._timer is not None:
+            self._timer[1].cancel()
+        timer = threading.Timer(max(0.0, due - now), self._on_time)
+        timer.name, timer.daemon = "audit", True
+        self._timer = due, timer
+        timer.start()
+
+    def _on_time(self) -> None:
+        with self._lock:
+            self._timer = None
+        self.flush()
+        with self._lock:
+            self._wake()
+
+    def _stop_timer(self) -> None:
+        with self._lock:
+            if self._timer is not None:
+                self._timer[1].cancel()
+            self._timer = None
+
+    def _append(self, database: sqlite3.Connection, when: str, event: Event, facts: chain.Facts) -> None:
         head = read_head(database, event.book)
-        added = chain.entry(head, time, event.value, facts)
+        added = chain.entry(head, when, event.value, facts)
         database.execute(
             "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
-            (added.book.value, added.number, time, event.value, added.body, added.hash),
+            (added.book.value, added.number, added.time, added.event, added.body, added.hash),
         )
-        write_head(database, chain.after(head, added))
+        head = chain.after(head, added)
+        write_head(database, head)
+        if event.book is Book.TRAFFIC and head.count - head.base >= MAX_TRAFFIC:
+            self._trim(database, head)
+
+    def _trim(self, database: sqlite3.Connection, head: chain.Head) -> None:
+        """Take the oldest records away, and record among the changes which they were."""
+        through, book = head.base + TRIMMED_AT_ONCE, head.book.value
+        found = database.execute("SELECT hash FROM audit WHERE book = ? AND number = ?", (book, through)).fetchone()
+        if found is None:
+            return  # somebody was here before us: `audit verify` says so
+        database.execute("DELETE FROM audit WHERE book = ? AND number <= ?", (book, through))
+        write_head(database, attrs.evolve(head, base=through, base_hash=found[0]))
+        facts = {"book": book, "first": head.base + 1, "last": through, "hash": found[0]}
+        self._append(database, to_text(self._clock()), Event.TRIMMED, facts)
 
 
 def read_head(database: sqlite3.Connection, book: Book) -> chain.Head:
@@ -129,9 +178,9 @@ def write_head(database: sqlite3.Connection, head: chain.Head) -> None:
     )
 
 
-def to_text(time: datetime) -> str:
+def to_text(moment: datetime) -> str:
     """A moment as records have it: UTC, to the millisecond, of one length, so that texts sort as times do."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def plain(facts: dict[str, object]) -> dict[str, object]:

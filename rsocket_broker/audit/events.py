@@ -28,6 +28,7 @@ class Event(enum.Enum):
     POLICY = "policy"
     LISTENER = "listener"
     WINDOW = "window"
+    GRANT = "grant"
     TRIMMED = "trim"
     """The oldest records of `traffic` were taken away, as it had become too long."""
     ENROLMENT_REFUSED = "enrolment-refused"

@@ -9,7 +9,7 @@ import pytest
 from rsocket_broker.audit import Audit, Event
 from rsocket_broker.audit import audit as audit_module
 from rsocket_broker.audit.audit import MAX_ITEMS, MAX_TEXT, read_head, to_text
-from rsocket_broker.audit.chain import Entry, Head, first_fault
+from rsocket_broker.audit.chain import Entry, Head, first_fault, misplaced_base
 from rsocket_broker.audit.events import Book
 from rsocket_broker.identity import Proof
 from rsocket_broker.state import State
@@ -29,9 +29,9 @@ def audit(state: State) -> Audit:
 
 
 def book(state: State, which: Book) -> tuple[list[Entry], Head]:
-    rows = state.read("SELECT number, body, hash FROM audit WHERE book = ? ORDER BY number", (which.value,))
-    with state.transaction() as database:
-        return [Entry(which, *row) for row in rows], read_head(database, which)
+    with state.snapshot() as database:
+        rows = database.execute("SELECT * FROM audit WHERE book = ? ORDER BY number", (which.value,)).fetchall()
+        return [Entry(which, *row[1:]) for row in rows], read_head(database, which)
 
 
 def bodies(state: State, which: Book) -> list[dict[str, object]]:
@@ -128,3 +128,51 @@ def test_a_disk_that_fails_is_told_to_the_log(
     state.close()
     audit.close()
     assert "1 audit records could not be written" in caplog.text
+
+
+def test_a_thousand_refusals_are_two_records(state: State, audit: Audit) -> None:
+    for _ in range(1000):
+        audit.note(Event.CALL_REFUSED, app_id="a", method="m")
+    audit.close()
+    records = bodies(state, Book.TRAFFIC)
+    assert [record["facts"].get("count") for record in records] == [None, 999]  # type: ignore[attr-defined]
+
+
+def test_what_the_disk_did_not_take_is_recorded_when_it_takes_again(
+    state: State, audit: Audit, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_module, "FLUSH_S", 60)
+    with state.transaction() as database:
+        database.execute("ALTER TABLE audit RENAME TO hidden")
+    audit.note(Event.CALL_REFUSED, app_id="a")
+    audit.flush()
+    with state.transaction() as database:
+        database.execute("ALTER TABLE hidden RENAME TO audit")
+    audit.close()
+    (record,) = bodies(state, Book.TRAFFIC)
+    assert record["event"] == "drop"
+    assert "could not be written" in caplog.text
+
+
+def test_the_oldest_traffic_makes_room_and_that_is_recorded(
+    state: State, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_module, "MAX_TRAFFIC", 10)
+    monkeypatch.setattr(audit_module, "TRIMMED_AT_ONCE", 4)
+    for number in range(25):
+        with state.transaction() as database:
+            audit.write(database, Event.SESSION, id=number)
+    entries, head = book(state, Book.TRAFFIC)
+    assert (head.base, head.count, len(entries)) == (16, 25, 9)
+    assert first_fault(entries, head) is None
+    trims = [record["facts"] for record in bodies(state, Book.CHANGES)]
+    assert [(trim["first"], trim["last"]) for trim in trims] == [(1, 4), (5, 8), (9, 12), (13, 16)]  # type: ignore[index]
+    assert misplaced_base(head, trims) is None  # type: ignore[arg-type]
+
+
+def test_a_change_is_never_taken_away(state: State, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_module, "MAX_TRAFFIC", 3)
+    for number in range(10):
+        with state.transaction() as database:
+            audit.write(database, Event.ISSUED, serial=f"{number:x}")
+    assert len(bodies(state, Book.CHANGES)) == 10

@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsocket_broker.audit.chain import START, Entry, Head, after, entry, first_fault
+from rsocket_broker.audit.chain import (
+    START,
+    Entry,
+    Fault,
+    Head,
+    Mark,
+    Verdict,
+    after,
+    content,
+    entry,
+    first_fault,
+    misplaced_base,
+    missing_mark,
+)
 from rsocket_broker.audit.events import Book
 
 FACTS = st.dictionaries(st.text(max_size=5), st.one_of(st.none(), st.integers(), st.text(max_size=5)), max_size=3)
@@ -74,6 +87,13 @@ def test_records_that_changed_places_are_named(count: int, data: st.DataObject) 
 
 
 @pytest.mark.row("D-14")
+def test_what_a_record_is_found_by_is_what_it_says() -> None:
+    entries, head = make(3)
+    for change in ({"time": "2020-01-01T12:00:00.000Z"}, {"event": "revoke"}):
+        assert named([entries[0], attrs.evolve(entries[1], **change), entries[2]], head) == 2
+
+
+@pytest.mark.row("D-14")
 def test_a_changed_head_is_noticed() -> None:
     entries, head = make(3)
     assert named(entries, attrs.evolve(head, hash=START)) == 3
@@ -95,3 +115,48 @@ def test_a_book_whose_oldest_were_taken_away_begins_where_its_head_says() -> Non
     assert first_fault(entries[2:], shortened) is None
     assert named(entries[3:], shortened) == 3
     assert named(entries[1:], shortened) == 3
+
+
+def test_a_book_may_begin_later_only_where_the_other_says_so() -> None:
+    head = Head(Book.TRAFFIC, 20, "a" * 64, 50, "b" * 64)
+    trim = {"book": "traffic", "first": 1, "last": 20, "hash": "a" * 64}
+    assert misplaced_base(head, [trim]) is None
+    assert misplaced_base(head, [{**trim, "last": 10}, trim]) is None
+    assert misplaced_base(Head(Book.TRAFFIC), []) is None
+    for wrong in ([], [{**trim, "last": 21}], [{**trim, "hash": "c" * 64}], [trim, {**trim, "last": 30}]):
+        fault = misplaced_base(head, wrong)
+        assert fault is not None
+        assert fault.number == 21
+    assert misplaced_base(Head(Book.TRAFFIC), [trim]) is not None, "its end was moved back to nothing"
+
+
+def test_a_mark_kept_elsewhere_finds_a_record_that_was_written_anew_as_a_whole() -> None:
+    entries, head = make(3)
+    mark = Mark(Book.CHANGES, 2, entries[1].hash)
+    assert Mark.parse(str(mark)) == mark
+    assert missing_mark(mark, [head], entries[1].hash) is None
+    forged, other = make(3, [{"serial": "9"}] * 3)
+    assert first_fault(forged, other) is None
+    assert missing_mark(mark, [other], forged[1].hash) == Fault(
+        Book.CHANGES, 2, "it is not the one that the mark names"
+    )
+    assert missing_mark(mark, [other], None) is not None
+    assert missing_mark(mark, [], None) is not None
+    assert missing_mark(mark, [attrs.evolve(head, base=2, base_hash=entries[1].hash)], None) is None
+    assert missing_mark(mark, [attrs.evolve(head, base=3)], None) is None, "it was taken away, and that is recorded"
+
+
+@pytest.mark.parametrize("text", ["", "changes:1", "changes:x:" + START, "nothing:1:" + START, "changes:1:abc"])
+def test_what_is_no_mark_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        Mark.parse(text)
+
+
+def test_the_first_fault_of_each_book_counts() -> None:
+    first, second = Fault(Book.CHANGES, 1, "a"), Fault(Book.CHANGES, 2, "b")
+    assert Verdict.of([], [None, first, second, None]).faults == [first]
+    assert str(first) == "record 1 of changes: a"
+
+
+def test_a_body_that_is_no_json_says_nothing() -> None:
+    assert content(Entry(Book.CHANGES, 1, "", "", "{", "")) == {}
