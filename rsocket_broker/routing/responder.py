@@ -18,8 +18,9 @@ from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.metadata import COMPOSITE, first_tag
 from rsocket_broker.protocol.runs import Shortcut, Shortcuts
 from rsocket_broker.routing import flipper
-from rsocket_broker.routing.plugin_host import PluginHost, Seat
+from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.router import Router
+from rsocket_broker.routing.seat import Seat
 from rsocket_broker.routing.session import Session
 from rsocket_broker.tracing import MARK
 

@@ -17,8 +17,9 @@ from rsocket_broker.plugin_api.app import CALL_TIMEOUT, App
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.app_side import AppSide, FlipperSide, RoutedSide, too_late
-from rsocket_broker.routing.plugin_host import PluginHost, Seat
+from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.router import Router
+from rsocket_broker.routing.seat import Seat
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.live import Kind
 from rsocket_broker.tracing import Tracing, carrier, tracer
