@@ -26,9 +26,11 @@ from rsocket_broker.authority.holders import Holder, find_holders
 from rsocket_broker.authority.home import CaHome, certificate_pem
 from rsocket_broker.authority.inventory import Guard, Inventory, Record, Status, make_record
 from rsocket_broker.authority.issue import Issuer, host_names, issue_leaf, issue_root
+from rsocket_broker.authority.lists import Lists
 from rsocket_broker.authority.names import check_principal, read_names, to_uri
 from rsocket_broker.authority.profiles import BROKER, CLIENT, CLIENT_PROFILES, ROOT, load_profile
 from rsocket_broker.authority.requests import CheckedRequest
+from rsocket_broker.authority.revocation import Revocations
 from rsocket_broker.authority.rotation import Phase, Rotation
 from rsocket_broker.authority.serving import Serving
 from rsocket_broker.authority.verify import Finding
@@ -47,6 +49,10 @@ that it was resumed with, so even one is rare."""
 MAX_KNOWN = 4096
 """Certificates that are remembered once they were read, half a kilobyte each. Whether one is good is always asked."""
 NOT_ISSUED_HERE = "This broker did not issue the certificate. Enrol again to get one."
+WITHDRAWN = (
+    "The certificate was revoked by whoever runs this broker. Enrol again to get a new one, and ask them if that is "
+    "refused too."
+)
 
 Clock = Callable[[], datetime]
 
@@ -91,6 +97,9 @@ class Authority:
         self._certificate = issuer.certificate if issuer else home.load_ca_certificate(generation)
         self._lock = threading.RLock()
         self._arrivals = Arrivals(inventory.state, clock)
+        self.revocations = Revocations(inventory.state, inventory.audit, clock)
+        """What is withdrawn, and who gets no new certificate. After a change of it call `changed`."""
+        self._lists = Lists(self.revocations, clock)
         self._serving: Serving | None = None
         self._server: tuple[Credentials, datetime] | None = None
         self._known: dict[bytes, tuple[Identity, datetime]] = {}
@@ -199,14 +208,16 @@ class Authority:
         `condition` is asked last of all in that transaction, and may write when it does not raise.
 
         Raises AuthorityError when the profile is not one for clients, an id is malformed, the request names another
-        app, or the certificate to renew is not an active one of this principal; what `condition` raises; HomeError when
-        the inventory cannot be written. Then nothing was issued.
+        app, or the certificate to renew is not an active one of this principal; EnrollmentRefused when the principal is
+        blocked; what `condition` raises; HomeError when the inventory cannot be written. Then nothing was issued.
         """
         if profile not in CLIENT_PROFILES:
             raise AuthorityError(f"Profile {profile!r} is not for clients. Choose one of {', '.join(CLIENT_PROFILES)}.")
         check_principal(principal)
         if request.common_name not in (principal.app_id, credentials.FALLBACK_COMMON_NAME):
             raise AuthorityError(f"The request is for {request.common_name}, not for {principal.app_id}.")
+        if (block := self.revocations.blocked(principal)) is not None:
+            raise block.refusal()
         if renews is not None:
             self._check_renewal(renews, principal)
         now = self._clock()
@@ -223,7 +234,7 @@ class Authority:
         self._inventory.add(
             make_record(certificate, profile, self.generation, now, principal, renews),
             None if alongside is None else functools.partial(alongside, issued),
-            condition,
+            self.revocations.guard(principal, renews, condition),
         )
         return issued
 
@@ -271,13 +282,22 @@ class Authority:
         with self._lock:
             server = self.server_credentials()
             if self._serving is None or self._serving.web is not server:
-                self._serving = Serving(server, server)
+                self._serving = Serving(server, server, self._lists.inner(self._issuers()))
             return self._serving
 
     def changed(self) -> None:
         """Something that `serving` is made of is different now: the next call makes it anew."""
+        self._lists.changed()
         with self._lock:
             self._serving = None
+
+    def revocation_lists(self) -> list[x509.CertificateRevocationList]:
+        """The CRLs for other verifiers, one of each trusted generation, the newest first. Needs the CAs' keys."""
+        return self._lists.outer(self._issuers())
+
+    def _issuers(self) -> list[Issuer]:
+        """Those whose clients are let in, the newest first."""
+        return [self._signer()]
 
     def arrived(self, serial: int) -> None:
         """The certificate is known to be in the hands of its holder. Cheap, and never waits for the disk."""
@@ -310,6 +330,8 @@ class Authority:
         status = self._inventory.status(fingerprint)
         if status is None:
             raise AuthorityError(NOT_ISSUED_HERE)
+        if status is Status.REVOKED:
+            raise AuthorityError(WITHDRAWN)
         if status is not Status.ACTIVE:
             raise AuthorityError(f"The certificate is {status.value}. Enrol again to get a new one.")
         now = self._clock()

@@ -259,9 +259,9 @@ class Revocations:
         rows = self._state.read("SELECT * FROM blocks WHERE by = 'app' AND app_id = ?", (app_id,))
         return _block_of(rows[0]) if rows else None
 
-    def guard(self, principal: Principal, renews: int | None) -> Guard:
+    def guard(self, principal: Principal, renews: int | None, condition: Guard | None = None) -> Guard:
         """For the row of a certificate that is issued now. Raises EnrollmentRefused when its client is blocked, and
-        AuthorityError when the certificate that it renews is revoked."""
+        AuthorityError when the certificate that it renews is revoked; then asks `condition`."""
 
         def check(database: Connection) -> None:
             row = database.execute(_BLOCKED, (principal.app_id, principal.device_id, *_pair(principal))).fetchone()
@@ -269,6 +269,8 @@ class Revocations:
                 raise _block_of(row).refusal()
             if renews is not None:
                 _check_renewable(database, renews)
+            if condition is not None:
+                condition(database)
 
         return check
 

@@ -18,8 +18,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from rsocket_broker.authority import Authority, CheckedRequest, Issued, Status, keys
 from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.authority.requests import check_request
+from rsocket_broker.authority.revocation import Selector
 from rsocket_broker.credentials import make_signing_request
-from rsocket_broker.errors import AuthorityError, HomeError
+from rsocket_broker.errors import AuthorityError, EnrollmentRefused, HomeError
 from rsocket_broker.identity import Identity, Principal, Proof
 from rsocket_broker.state import State
 from tests.authority.conftest import START, Clock, some_key
@@ -608,3 +609,37 @@ def test_a_client_holds_its_generation_until_another_has_reached_it(
 ) -> None:
     authority.issue(request_of_app, principal)
     assert [each.principal for each in authority.holders(authority.generation)] == [principal]
+
+
+# --- revocation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("A-19", "A-20")
+def test_a_revoked_certificate_is_nobodys_and_is_not_renewed(
+    authority: Authority, request_of_app: CheckedRequest, principal: Principal
+) -> None:
+    issued = authority.issue(request_of_app, principal)
+    identity = authority.identify(der(issued))
+    authority.revocations.revoke(Selector.serial(issued.serial))
+    with pytest.raises(AuthorityError, match=r"revoked by whoever runs this broker. Enrol again"):
+        authority.identify(der(issued))
+    with pytest.raises(AuthorityError, match="cannot be renewed"):
+        authority.renew(identity, request_of_app)
+    again = authority.issue(request_of_app, principal)
+    assert authority.identify(der(again)).principal == principal, "only that certificate is withdrawn"
+
+
+@pytest.mark.row("D-3")
+def test_who_is_blocked_gets_nothing_signed(
+    authority: Authority, request_of_app: CheckedRequest, principal: Principal
+) -> None:
+    issued = authority.issue(request_of_app, principal)
+    identity = authority.identify(der(issued))
+    authority.revocations.revoke(Selector.app(principal.app_id), "sold")
+    for attempt in (
+        lambda: authority.issue(request_of_app, principal),
+        lambda: authority.renew(identity, request_of_app),
+    ):
+        with pytest.raises(EnrollmentRefused, match=r"app org.example.app was revoked .*\(sold\)"):
+            attempt()
+    assert len(authority.certificates(principal.app_id)) == 1
