@@ -10,6 +10,7 @@ import attrs
 from cryptography import x509
 
 from rsocket_broker import files
+from rsocket_broker.audit import reading
 from rsocket_broker.authority import server
 from rsocket_broker.authority.home import CaHome
 from rsocket_broker.authority.inventory import Inventory, Record, Status
@@ -111,8 +112,16 @@ def _verify_state(path: Path, certificates: dict[int, x509.Certificate]) -> Iter
             inventory = Inventory(state)
             yield _finding("inventory: CA", _check_roots, inventory, certificates)
             yield _finding("inventory: certificates", _check_records, inventory.records(), certificates)
+            yield _finding("audit", _check_audit, state)
     except BrokerError as error:
         yield Finding("database", error.public)
+
+
+def _check_audit(state: State) -> None:
+    faults = reading.verify(state).faults
+    if faults:
+        said = "; ".join(map(str, faults))
+        raise AuthorityError(f"{said[0].upper()}{said[1:]}. Somebody changed it: see `rsocket-broker audit verify`.")
 
 
 def _check_roots(inventory: Inventory, certificates: dict[int, x509.Certificate]) -> None:

@@ -22,7 +22,7 @@ def certificate(authority: Authority, principal: Principal, request_of_app: Chec
 @pytest.mark.row("A-24")
 def test_a_sound_home_has_no_problems(home: Path, clock: Clock, certificate: x509.Certificate) -> None:
     assert problems(home, clock) == {}
-    assert len(Authority.verify_home(home, clock=clock)) == 9
+    assert len(Authority.verify_home(home, clock=clock)) == 10
 
 
 def test_a_home_that_is_not_there_or_empty_is_said_to_be(tmp_path: Path, clock: Clock) -> None:
@@ -114,3 +114,12 @@ def test_a_certificate_of_ours_and_one_that_is_not(
     assert set(found(certificate)) == {"status", "names"}
     clock.now = START + timedelta(days=30, seconds=1)
     assert set(found(certificate)) == {"status", "names", "dates"}
+
+
+@pytest.mark.row("D-14")
+def test_a_record_that_was_taken_out_of_the_audit_is_found(home: Path, state: State, clock: Clock) -> None:
+    with state.transaction() as database:
+        database.execute("DELETE FROM audit WHERE number = 1")
+    assert problems(home, clock) == {
+        "audit": "Record 1 of changes: it is missing. Somebody changed it: see `rsocket-broker audit verify`."
+    }

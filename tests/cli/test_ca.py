@@ -163,7 +163,7 @@ def test_wrong_usage_is_said_with_exit_code_2(ca: Ca, arguments: list[str]) -> N
 def test_verify_passes_a_sound_home_and_names_each_fault(ca: Ca, home: Path) -> None:
     code, out, _ = ca("verify")
     assert code == 0
-    assert out.count(" ok\n") == 9
+    assert out.count(" ok\n") == 10
     (home / "ca" / "1" / "ca.key").chmod(0o640)
     code, out, err = ca("verify")
     assert code == 1
