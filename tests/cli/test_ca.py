@@ -168,7 +168,7 @@ def test_verify_passes_a_sound_home_and_names_each_fault(ca: Ca, home: Path) -> 
     code, out, err = ca("verify")
     assert code == 1
     assert f"chmod 600 {home}/ca/1/ca.key" in out
-    assert err == "Error: 1 of 9 checks failed; each says what to do.\n"
+    assert err == "Error: 1 of 10 checks failed; each says what to do.\n"
     code, out, _ = ca("verify", "--json")
     assert code == 1
     assert [each["what"] for each in json.loads(out) if each["problem"]] == ["CA key, generation 1"]
