@@ -29,6 +29,8 @@ class Event(enum.Enum):
     LISTENER = "listener"
     WINDOW = "window"
     GRANT = "grant"
+    BACKED_UP = "backup"
+    RESTORED = "restore"
     TRIMMED = "trim"
     """The oldest records of `traffic` were taken away, as it had become too long."""
     ENROLMENT_REFUSED = "enrolment-refused"

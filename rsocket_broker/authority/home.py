@@ -151,8 +151,7 @@ class CaHome:
 
     def encrypt_keys(self, passphrase: bytes) -> bool:
         """Encrypt the keys of all generations if one is not; whether that was needed. Raises as `rekey` does."""
-        keys = [files.read_private(self.ca_key(number)) for number in self.generations()]
-        if all(map(is_encrypted, keys)):
+        if all(self.encrypted().values()):
             return False
         self.rekey(passphrase, passphrase, self.note())
         return True
@@ -198,6 +197,10 @@ class CaHome:
             return []
 
     def save_server_key(self, key: SigningKey) -> None:
+    def encrypted(self) -> dict[int, bool]:
+        """Whether its key is encrypted, by generation. Raises HomeError for a missing or unsafe file."""
+        return {number: is_encrypted(files.read_private(self.ca_key(number))) for number in self.generations()}
+
         files.write_private(self.server_key, to_pem(key))
 
     def save_server_chain(self, chain: list[x509.Certificate]) -> None:

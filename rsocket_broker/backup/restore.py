@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rsocket_broker import files
+from rsocket_broker.audit import Audit, Event
 from rsocket_broker.backup import archive
 from rsocket_broker.backup.check import Checked, check_database, check_generations
 from rsocket_broker.backup.manifest import Entry
 from rsocket_broker.backup.scratch import scratch_folder
 from rsocket_broker.errors import HomeError
-from rsocket_broker.state import STATE_FILE
+from rsocket_broker.state import STATE_FILE, State
 
 
 def restore(backup: Path, home: Path, passphrase: bytes | None = None) -> Checked:
@@ -31,6 +32,7 @@ def restore(backup: Path, home: Path, passphrase: bytes | None = None) -> Checke
         staged = scratch / "home"
         staged.mkdir(mode=files.PRIVATE_FOLDER)
         checked = _unpack(backup, staged, passphrase)
+        _record(staged, checked)
         _sync_folders(staged)
         check_place(home)
         try:
@@ -63,6 +65,15 @@ def _unpack(backup: Path, staged: Path, passphrase: bytes | None) -> Checked:
         check_database(staged / STATE_FILE)
     of_ca = {path.relative_to(staged).as_posix(): path.read_bytes() for path in staged.glob("ca/[0-9]*/*")}
     return Checked(contents, check_generations(of_ca))
+
+
+def _record(staged: Path, checked: Checked) -> None:
+    """The home tells from then on that it is one that was restored."""
+    if (staged / STATE_FILE).exists():
+        with State.open(staged / STATE_FILE) as state:
+            audit = Audit(state)
+            with state.transaction() as database:
+                audit.write(database, Event.RESTORED, made=checked.manifest.made)
 
 
 @contextlib.contextmanager
