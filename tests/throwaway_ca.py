@@ -48,6 +48,15 @@ class ThrowawayCa:
         """A client's key and chain. `starts` and `ends` are days from now, so `ends=-0.5` has expired."""
         return self._issue(app_id, ExtendedKeyUsageOID.CLIENT_AUTH, (), starts, ends)
 
+    def crl(self, *revoked: Credentials, starts: float = -1, ends: float = 30) -> bytes:
+        """A list of these clients as PEM. `starts` and `ends` are days from now."""
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateRevocationListBuilder(self._name, now + starts * DAY, now + ends * DAY)
+        for each in revoked:
+            serial = x509.load_pem_x509_certificate(each.chain_pem).serial_number
+            builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, now).build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
     def _issue(
         self, name: str, usage: x509.ObjectIdentifier, names: Sequence[str], starts: float, ends: float
     ) -> Credentials:

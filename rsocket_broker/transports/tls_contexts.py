@@ -5,6 +5,9 @@ nothing then: it takes the certificate of the first handshake out of the ticket.
 stands for. The keys of tickets are those of the context that gave them, and never leave it: whoever shows a ticket of a
 context that is gone has a full handshake. Contexts are made anew with the credentials, by `ServerContexts.renew`, and
 after CONTEXT_LIFE. The certificate's dates and status are for whoever identifies the peer, resumed or not.
+
+Certificates that were revoked are refused in the handshake, by a revocation list of each CA in the context. OpenSSL
+refuses all clients of a CA whose list is missing or has ended, so there is one of each, and it never ends.
 """
 
 import contextlib
@@ -37,14 +40,25 @@ TICKETS = 1
 class ServerContexts:
     """The contexts of a server that wants a client certificate. `pick` may be called from any thread."""
 
-    def __init__(self, credentials: Credentials, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises AuthorityError when the credentials do not fit together."""
-        self._credentials = credentials
+    def __init__(
+        self,
+        credentials: Credentials,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        web: Credentials | None = None,
+        crl_pem: bytes = b"",
+    ) -> None:
+        """`web` is for WebSocket clients, the same where there is none of its own. `crl_pem` holds a revocation list
+        of each CA in `trust_pem`, or nothing: then no certificate is taken for revoked.
+
+        Raises AuthorityError when the credentials do not fit together.
+        """
+        for_web = web or credentials
         self._clock = clock
         self._lock = threading.Lock()
-        self._legacy = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_2))
-        self._modern = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_3))
-        self._web = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_2, ALPN_HTTP))
+        self._legacy = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_2, crl_pem=crl_pem))
+        self._modern = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_3, crl_pem=crl_pem))
+        self._web = _Renewed(lambda: server_context(for_web, ssl.TLSVersion.TLSv1_2, ALPN_HTTP, crl_pem))
         self._modern.current(clock())
 
     def renew(self) -> None:
@@ -85,8 +99,11 @@ class _Renewed:
         self._context = None
 
 
-def server_context(credentials: Credentials, newest: ssl.TLSVersion, alpn: str = ALPN_RSOCKET) -> ssl.SSLContext:
-    """TLS 1.2 to `newest`; a client must show a certificate that `credentials.trust_pem` vouches for.
+def server_context(
+    credentials: Credentials, newest: ssl.TLSVersion, alpn: str = ALPN_RSOCKET, crl_pem: bytes = b""
+) -> ssl.SSLContext:
+    """TLS 1.2 to `newest`; a client must show a certificate that `credentials.trust_pem` vouches for and that is not
+    on the list of its CA in `crl_pem`, where there are lists.
 
     Raises AuthorityError when the credentials do not fit together.
     """
@@ -98,6 +115,8 @@ def server_context(credentials: Credentials, newest: ssl.TLSVersion, alpn: str =
     context.num_tickets = TICKETS
     context.set_alpn_protocols([alpn])
     _load(context, credentials)
+    if crl_pem:
+        _load_lists(context, crl_pem)
     return context
 
 
@@ -123,6 +142,16 @@ def _load(context: ssl.SSLContext, credentials: Credentials) -> None:
             context.load_cert_chain(path)
     except (ssl.SSLError, ValueError) as error:
         raise AuthorityError("A TLS certificate, its key and its CA do not fit together, or are not PEM.") from error
+
+
+def _load_lists(context: ssl.SSLContext, crl_pem: bytes) -> None:
+    """Only a client's own certificate is looked up: those of CAs are ours."""
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+    try:
+        with _readable(crl_pem) as path:  # `cadata` takes no lists
+            context.load_verify_locations(cafile=path)
+    except ssl.SSLError as error:
+        raise AuthorityError("A list of revoked certificates cannot be read.") from error
 
 
 @contextlib.contextmanager

@@ -212,3 +212,58 @@ def test_only_the_deployed_ca_is_trusted() -> None:
     context = client_context(shared_ca().client())
     assert context.cert_store_stats()["x509_ca"] == 1
     assert context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
+
+
+# --- revoked certificates --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("A-20", "M-11")
+@pytest.mark.parametrize(("hello", "alpn"), [(OTHER, ()), (FLIPPER, ("rs",))])
+def test_a_revoked_certificate_is_refused_in_the_handshake_and_told_why(
+    hello: ClientHello, alpn: tuple[str, ...]
+) -> None:
+    ca = shared_ca()
+    good, bad = ca.client(), ca.client()
+    contexts = ServerContexts(ca.server(), crl_pem=ca.crl(bad))
+    shake(contexts.pick(hello), client_context(good, alpn))
+    with pytest.raises(ssl.SSLCertVerificationError, match="certificate revoked"):
+        shake(contexts.pick(hello), client_context(bad, alpn))
+    with pytest.raises(ssl.SSLCertVerificationError, match="certificate revoked"):
+        shake(contexts.pick_web(hello), client_context(bad))
+
+
+@pytest.mark.row("A-20", "A-14")
+def test_good_clients_of_every_ca_get_in_beside_the_lists_of_all() -> None:
+    one, two = ThrowawayCa("One"), ThrowawayCa("Two")
+    ours = attrs.evolve(one.server(), trust_pem=one.trust_pem + two.trust_pem)
+    bad = two.client()
+    context = server_context(ours, ssl.TLSVersion.TLSv1_3, crl_pem=one.crl() + two.crl(bad))
+    for ca in (one, two):
+        shake(context, client_context(attrs.evolve(ca.client(), trust_pem=one.trust_pem)))
+    with pytest.raises(ssl.SSLCertVerificationError, match="revoked"):
+        shake(context, client_context(attrs.evolve(bad, trust_pem=one.trust_pem)))
+
+
+@pytest.mark.parametrize("lists", ["missing", "ended", "of the future"])
+def test_why_there_is_a_list_of_each_ca_that_never_ends(lists: str) -> None:
+    """What OpenSSL does else: it refuses everybody."""
+    one, two = ThrowawayCa("One"), ThrowawayCa("Two")
+    ours = attrs.evolve(one.server(), trust_pem=one.trust_pem + two.trust_pem)
+    other = {"missing": b"", "ended": two.crl(starts=-3, ends=-1), "of the future": two.crl(starts=1)}[lists]
+    context = server_context(ours, ssl.TLSVersion.TLSv1_3, crl_pem=one.crl() + other)
+    with pytest.raises(ssl.SSLCertVerificationError, match="CRL"):
+        shake(context, client_context(attrs.evolve(two.client(), trust_pem=one.trust_pem)))
+
+
+def test_the_web_has_credentials_of_its_own_where_they_are_given() -> None:
+    ca, other = shared_ca(), ThrowawayCa("Other")
+    contexts = ServerContexts(ca.server(), web=attrs.evolve(other.server(), trust_pem=ca.trust_pem))
+    client = attrs.evolve(ca.client(), trust_pem=other.trust_pem)
+    shake(contexts.pick_web(OTHER), client_context(client))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake(contexts.pick(OTHER), client_context(client))
+
+
+def test_a_list_that_cannot_be_read_is_said() -> None:
+    with pytest.raises(AuthorityError, match="revoked certificates"):
+        ServerContexts(shared_ca().server(), crl_pem=b"no list")
