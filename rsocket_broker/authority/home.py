@@ -156,6 +156,10 @@ class CaHome:
         self.rekey(passphrase, passphrase, self.note())
         return True
 
+    def encrypted(self) -> dict[int, bool]:
+        """Whether its key is encrypted, by generation. Raises HomeError for a missing or unsafe file."""
+        return {number: is_encrypted(files.read_private(self.ca_key(number))) for number in self.generations()}
+
     def rekey(self, old: bytes | None, new: bytes | None, note: key_ring.Entry | None) -> None:
         """Write the keys of all generations again, encrypted with `new` or, where that is None, in the clear, and the
         note with them: all at one moment. `old` opens those that are encrypted; None is the key ring's.
@@ -197,10 +201,6 @@ class CaHome:
             return []
 
     def save_server_key(self, key: SigningKey) -> None:
-    def encrypted(self) -> dict[int, bool]:
-        """Whether its key is encrypted, by generation. Raises HomeError for a missing or unsafe file."""
-        return {number: is_encrypted(files.read_private(self.ca_key(number))) for number in self.generations()}
-
         files.write_private(self.server_key, to_pem(key))
 
     def save_server_chain(self, chain: list[x509.Certificate]) -> None:
