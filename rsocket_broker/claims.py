@@ -6,6 +6,7 @@ The data is one JSON object. Fields, with the type that they have in JSON:
     device_id, app_id         text; "" and "unknown" say nothing
     sdk_version, medium       whole numbers, also accepted as decimal text
     csr, csr_path             text: the PEM request and the folder that the app keeps it in
+    identity                  a whole number: 1 says that the client renews its certificate over its session
 
 Unknown fields are ignored, and null is the same as absent.
 """
@@ -30,9 +31,9 @@ MAX_REQUEST_TEXT = 64 * 1024
 MAX_PATH_TEXT = 4096
 """Characters of `csr_path`: PATH_MAX of Linux, the longest of the systems served."""
 MAX_NUMBER = 1_000_000
-"""Upper end of `sdk_version` and `medium`, whose real values are below 10."""
+"""Upper end of `sdk_version`, `medium` and `identity`, whose real values are below 10."""
 
-_NUMBERS = ("sdk_version", "medium")
+_NUMBERS = ("sdk_version", "medium", "identity")
 _TEXT_LIMITS = {
     "os": MAX_TEXT,
     "device": MAX_TEXT,
@@ -59,6 +60,8 @@ class Claims:
     medium: int | None = None
     csr: str = attrs.field(default="", repr=False)
     csr_path: str = ""
+    identity: bool = False
+    """It serves `identity.trust` and `identity.renew`, and asks for `identity.renew` itself."""
 
     @classmethod
     def parse(cls, data: bytes, *, required: bool, known_os: Collection[str] = KNOWN_OS) -> Self:
@@ -72,7 +75,12 @@ class Claims:
         numbers = {name: _number(fields, name) for name in _NUMBERS}
         if required:
             _check_needed(texts, known_os)
-        return cls(**texts, sdk_version=numbers["sdk_version"] or 0, medium=numbers["medium"])
+        return cls(
+            **texts,
+            sdk_version=numbers["sdk_version"] or 0,
+            medium=numbers["medium"],
+            identity=bool(numbers["identity"]),
+        )
 
     @property
     def is_flipper(self) -> bool:

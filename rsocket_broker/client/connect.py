@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from os import PathLike
 
 import attrs
@@ -26,6 +27,7 @@ from rsocket_broker.client.line import (
 from rsocket_broker.client.profile import AppProfile
 from rsocket_broker.client.progress import Observer, Progress, Stage
 from rsocket_broker.client.reconnect import Backoff, Failure, Reconnector, Step
+from rsocket_broker.client.renewal import Renewal, check_free, serial_of, utc_now
 from rsocket_broker.client.responder import AppResponder
 from rsocket_broker.client.session import Session
 from rsocket_broker.connection import Connection
@@ -65,6 +67,7 @@ class Settings:
     observer: Observer | None = None
     draw: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = utc_now
 
 
 @contextlib.asynccontextmanager
@@ -87,6 +90,7 @@ async def connect(
     observer: Observer | None = None,
     draw: Callable[[], float] = random.random,
     clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Session]:
     """A connected session for the app, enrolled on the way if need be: `async with connect(...) as session:`.
 
@@ -104,6 +108,9 @@ async def connect(
     Where the broker does not offer that, or has given the session up, a new one begins. With a `lease` each side asks
     only as much as the other lets it; the lease is what we let the broker ask. `backoff`, `draw` (a random number from
     0 to 1) and `clock` shape the waits.
+
+    The certificate is renewed over the session after two thirds of its life, and whenever the broker asks for it, as
+    when it changes its authority; the session goes on. `now` is the time of day (aware) by which that is judged.
     """
     profile = (
         AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
@@ -121,6 +128,7 @@ async def connect(
         observer=observer,
         draw=draw,
         clock=clock,
+        now=now,
     )
     link = Link(settings)
     link.start()
@@ -136,8 +144,11 @@ class Link:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        check_free(settings.plugins)
         self._plugins = by_id(list(settings.plugins))
         self.session = Session(self._plugins)
+        self._renewal = Renewal(settings.folder, self.session.request, now=settings.now, draw=settings.draw)
+        self._renewal.renewed = self._renewed
         self._flipper = FlipperApp(self._plugins, self.session)
         self._reconnector = Reconnector(settings.backoff)
         self._terms = Terms(settings.resume, settings.lease)
@@ -222,8 +233,12 @@ class Link:
     async def _hold(self, enrolled: Enrolled) -> None:
         settings, session = self._settings, self.session
         self._tell(Stage.CONNECTING, str(settings.secure))
-        claims = settings.profile.secure_claims(enrolled.device_id, enrolled.csr_pem, settings.folder.destination)
-        responder = AppResponder(self._plugins, self._flipper, session.tell)
+        self._renewal.enrolled = enrolled
+        renews = settings.secure.secure
+        claims = settings.profile.secure_claims(
+            enrolled.device_id, enrolled.csr_pem, settings.folder.destination, renews=renews
+        )
+        responder = AppResponder(self._plugins, self._flipper, session.tell, self._renewal if renews else None)
 
         def opened(connection: Connection) -> None:
             self._connection = connection
@@ -231,7 +246,8 @@ class Link:
 
         try:
             line = await self._open(enrolled, claims, responder, opened)
-            await self._live(line, enrolled)
+            async with self._renewing() if renews else contextlib.nullcontext():
+                await self._live(line)
         finally:
             session.lost()
             await self._plugins_off()
@@ -249,7 +265,20 @@ class Link:
         self._terms = attrs.evolve(self._terms, resume=False)
         return await open_secure(address, credentials, claims, responder, opened, self._terms)
 
-    async def _live(self, line: Connection, enrolled: Enrolled) -> None:
+    @contextlib.asynccontextmanager
+    async def _renewing(self) -> AsyncIterator[None]:
+        """Within the block, the certificate is renewed when it is time."""
+        keeping = asyncio.create_task(self._renewal.keep(), name=f"renewals of {self._settings.profile.app_id}")
+        keeping.add_done_callback(_log_failure)
+        try:
+            yield
+        finally:
+            keeping.cancel()
+
+    def _renewed(self, enrolled: Enrolled) -> None:
+        self._tell(Stage.RENEWED, serial_of(enrolled))
+
+    async def _live(self, line: Connection) -> None:
         """Until the session is over."""
         began = self._settings.clock()
         self._reconnector.accepted()
@@ -260,7 +289,7 @@ class Link:
             while True:
                 await line.wait_line_lost()
                 self._reconnector.session_ended(self._settings.clock() - began)
-                if not await self._resumed(line, enrolled):
+                if not await self._resumed(line):
                     break
                 began = self._settings.clock()
         finally:
@@ -269,7 +298,7 @@ class Link:
                 self._tell(Stage.LOST, line.closing.public)
         await line.wait_closed()
 
-    async def _resumed(self, line: Connection, enrolled: Enrolled) -> bool:
+    async def _resumed(self, line: Connection) -> bool:
         """Connects a line that was lost again and again, until its session goes on, or is over."""
         told = False
         while line.suspended:
@@ -278,14 +307,15 @@ class Link:
                 self._tell(Stage.INTERRUPTED, "the line was lost")
                 told = True
             await self._wait()
-            await self._resume(line, enrolled)
+            await self._resume(line)
         return line.closing is None
 
-    async def _resume(self, line: Connection, enrolled: Enrolled) -> None:
-        """One try."""
+    async def _resume(self, line: Connection) -> None:
+        """One try, with what the folder holds by now: the certificate may have been renewed."""
         if not line.suspended:
             return  # its time was over while we waited
         self._tell(Stage.CONNECTING, str(self._settings.secure))
+        enrolled = await asyncio.to_thread(self._load) or self._renewal.current
         try:
             await resume_secure(self._settings.secure, enrolled.credentials, line)
         except (TlsRefused, AuthorityError):
@@ -326,3 +356,8 @@ class Link:
             observer(Progress(stage, detail))
         except Exception:
             logger.exception("the observer of a session failed")
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("%s have failed, and come no more before the next session", task.get_name(), exc_info=error)

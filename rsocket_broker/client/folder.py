@@ -8,12 +8,15 @@ The folder has mode 0700 and belongs to the user; links, foreign files and files
 """
 
 import contextlib
+import itertools
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 import attrs
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from rsocket_broker.client.profile import MEDIUM_FILE_SYSTEM
 from rsocket_broker.credentials import (
@@ -32,6 +35,13 @@ from rsocket_broker.jsontext import JsonError, dump, parse_object
 EXCHANGE_FILES = (CONFIG_FILE, CERTIFICATE_FILE, CA_FILE, CSR_FILE, KEY_FILE, "device.p12", "certificates.enc")
 """Everything that an exchange leaves in the folder, whichever SDK did it; all of it goes when a new one begins.
 The configuration first: without it the rest counts as nothing, wherever we are stopped."""
+
+
+PUBLIC_FILE = 0o644
+"""Mode of the two certificates, as brokers write them too."""
+
+MAX_ANCHORS = 8
+"""A broker that rotates has two."""
 
 
 @attrs.frozen(slots=True)
@@ -91,6 +101,46 @@ class AppFolder:
             (self.path / CONFIG_FILE).unlink(missing_ok=True)
             raise
 
+    def store_trust(self, trust_pem: bytes) -> Enrolled:
+        """Puts these anchors in the place of the ones there, and gives back what the folder holds then.
+
+        Raises AuthorityError, and changes nothing, for what is no set of anchors, or one that our own certificate was
+        not issued by: with it the folder would hold half a pair. HomeError when it cannot be written.
+        """
+        held = self.load()
+        _check_anchors(trust_pem)
+        _check_issuer(attrs.evolve(held.credentials, trust_pem=trust_pem))
+        self._write(CA_FILE, trust_pem)
+        return self.load()
+
+    def store_renewal(self, certificate_pem: bytes, trust_pem: bytes) -> Enrolled:
+        """Puts a renewed certificate and its anchors in their places, and gives back what the folder holds then.
+
+        At every moment the certificate that lies here was issued by an anchor that lies here, so that a crash leaves a
+        pair to connect with. Raises AuthorityError, and changes nothing, when they do not fit each other or our key;
+        HomeError when they cannot be written.
+        """
+        held = self.load()
+        renewed = Credentials(held.credentials.key_pem, certificate_pem, trust_pem)
+        _check_anchors(trust_pem)
+        _check_renewal(renewed)
+        if not _is_issued(held.credentials.chain_pem, trust_pem):
+            self._write(CA_FILE, trust_pem + held.credentials.trust_pem)
+        else:
+            self._write(CA_FILE, trust_pem)
+        self._write(CERTIFICATE_FILE, certificate_pem)
+        self._write(CA_FILE, trust_pem)
+        return self.load()
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = self.path / name
+        try:
+            if read_owned(path) == content:
+                return
+        except HomeError:  # whatever is wrong with it goes with it
+            pass
+        write_private(path, content, PUBLIC_FILE)
+
     def _clear(self) -> None:
         for name in EXCHANGE_FILES:
             try:
@@ -112,9 +162,52 @@ def _device_id(config: bytes) -> str:
 
 def _check_issuer(credentials: Credentials) -> None:
     """The broker's certificate for us must come from a CA that it put beside it: else we were given half a pair."""
-    leaf = x509.load_pem_x509_certificates(credentials.chain_pem)[0]
-    for anchor in x509.load_pem_x509_certificates(credentials.trust_pem):
-        with contextlib.suppress(ValueError, TypeError, InvalidSignature):
-            leaf.verify_directly_issued_by(anchor)
-            return
-    raise AuthorityError(f"{CERTIFICATE_FILE} was not issued by the authority in {CA_FILE}. Enrol again.")
+    if not _is_issued(credentials.chain_pem, credentials.trust_pem):
+        raise AuthorityError(f"{CERTIFICATE_FILE} was not issued by the authority in {CA_FILE}. Enrol again.")
+
+
+def _is_issued(chain_pem: bytes, trust_pem: bytes) -> bool:
+    """Whether one of the anchors has issued the certificate, or has issued what stands behind it in its chain."""
+    chain = x509.load_pem_x509_certificates(chain_pem)
+    return any(_leads_to(chain, anchor) for anchor in x509.load_pem_x509_certificates(trust_pem))
+
+
+def _leads_to(chain: Sequence[x509.Certificate], anchor: x509.Certificate) -> bool:
+    for certificate, issuer in itertools.zip_longest(chain, chain[1:], fillvalue=anchor):
+        if _was_issued_by(certificate, anchor):
+            return True
+        if not _was_issued_by(certificate, issuer):
+            return False
+    return False
+
+
+def _was_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    with contextlib.suppress(ValueError, TypeError, InvalidSignature):
+        certificate.verify_directly_issued_by(issuer)
+        return True
+    return False
+
+
+def _check_anchors(trust_pem: bytes) -> None:
+    """Raises AuthorityError for what is not a few CA certificates."""
+    try:
+        anchors = x509.load_pem_x509_certificates(trust_pem)
+        are_authorities = all(
+            anchor.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for anchor in anchors
+        )
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise AuthorityError("What the broker sent as its authority is no CA certificate.") from error
+    if not are_authorities or len(anchors) > MAX_ANCHORS:
+        raise AuthorityError(f"What the broker sent as its authority is not 1 to {MAX_ANCHORS} CA certificates.")
+
+
+def _check_renewal(renewed: Credentials) -> None:
+    """Raises AuthorityError unless the certificate is for our key, and comes from its anchors."""
+    try:
+        leaf = x509.load_pem_x509_certificates(renewed.chain_pem)[0]
+    except ValueError as error:
+        raise AuthorityError("What the broker sent as a renewed certificate is none.") from error
+    key = load_pem_private_key(renewed.key_pem, None)
+    if key.public_key() != leaf.public_key():
+        raise AuthorityError("The renewed certificate is for another key than ours.")
+    _check_issuer(renewed)

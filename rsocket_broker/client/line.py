@@ -62,6 +62,11 @@ class Address:
     host: str
     port: int = attrs.field(validator=_is_port)
 
+    @property
+    def secure(self) -> bool:
+        """The secure port of a broker is never spoken to but in TLS."""
+        return True
+
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 

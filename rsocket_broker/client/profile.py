@@ -16,6 +16,9 @@ PROTOCOL_LEVEL = 4
 MEDIUM_FILE_SYSTEM = 1
 """The broker puts the certificates into the app's own folder."""
 
+RENEWS = 1
+"""The level of the exchange by which certificates and anchors are renewed over a session."""
+
 UNKNOWN_DEVICE = "unknown"
 """The device id of an app that has not been told its own: the broker finds it out during the exchange."""
 
@@ -49,9 +52,13 @@ class AppProfile:
         """SETUP data for the plain port."""
         return dump(self._claims(UNKNOWN_DEVICE))
 
-    def secure_claims(self, device_id: str, csr: str, csr_path: str) -> bytes:
-        """SETUP data for the secure port; `csr` (PEM) and `csr_path` let the broker find the device again."""
-        return dump(self._claims(device_id) | {"csr": csr, "csr_path": csr_path})
+    def secure_claims(self, device_id: str, csr: str, csr_path: str, *, renews: bool = True) -> bytes:
+        """SETUP data for the secure port; `csr` (PEM) and `csr_path` let the broker find the device again.
+
+        `renews` says that we change our certificate over the session, which is only for lines with TLS.
+        """
+        fields = self._claims(device_id) | {"csr": csr, "csr_path": csr_path}
+        return dump(fields | {"identity": RENEWS} if renews else fields)
 
     def _claims(self, device_id: str) -> dict[str, object]:
         return {

@@ -10,7 +10,8 @@ class Stage(enum.Enum):
     """Where a client is. The usual order: ENROLLING, ENROLLED, CONNECTING, CONNECTED, LOST, WAITING, CONNECTING, …
 
     A line that is lost leads to INTERRUPTED, tries to connect, and RESUMED, when the session goes on where it was. LOST
-    says that the session is over, and the next one will be a new one.
+    says that the session is over, and the next one will be a new one. RENEWED comes at any time within a session: the
+    app has a new certificate, whose serial number `detail` gives.
     """
 
     ENROLLING = "enrolling"
@@ -19,6 +20,7 @@ class Stage(enum.Enum):
     CONNECTED = "connected"
     INTERRUPTED = "interrupted"
     RESUMED = "resumed"
+    RENEWED = "renewed"
     LOST = "lost"
     FAILED = "failed"
     WAITING = "waiting"

@@ -51,9 +51,15 @@ class AppResponder(Refuser):
     """Serves one connection with the plugins of the app. `tell` sends a message of Flipper's protocol one way."""
 
     def __init__(
-        self, plugins: Mapping[str, AppPlugin], flipper: FlipperApp, tell: Callable[[Mapping[str, object]], object]
+        self,
+        plugins: Mapping[str, AppPlugin],
+        flipper: FlipperApp,
+        tell: Callable[[Mapping[str, object]], object],
+        own: AppPlugin | None = None,
     ) -> None:
+        """`own` is a plugin of the SDK's, which serves the broker itself and no other client."""
         self._plugins = plugins
+        self._own = own
         self._flipper = flipper
         self._tell = tell
         self._pushes = Tasks()
@@ -64,7 +70,7 @@ class AppResponder(Refuser):
         route = _route(payload)
         if route is None:
             return _payload(await self._flipper.answer(_message(payload)))
-        plugin, method = self._find(route)
+        plugin, method = self._find(route, payload)
         if method.streams:
             raise Invalid(f"{route} answers with a stream: ask it with request-stream or request-channel")
         work = _settled(lambda: method.call(plugin, _parameters(payload)))
@@ -77,7 +83,7 @@ class AppResponder(Refuser):
         if route is None:
             await self._told(_message(payload))
         else:
-            plugin, method = self._find(route)
+            plugin, method = self._find(route, payload)
             if method.streams:
                 raise Invalid(f"{route} answers with a stream: it cannot be told one way")
             work = _settled(lambda: method.call(plugin, _parameters(payload)))
@@ -117,7 +123,7 @@ class AppResponder(Refuser):
         route = _route(payload)
         if route is None:
             raise Invalid("a stream needs a route: metadata with a routing entry")
-        plugin, method = self._find(route)
+        plugin, method = self._find(route, payload)
         answers = method.call(plugin, _parameters(payload), incoming)
         if inspect.isasyncgen(answers):
             try:
@@ -142,10 +148,12 @@ class AppResponder(Refuser):
         elif "error" in answer:
             self._tell(answer)
 
-    def _find(self, route: str) -> tuple[AppPlugin, AppMethod]:
+    def _find(self, route: str, payload: Payload) -> tuple[AppPlugin, AppMethod]:
         """The method at `<plugin>.<method>`; plugin ids may hold dots themselves, method names do not."""
         plugin_id, _, name = route.rpartition(".")
         plugin = self._plugins.get(plugin_id)
+        if self._own is not None and plugin_id == self._own.id and not _of_another_client(payload):
+            plugin = self._own
         method = plugin.methods.get(name) if plugin is not None else None
         if plugin is None or method is None:
             raise ApplicationError(f"this app has no method {route}")
@@ -176,6 +184,12 @@ def _route(payload: Payload) -> str | None:
     if route is None or not route.startswith(CLIENT):
         return route
     return next(iter(all_tags(metadata)[1:]), "")
+
+
+def _of_another_client(payload: Payload) -> bool:
+    """Whether the broker has only passed it on."""
+    route = first_tag(bytes(payload.metadata or b""))
+    return route is None or route.startswith(CLIENT)
 
 
 def _message(payload: Payload) -> Mapping[str, object]:

@@ -1,5 +1,6 @@
 """Only what lies in the app's own folder, safe and fitting together, is trusted."""
 
+import contextlib
 import datetime
 import stat
 from pathlib import Path
@@ -13,6 +14,8 @@ from cryptography.x509.oid import NameOID
 from rsocket_broker.client.folder import EXCHANGE_FILES, AppFolder
 from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE, CONFIG_FILE, CSR_FILE, KEY_FILE
 from rsocket_broker.errors import AuthorityError, HomeError
+from rsocket_broker.files import write_private
+from tests.client.stub_broker import StubAuthority
 
 APP_ID = "org.example.demo"
 
@@ -170,3 +173,85 @@ def test_what_cannot_be_removed_is_named(folder: AppFolder) -> None:
 def test_the_destination_ends_with_a_separator(folder: AppFolder) -> None:
     assert folder.destination == f"{folder.path}/"
     assert folder.path.is_absolute()
+
+
+@pytest.fixture
+def enrolled(folder: AppFolder) -> tuple[AppFolder, StubAuthority, str]:
+    old, csr = StubAuthority(), folder.begin(APP_ID)
+    old.deploy({"destination": str(folder.path), "csr": csr})
+    folder.complete("d1")
+    return folder, old, csr
+
+
+def certificate(authority: StubAuthority, csr: str) -> bytes:
+    request = x509.load_pem_x509_csr(csr.encode())
+    return authority.issue(request.subject, request.public_key())
+
+
+@pytest.mark.row("A-18")
+def test_a_renewed_certificate_takes_its_place_beside_its_anchors(
+    enrolled: tuple[AppFolder, StubAuthority, str],
+) -> None:
+    folder, old, csr = enrolled
+    renewed = certificate(old, csr)
+    held = folder.store_renewal(renewed, old.pem)
+    assert (held.credentials.chain_pem, held.credentials.trust_pem) == (renewed, old.pem)
+    assert held == folder.load()
+    assert mode(folder.path / CERTIFICATE_FILE) == mode(folder.path / CA_FILE) == 0o644
+
+
+@pytest.mark.row("A-14")
+def test_anchors_are_taken_only_with_one_that_our_certificate_came_from(
+    enrolled: tuple[AppFolder, StubAuthority, str],
+) -> None:
+    folder, old, _csr = enrolled
+    new = StubAuthority()
+    both = new.pem + old.pem
+    assert folder.store_trust(both).credentials.trust_pem == both
+    for bad in (new.pem, b"", b"words", old.pem.replace(b"M", b"N", 3), old.pem * 9):
+        with pytest.raises(AuthorityError):
+            folder.store_trust(bad)
+        assert folder.load().credentials.trust_pem == both
+
+
+@pytest.mark.row("A-18", "D-1")
+def test_what_is_no_certificate_for_our_key_changes_nothing(enrolled: tuple[AppFolder, StubAuthority, str]) -> None:
+    folder, old, csr = enrolled
+    before, new = folder.load(), StubAuthority()
+    other = ec.generate_private_key(ec.SECP256R1())
+    leaf = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    for made, trust in (
+        (old.issue(leaf, other.public_key()), old.pem),
+        (certificate(new, csr), old.pem),
+        (certificate(old, csr), new.pem),
+        (b"words", old.pem),
+        (certificate(old, csr), certificate(old, csr)),
+    ):
+        with pytest.raises(AuthorityError):
+            folder.store_renewal(made, trust)
+        assert folder.load() == before
+
+
+@pytest.mark.row("A-18", "D-7")
+@pytest.mark.parametrize("bundle", ["both", "new alone"])
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+def test_a_crash_between_the_files_leaves_a_pair_to_connect_with(
+    enrolled: tuple[AppFolder, StubAuthority, str], monkeypatch: pytest.MonkeyPatch, writes: int, bundle: str
+) -> None:
+    folder, old, csr = enrolled
+    new = StubAuthority()
+    trust = new.pem + old.pem if bundle == "both" else new.pem
+    left = iter([True] * writes)
+
+    def write(path: Path, content: bytes, mode: int) -> None:
+        if not next(left, False):
+            raise HomeError("the power went")
+        write_private(path, content, mode)
+
+    monkeypatch.setattr("rsocket_broker.client.folder.write_private", write)
+    with contextlib.suppress(HomeError):
+        folder.store_renewal(certificate(new, csr), trust)
+    folder.load()  # it fits together, whichever it is
+    monkeypatch.undo()
+    held = folder.store_renewal(certificate(new, csr), trust)
+    assert held.credentials.trust_pem == trust

@@ -22,6 +22,9 @@ def test_the_secure_claims_add_device_and_request() -> None:
     claims = Claims.parse(PROFILE.secure_claims("d1", "PEM", "/apps/demo/"), required=False)
     assert (claims.device_id, claims.csr, claims.csr_path) == ("d1", "PEM", "/apps/demo/")
     assert claims.is_flipper
+    assert claims.identity
+    plain = Claims.parse(PROFILE.secure_claims("d1", "PEM", "/apps/demo/", renews=False), required=False)
+    assert not plain.identity
 
 
 def test_nothing_secret_is_claimed() -> None:

@@ -11,5 +11,6 @@ def test_a_step_is_a_value() -> None:
 
 def test_stages_have_names_for_people() -> None:
     assert [stage.value for stage in Stage] == [
-        "enrolling", "enrolled", "connecting", "connected", "interrupted", "resumed", "lost", "failed", "waiting",
+        "enrolling", "enrolled", "connecting", "connected", "interrupted", "resumed", "renewed", "lost", "failed",
+        "waiting",
     ]  # fmt: skip

@@ -10,8 +10,10 @@ import pytest
 from rsocket_broker import client
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import ApplicationError, Invalid, RequestFailed
+from rsocket_broker.jsontext import dump
 from rsocket_broker.payload import Payload
 from rsocket_broker.protocol import metadata
+from tests.client.conftest import Connect
 from tests.client.stub_broker import StubBroker
 
 
@@ -178,3 +180,16 @@ async def test_a_metadata_push_calls_a_method_without_parameters(line: Connectio
     await ask(line, Payload(b'{"method": "getPlugins"}'))
     await line.request_response(routed("nothing"), timeout=5)
     assert store.signals == 2
+
+
+@pytest.mark.row("A-14", "A-26")
+async def test_what_the_sdk_does_for_the_broker_it_does_for_no_other_client(app: Connect, stub: StubBroker) -> None:
+    """A request that another client has sent carries our own address in front; only the broker leaves that out."""
+    trust = {"trust": stub.authority.pem.decode()}
+    async with app():
+        (line,) = stub.live
+        direct = Payload(dump(trust), metadata.route("identity.trust"))
+        assert (await line.request_response(direct)).data == b"{}"
+        relayed = Payload(dump(trust), metadata.route("client:org.example.demo", "identity.trust"))
+        with pytest.raises(ApplicationError, match=r"no method identity\.trust"):
+            await line.request_response(relayed)
