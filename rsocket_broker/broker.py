@@ -9,8 +9,6 @@ Stop: `Broker.stop` is the written order. Its steps share STOP_S, whatever the p
 
 import asyncio
 import logging
-import ssl
-import threading
 
 from rsocket_broker import __version__, jsontext
 from rsocket_broker.admin.run_folder import Ports, RunFolder
@@ -25,6 +23,7 @@ from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.errors import ConfigurationError
+from rsocket_broker.lifecycle.contexts import CurrentContexts
 from rsocket_broker.listening.lines import Lines, Served
 from rsocket_broker.listening.listeners import Listeners
 from rsocket_broker.observability.observation import Observation, Subject
@@ -34,9 +33,7 @@ from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
 from rsocket_broker.settings import Settings, nearest
 from rsocket_broker.state import STATE_FILE, State
-from rsocket_broker.transports.client_hello import ClientHello
 from rsocket_broker.transports.http import Page
-from rsocket_broker.transports.tls_contexts import ServerContexts
 
 ADB = "adb"
 """The name of the medium driver whose deployments wait for a device, and of its settings."""
@@ -233,36 +230,6 @@ def load_mediums(settings: Settings, devices: DeviceRegistry) -> Mediums:
     for name in tables.keys() - known:
         raise ConfigurationError(f"[mediums.{name}]: there is no such driver. {nearest(name, known)}")
     return mediums
-
-
-class CurrentContexts:
-    """The TLS contexts for the certificate of the moment: the authority makes a new one before the old one ends.
-
-    `pick` and `pick_web` are called from handshake threads.
-    """
-
-    def __init__(self, authority: Authority) -> None:
-        self._authority = authority
-        self._lock = threading.Lock()
-        self._credentials = authority.server_credentials()
-        self._contexts = ServerContexts(self._credentials)
-
-    def pick(self, hello: ClientHello) -> ssl.SSLContext:
-        return self._current().pick(hello)
-
-    def pick_web(self, hello: ClientHello) -> ssl.SSLContext:
-        return self._current().pick_web(hello)
-
-    def _current(self) -> ServerContexts:
-        credentials = self._authority.server_credentials()
-        with self._lock:
-            if credentials is not self._credentials:
-                self._credentials, self._contexts = credentials, ServerContexts(credentials)
-            return self._contexts
-
-    def renew(self) -> None:
-        """Ends all that TLS sessions could be resumed with; see `ServerContexts.renew`."""
-        self._current().renew()
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ import pytest
 from rsocket_broker import client
 from rsocket_broker.admin.client import admin_line
 from rsocket_broker.admin.run_folder import RunFolder
-from rsocket_broker.authority import Authority
-from rsocket_broker.broker import STOP_S, Broker, CurrentContexts, load_mediums
+from rsocket_broker.broker import STOP_S, Broker, load_mediums
 from rsocket_broker.client.folder import AppFolder
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.journal import Journal
@@ -29,7 +27,6 @@ from rsocket_broker.errors import BrokerError, ConfigurationError, HomeError
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.settings import ListenSettings, Settings
 from rsocket_broker.state import STATE_FILE, State
-from rsocket_broker.transports.client_hello import ClientHello
 from tests.emulated_device import AdbServer, EmulatedDevice
 
 ANY_PORTS = ListenSettings(insecure_port=0, secure_port=0)
@@ -441,23 +438,6 @@ async def test_a_start_that_is_cancelled_anywhere_leaves_a_home_that_starts(tmp_
 
 
 # --- certificates ----------------------------------------------------------------------------------------------------
-
-
-def test_a_new_server_certificate_is_used_by_the_next_handshake(tmp_path: Path) -> None:
-    """The authority gives another object when it has made a new certificate; nothing else is asked of it here."""
-    with State.open(tmp_path / "home" / STATE_FILE) as state:
-        authority = Authority.open(tmp_path / "home", state)
-        contexts = CurrentContexts(authority)
-        first = contexts.pick(ClientHello())
-        assert contexts.pick(ClientHello()) is first
-        renewed = Authority.open(tmp_path / "home", state, hosts=["broker.example"]).server_credentials()
-        authority.server_credentials = partial(_give, renewed)  # type: ignore[method-assign]
-        second = contexts.pick(ClientHello())
-    assert second is not first
-
-
-def _give(value: object) -> Any:
-    return value
 
 
 async def test_the_name_of_the_broker_is_in_its_certificate(tmp_path: Path) -> None:

@@ -88,9 +88,9 @@ async def test_a_certificate_that_has_ended_gets_no_session_by_resuming(
     authority = broker._authority
     assert authority is not None
     (issued,) = authority.certificates("com.example.app")
-    ours = authority.server_credentials()
+    ours = authority.serving()
     monkeypatch.setattr(authority, "_clock", lambda: issued.not_after + timedelta(seconds=1))
-    monkeypatch.setattr(authority, "server_credentials", lambda: ours)  # which would be made anew by then
+    monkeypatch.setattr(authority, "serving", lambda: ours)  # which would be made anew by then
     resumed, error = await app.come()
     assert resumed, "or this test shows nothing"
     assert error is not None and error[0] == REJECTED_SETUP and "ended on" in error[1]
