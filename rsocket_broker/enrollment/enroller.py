@@ -1,6 +1,6 @@
 """The one road from a request to a certificate in the app's container. Its order is what makes it safe:
 
-    rates -> message -> clock -> signing request -> driver -> turn -> PROOF -> sign -> journal -> deploy -> answer
+    rates -> message -> clock -> request -> mode -> driver -> turn -> PROOF -> sign -> journal -> deploy -> answer
 
 Nothing is signed before the driver has read the very same request back out of the app's container. Up to there the work
 is dropped when its peer goes away; from there on it is brought to an end, so that no container stays half-done.
@@ -19,6 +19,7 @@ from sqlite3 import Connection
 
 import attrs
 
+from rsocket_broker.audit import Event
 from rsocket_broker.authority.authority import Authority, Issued
 from rsocket_broker.authority.requests import CheckedRequest
 from rsocket_broker.claims import Claims, shown
@@ -36,6 +37,7 @@ from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry, Medium, unproven
 from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
+from rsocket_broker.enrollment.modes import Gate, Passage
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, too_often
 from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
 from rsocket_broker.histogram import Histogram
@@ -74,13 +76,16 @@ class Enroller:
         containers: Containers,
         limits: EnrollmentLimits | None = None,
         *,
+        gate: Gate | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
-        """`clock` measures rates (seconds); `now` is the time of day (aware) that devices' clocks are compared with."""
+        """`gate` says who may ask at all, by default everybody. `clock` measures rates (seconds); `now` is the time of
+        day (aware) that devices' clocks are compared with."""
         self._authority = authority
         self._mediums = mediums
         self._limits = limits or EnrollmentLimits()
+        self._gate = gate or Gate()
         self._clock = clock
         self._now = now
         self._overall = RateLimiter(self._limits.overall)
@@ -127,11 +132,14 @@ class Enroller:
                 checked = await asyncio.to_thread(self._authority.check_request, request.csr)
                 app_id = claimed_app_id(request, checked.common_name)
                 self._admit_app(peer, app_id, claims.device)
-                driver = self._mediums.select(request)
-                course.medium = driver.name
-                async with self.delivery.turns.admitted((app_id, claims.os, claims.device)):
-                    container = await self._prove(driver, request, checked)
-                    return await self._finish_for(claims, peer, self._finish(driver, checked, container))
+                with await self._gate.enter(request, app_id, peer) as passage:
+                    driver = self._mediums.select(request)
+                    course.medium = driver.name
+                    async with self.delivery.turns.admitted((app_id, claims.os, claims.device)):
+                        container = await self._prove(driver, request, checked)
+                        passage.check(container)
+                        work = self._finish(driver, checked, container, passage)
+                        return await self._finish_for(claims, peer, work, passage)
 
     async def serve_to_end(self, message: bytes, claims: Claims, peer: str) -> dict[str, object]:
         """Like `serve`, for a peer that awaits no answer: cancelling stops the waiting only, not the work."""
@@ -160,6 +168,17 @@ class Enroller:
                 whose,
             )
 
+    def _record(self, claims: Claims, peer: str, refusal: EnrollmentRefused) -> None:
+        """In the audit: who asked (as it says itself), and what it was told, without the numbers that always differ."""
+        self._authority.audit.note(
+            Event.ENROLMENT_REFUSED,
+            step=refusal.step,
+            reason=_NUMBER.sub("#", refusal.reason),
+            app=shown(claims.app_id or claims.app, 80),
+            device=shown(claims.device, 80),
+            peer=peer,
+        )
+
     def _admit(self, peer: str) -> None:
         now = self._clock()
         if wait := self._per_peer.take(peer, now):
@@ -182,10 +201,11 @@ class Enroller:
             ) from None
 
     async def _finish_for(
-        self, claims: Claims, peer: str, work: Coroutine[object, object, dict[str, object]]
+        self, claims: Claims, peer: str, work: Coroutine[object, object, dict[str, object]], passage: Passage
     ) -> dict[str, object]:
         """Await work that runs to its end even when the peer has gone; then the log hears how it ended."""
         finish = self.delivery.keep(work)
+        passage.hold_for(finish)
         try:
             answer = await asyncio.shield(finish)
         except asyncio.CancelledError:
@@ -201,16 +221,19 @@ class Enroller:
         elif error:
             log.error("an enrolment for %s failed", peer, exc_info=error)
 
-    async def _finish(self, driver: Medium, checked: CheckedRequest, container: Container) -> dict[str, object]:
+    async def _finish(
+        self, driver: Medium, checked: CheckedRequest, container: Container, passage: Passage
+    ) -> dict[str, object]:
         """Sign and deploy."""
         principal = container.principal
         async with self.delivery.alone(container):
-            issued, entry = await asyncio.to_thread(self._sign, checked, container)
+            issued, entry = await asyncio.to_thread(self._sign, checked, container, passage)
+            passage.issued()
             await self.delivery.deploy(driver, entry)
         log.info("enrolled %s, serial %x", principal, issued.serial)
         return {**container.answer, "deviceId": principal.device_id}
 
-    def _sign(self, checked: CheckedRequest, container: Container) -> tuple[Issued, JournalEntry]:
+    def _sign(self, checked: CheckedRequest, container: Container, passage: Passage) -> tuple[Issued, JournalEntry]:
         """The certificate and the journal entry for its deployment, which are recorded in one step."""
         entries: list[JournalEntry] = []
 
@@ -220,7 +243,8 @@ class Enroller:
             )
             entries.append(self.delivery.journal.write(database, container, bundle, self._now()))
 
-        issued = self._authority.issue(checked, container.principal, alongside=record)
+        use = functools.partial(passage.use, container=container)
+        issued = self._authority.issue(checked, container.principal, alongside=record, condition=use)
         return issued, entries[-1]
 
     def _note_success(self, claims: Claims, peer: str) -> None:
@@ -275,6 +299,7 @@ class Enroller:
             # Refusals for asking too often are one story per address, whatever names the asker goes by.
             key = (peer, Step.LIMITS) if refusal.step == Step.LIMITS else None
             self.report(claims, peer, _with_cause(refusal), key)
+            self._record(claims, peer, refusal)
             raise
 
 

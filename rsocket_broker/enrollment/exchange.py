@@ -1,9 +1,10 @@
 """The certificate exchange as values: what an app asks for, read from its message without touching anything.
 
-    {"method": "signCertificate", "csr": PEM, "destination": PATH, "medium": 1, "timestamp": ms, "logs": [line, …]}
+    {"method": "signCertificate", "csr": PEM, "destination": PATH, "medium": 1, "timestamp": ms, "logs": [line, …],
+     "token": TOKEN}
     {"method": "signCertificateAck", "isError": false, "hasRequiredFiles": true, "config": {…}, "logs": [line, …]}
 
-`destination` is checked by the driver that understands it; `medium`, `timestamp` and `logs` may be missing.
+`destination` is checked by the driver that understands it; `medium`, `timestamp`, `logs` and `token` may be missing.
 """
 
 import enum
@@ -33,6 +34,8 @@ MAX_LOG_LINES = 512
 """As many as an SDK keeps between two messages."""
 MAX_LOG_LINE = 500
 """Characters shown of one line."""
+MAX_TOKEN = 256
+"""Characters; ours have 56."""
 
 _SIGN = "signCertificate"
 _ACKNOWLEDGE = "signCertificateAck"
@@ -46,6 +49,8 @@ class Step(enum.StrEnum):
     CLOCK = "clock"
     LIMITS = "limits"
     REQUEST = "signing request"
+    WINDOW = "window"
+    TOKEN = "token"  # noqa: S105  a word, not a secret
     MEDIUM = "medium"
     PROOF = "proof"
     SIGN = "sign"
@@ -56,7 +61,8 @@ class Step(enum.StrEnum):
 class SignRequest:
     """One request for a certificate, as the app made it; nothing in it has been proven.
 
-    `csr` is cleaned text (see `clean`); `destination` is "" when absent; `timestamp` is the device's clock.
+    `csr` is cleaned text (see `clean`); `destination` and `token` are "" when absent; `timestamp` is the clock
+    of the device.
     """
 
     csr: str = attrs.field(repr=False)
@@ -65,6 +71,7 @@ class SignRequest:
     medium: int = FILE_SYSTEM_ACCESS
     timestamp: datetime | None = None
     logs: tuple[str, ...] = attrs.field(default=(), repr=False)
+    token: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -137,6 +144,7 @@ def _sign_request(fields: dict[str, object], claims: Claims) -> SignRequest:
         medium=_medium(fields, claims),
         timestamp=_timestamp(fields),
         logs=_logs(fields),
+        token=_text(fields, "token", MAX_TOKEN),
     )
 
 

@@ -70,13 +70,21 @@ class RateLimiter:
 
     def take(self, key: Hashable, now: float) -> float:
         """Take one token at `now` (seconds). 0 when there was one, else the seconds until there will be."""
-        tokens, since = self._buckets.pop(key, (self._rate.burst, now))
-        tokens = min(self._rate.burst, tokens + (now - since) * self._rate.per_second)
+        tokens = self._tokens(key, now)
+        self._buckets.pop(key, None)
         allowed = tokens >= 1
         self._buckets[key] = (tokens - 1 if allowed else tokens, now)
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
         return 0.0 if allowed else (1 - tokens) / self._rate.per_second
+
+    def wait(self, key: Hashable, now: float) -> float:
+        """What `take` would answer, taking nothing."""
+        return max(0.0, (1 - self._tokens(key, now)) / self._rate.per_second)
+
+    def _tokens(self, key: Hashable, now: float) -> float:
+        tokens, since = self._buckets.get(key, (self._rate.burst, now))
+        return min(self._rate.burst, tokens + (now - since) * self._rate.per_second)
 
 
 class Turns:

@@ -14,9 +14,11 @@ from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE, CSR_FILE, Sign
 from rsocket_broker.enrollment.containers import Containers
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.enroller import Enroller
+from rsocket_broker.enrollment.grants import Grants
 from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.base import Medium
 from rsocket_broker.enrollment.mediums.registry import Mediums
+from rsocket_broker.enrollment.modes import Gate, Mode
 from rsocket_broker.enrollment.throttle import EnrollmentLimits
 from rsocket_broker.state import State
 
@@ -48,6 +50,8 @@ class Workshop:
     containers: Containers
     enroller: Enroller
     clock: Clock
+    gate: Gate
+    grants: Grants
 
     def issued(self, app_id: str) -> int:
         return len(self.authority.certificates(app_id))
@@ -55,7 +59,11 @@ class Workshop:
 
 @contextlib.contextmanager
 def open_workshop(
-    home: Path, *, limits: EnrollmentLimits = PLENTY, drivers: Mapping[str, Medium] | None = None
+    home: Path,
+    *,
+    limits: EnrollmentLimits = PLENTY,
+    drivers: Mapping[str, Medium] | None = None,
+    mode: Mode = Mode.OPEN,
 ) -> Iterator[Workshop]:
     """A start of the enrolment core on `home`, which is made when new; closed at the end of the block.
 
@@ -67,7 +75,9 @@ def open_workshop(
         mediums = Mediums({**found.offered, **(drivers or {})}, found.broken)
         journal, clock = Journal(state), Clock()
         containers = Containers(state)
-        enroller = Enroller(authority, mediums, journal, containers, limits, clock=clock)
+        grants = Grants(home, state, authority.audit)
+        gate = Gate(mode, grants, authority.audit, clock=clock)
+        enroller = Enroller(authority, mediums, journal, containers, limits, gate=gate, clock=clock)
         yield Workshop(
             home=home,
             state=state,
@@ -77,7 +87,10 @@ def open_workshop(
             containers=containers,
             enroller=enroller,
             clock=clock,
+            gate=gate,
+            grants=grants,
         )
+        authority.audit.close()
 
 
 @attrs.define
@@ -106,7 +119,10 @@ class DesktopApp:
 
     @property
     def claims(self) -> Claims:
-        return Claims(os=self.os, device="bench", device_id="unknown", app="Demo", sdk_version=4)
+        return self.claims_of("bench")
+
+    def claims_of(self, device: str) -> Claims:
+        return Claims(os=self.os, device=device, device_id="unknown", app="Demo", sdk_version=4)
 
     def message(self, **changes: object) -> bytes:
         """`signCertificate`; a change to None leaves the field out."""

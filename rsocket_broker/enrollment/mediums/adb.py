@@ -123,6 +123,7 @@ class AdbMedium(Medium):
             medium=self.name,
             principal=Principal(app_id=package, device_id=hardware.device_id, proof=Proof.ADB),
             location={"device": hardware.device_id, "package": package, "user": str(place.user), "inner": place.inner},
+            device_names=(serial,),
         )
 
     async def deploy(self, container: Container, bundle: Bundle) -> None:

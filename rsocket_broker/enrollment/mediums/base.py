@@ -65,13 +65,15 @@ class Container:
 
     `medium` is the driver's name. `location` is all that the driver needs to find the container again after a restart;
     it is kept as JSON, and two containers are the same one exactly when their locations are equal.
-    `answer` is added to `{"deviceId": …}` in what the app is told.
+    `answer` is added to `{"deviceId": …}` in what the app is told. `device_names` are what an operator may call the
+    device besides its id, as the driver itself found them (never as the app says); they are not kept.
     """
 
     medium: str
     principal: Principal
     location: Mapping[str, str]
     answer: Mapping[str, object] = attrs.field(factory=dict)
+    device_names: tuple[str, ...] = attrs.field(default=(), eq=False)
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -9,6 +9,7 @@ stores the text and sends it back as `device_id`, which then agrees with the cer
 
 import asyncio
 import contextlib
+import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -72,6 +73,10 @@ class FilesystemMedium(Medium):
         del directory  # every folder here is on this machine
         return self.context.devices.host_device_id()
 
+    def device_names(self) -> tuple[str, ...]:
+        """What this machine is called."""
+        return (platform.node(),)
+
     def _prove(self, request: SignRequest, common_name: str) -> Container:
         directory = check_destination(request.destination)
         app_id = claimed_app_id(request, common_name)
@@ -84,7 +89,8 @@ class FilesystemMedium(Medium):
             with AppFolder.open(directory) as folder:
                 folder.check_request(request.csr)
                 principal = Principal(app_id, self.device_id(folder.path), Proof.FILESYSTEM)
-                return Container(medium=self.name, principal=principal, location=folder.location())
+                names = (platform.node(),)
+                return Container(medium=self.name, principal=principal, location=folder.location(), device_names=names)
         except FolderProblem as problem:
             raise unproven(
                 "the destination is not shown to be this app's own folder.",

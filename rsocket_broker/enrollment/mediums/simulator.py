@@ -28,3 +28,7 @@ class SimulatorMedium(FilesystemMedium):
         if found is None:  # a link on the way leads out of the simulators' folders
             raise unproven("the destination leads out of the simulator.", "Send the path of the app's own container.")
         return found[1].upper()
+
+    def device_names(self) -> tuple[str, ...]:
+        """A simulator has no name but its UDID."""
+        return ()

@@ -1,0 +1,191 @@
+import sqlite3
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rsocket_broker.audit import Audit
+from rsocket_broker.enrollment import grants as module
+from rsocket_broker.enrollment.grants import KEPT, KEY_FILE, Grants
+from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused, HomeError
+from rsocket_broker.state import State
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+APP = "org.example.demo"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    with State.open(tmp_path / "home" / "state.db") as state:
+        yield state
+
+
+@pytest.fixture
+def grants(state: State, tmp_path: Path) -> Grants:
+    return Grants(tmp_path / "home", state, Audit(state))
+
+
+def use(grants: Grants, state: State, token: str, now: datetime = NOW) -> None:
+    grant = grants.find(token)
+    assert grant is not None
+    with state.transaction() as database:
+        grants.use(database, grant, "a device", now)
+
+
+@pytest.mark.row("A-07")
+def test_a_grant_works_once(grants: Grants, state: State) -> None:
+    grant, token = grants.make(APP, now=NOW, life=HOUR)
+    assert grant.state(NOW) == "open"
+    assert grants.find(token) == grant
+    use(grants, state, token)
+    found = grants.find(token)
+    assert found is not None and found.state(NOW) == "used up"
+    with pytest.raises(EnrollmentRefused, match="token: the token was used already"):
+        use(grants, state, token)
+
+
+@pytest.mark.row("A-07")
+def test_what_is_undone_uses_nothing_up(grants: Grants, state: State) -> None:
+    """As a crash before the end of the transaction does."""
+    grant, token = grants.make(APP, now=NOW, life=HOUR)
+    with pytest.raises(RuntimeError), state.transaction() as database:
+        grants.use(database, grant, "a device", NOW)
+        raise RuntimeError("the power failed")
+    use(grants, state, token)
+
+
+@pytest.mark.row("A-07")
+def test_a_crowd_uses_it_as_often_as_it_says(grants: Grants, state: State) -> None:
+    _, token = grants.make(APP, now=NOW, life=HOUR, uses=3)
+    outcomes: list[bool] = []
+
+    def enrol() -> None:
+        try:
+            use(grants, state, token)
+        except EnrollmentRefused:
+            outcomes.append(False)
+        else:
+            outcomes.append(True)
+
+    threads = [threading.Thread(target=enrol) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == [False] * 7 + [True] * 3
+
+
+def test_it_ends_in_time_and_can_be_withdrawn(grants: Grants, state: State) -> None:
+    _, token = grants.make(APP, now=NOW, life=HOUR)
+    with pytest.raises(EnrollmentRefused, match="has ended"):
+        use(grants, state, token, NOW + HOUR)
+    use(grants, state, token, NOW + HOUR - timedelta(seconds=1))
+    other, token = grants.make(APP, now=NOW, life=HOUR, uses=2)
+    assert grants.withdraw(other.id, NOW).state(NOW) == "withdrawn"
+    with pytest.raises(EnrollmentRefused, match="was withdrawn"):
+        use(grants, state, token)
+    with pytest.raises(ApplicationError, match="withdrawn already"):
+        grants.withdraw(other.id, NOW)
+    with pytest.raises(ApplicationError, match="enrollment grants"):
+        grants.withdraw("0123456789ab", NOW)
+
+
+def test_no_secret_is_kept(grants: Grants, tmp_path: Path, state: State) -> None:
+    grant, token = grants.make(APP, now=NOW, life=HOUR, device="a device")
+    number, secret = token.split(".")
+    use(grants, state, token)
+    assert number == grant.id and len(secret) == 43
+    state.close()
+    for path in (tmp_path / "home").iterdir():
+        assert secret.encode() not in path.read_bytes()
+    assert secret not in repr(grant) + repr(grant.describe(NOW))
+
+
+def test_the_hash_needs_the_key_beside_it(grants: Grants, state: State, tmp_path: Path) -> None:
+    _, token = grants.make(APP, now=NOW, life=HOUR)
+    key = tmp_path / "home" / KEY_FILE
+    assert key.stat().st_mode & 0o777 == 0o600 and len(key.read_bytes()) == 32
+    again = Grants(tmp_path / "home", state, Audit(state))
+    assert again.find(token) is not None
+    key.write_bytes(bytes(32))
+    assert Grants(tmp_path / "home", state, Audit(state)).find(token) is None
+    key.write_bytes(bytes(31))
+    with pytest.raises(HomeError, match="damaged"):
+        Grants(tmp_path / "home", state, Audit(state)).find(token)
+    key.chmod(0o644)
+    with pytest.raises(HomeError):
+        Grants(tmp_path / "home", state, Audit(state)).find(token)
+
+
+def test_the_comparison_is_one_that_takes_its_time(grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is nothing to compare with: hmac.compare_digest of two hashes, every time."""
+    seen: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        seen.append((len(one), len(other)))
+        return one == other
+
+    monkeypatch.setattr(module.hmac, "compare_digest", compare)
+    grant, token = grants.make(APP, now=NOW, life=HOUR)
+    for text in (token, grant.id + "." + "x" * 43, "0" * 12 + "." + "x" * 43, "no token", "", "\ud800"):
+        assert (grants.find(text) is not None) is (text == token)
+    assert seen == [(32, 32)] * 6
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(text=st.text(max_size=80))
+def test_no_other_text_is_a_token(grants: Grants, text: str) -> None:
+    assert grants.find(text) is None
+
+
+def test_whoever_has_no_grants_finds_none(grants: Grants, tmp_path: Path) -> None:
+    assert grants.find("0" * 12 + "." + "x" * 43) is None
+    assert grants.list() == []
+    assert not (tmp_path / "home" / KEY_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"app_id": "no id"}, "not an app id"),
+        ({"life": timedelta(0)}, "365d"),
+        ({"life": timedelta(days=366)}, "365d"),
+        ({"uses": 0}, "uses"),
+        ({"uses": 100_001}, "uses"),
+        ({"device": "x" * 257}, "device"),
+        ({"device": "\x1b[2J"}, "device"),
+    ],
+)
+def test_a_grant_for_nobody_is_refused(grants: Grants, changes: dict[str, object], words: str) -> None:
+    wanted: dict[str, object] = {"app_id": APP, "now": NOW, "life": HOUR} | changes
+    with pytest.raises(ConfigurationError, match=words):
+        grants.make(**wanted)  # type: ignore[arg-type]
+
+
+def test_those_that_ended_are_forgotten_in_the_end(grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, _ = grants.make(APP, now=NOW, life=HOUR)
+    assert [grant.id for grant in grants.list()] == [old.id]
+    later = NOW + HOUR + KEPT + timedelta(seconds=1)
+    new, _ = grants.make(APP, now=later, life=HOUR)
+    assert [grant.id for grant in grants.list()] == [new.id]
+    monkeypatch.setattr(module, "MAX_GRANTS", 1)
+    with pytest.raises(ConfigurationError, match="grants already"):
+        grants.make(APP, now=later, life=HOUR)
+
+
+def test_every_step_is_in_the_audit_and_no_token(grants: Grants, state: State) -> None:
+    grant, token = grants.make(APP, now=NOW, life=HOUR, uses=2)
+    use(grants, state, token)
+    grants.withdraw(grant.id, NOW)
+    rows: list[sqlite3.Row] = state.read("SELECT body FROM audit ORDER BY number")
+    assert [action for row in rows for action in ("made", "used", "withdrawn") if f'"{action}"' in row["body"]] == [
+        "made",
+        "used",
+        "withdrawn",
+    ]
+    assert all(grant.id in row["body"] and token.split(".")[1] not in row["body"] for row in rows)
