@@ -7,9 +7,10 @@ from typing import Final, Self
 
 from rsocket_broker.errors import ConnectionClosed
 from rsocket_broker.protocol.events import LeaseReceived, LineLost, LineResumed, ResumeReceived
+from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.serving import Handlers, Serving
-from rsocket_broker.transports.base import Peer, Receiver, Transport
+from rsocket_broker.transports.base import MessageTransport, Peer, Receiver, Transport
 
 
 class Lasting(Serving, Receiver):
@@ -59,6 +60,13 @@ class Lasting(Serving, Receiver):
     def suspended(self) -> bool:
         """The line was lost, and the peer may come back."""
         return self._protocol.suspended
+
+    def widen(self, limits: Limits) -> None:
+        """These limits hold from now on. For a server that has judged a SETUP and not accepted it yet."""
+        self._protocol.widen(limits)
+        self._work.limit = limits.streams
+        if isinstance(self._transport, MessageTransport):
+            self._transport.expect(limits.frame)
 
     # ---- another line ----------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Container, Coroutine
 from typing import Any, Final
 
 _EAGER: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -16,11 +16,12 @@ class Work:
     a callback for each task.
     """
 
-    __slots__ = ("_limit", "_loop", "_over", "_running")
+    __slots__ = ("_loop", "_over", "_running", "limit")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
         self._loop = loop
-        self._limit = limit
+        self.limit = limit
+        """How many may run at once."""
         self._over = False
         self._running: dict[int, tuple[asyncio.Task[None], object]] = {}
 
@@ -46,7 +47,11 @@ class Work:
         return True
 
     def _may_start(self, stream_id: int) -> bool:
-        return not self._over and stream_id not in self._running and len(self._running) < self._limit
+        return not self._over and stream_id not in self._running and len(self._running) < self.limit
+
+    def streams_of(self, tasks: Container[asyncio.Task[Any]]) -> list[tuple[int, asyncio.Task[None]]]:
+        """The streams that one of these tasks works for."""
+        return [(stream_id, task) for stream_id, (task, _) in self._running.items() if task in tasks]
 
     def done(self, stream_id: int) -> None:
         self._running.pop(stream_id, None)

@@ -15,7 +15,7 @@ from rsocket_broker.identity import Identity
 from rsocket_broker.protocol.trace import FrameTrace
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
-from rsocket_broker.transports.base import Peer, Receiver, Transport
+from rsocket_broker.transports.base import MessageTransport, Peer, Receiver, Transport
 
 EVERYBODY: Final = "all"
 """Stands for every connection, those that only enrol included."""
@@ -187,6 +187,10 @@ class TappedTransport:
     @property
     def queued(self) -> int:
         return self._transport.queued
+
+    def expect(self, size: int) -> None:
+        if isinstance(self._transport, MessageTransport):
+            self._transport.expect(size)
 
     def release(self, receiver: Receiver) -> None:
         """The tap is not wanted after all: from now on nothing goes through it."""

@@ -93,6 +93,13 @@ class Streams(Line):
         self.answers_in_runs = False
         """Whether the owner takes plain answers that stand one behind the other as one AnswersReceived."""
 
+    def widen(self, limits: Limits) -> None:
+        """These limits hold from now on. For a server that has judged a SETUP and not accepted it yet."""
+        self.limits = limits
+        self._fragment = limits.fragment
+        self._in_one_piece = min(limits.fragment, WORTH_A_COPY)
+        self._reassembler = Reassembler(limits)
+
     # ---- requests of the peer --------------------------------------------------------------------------------
 
     def _on_request_response(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> int | None:

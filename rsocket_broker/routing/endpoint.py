@@ -1,6 +1,7 @@
-"""The secure endpoint: lets a certified client in, and again when its line was lost.
+"""The secure endpoint: lets a certified client in, and again when its line was lost; and whom such a client has sent.
 
 Who the client is comes from its certificate. What its SETUP says besides is for display, and must not contradict it.
+Whoever brings a token is a child of the session that has asked for the token (see `children`).
 """
 
 import itertools
@@ -13,11 +14,14 @@ from functools import partial
 
 from rsocket_broker.claims import Claims, contradiction
 from rsocket_broker.connection import Connection
-from rsocket_broker.errors import BrokerError, ConnectionClosed, SetupRefused
+from rsocket_broker.errors import BrokerError, ConnectionClosed, Invalid, SetupRefused
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.identity import Identity
+from rsocket_broker.protocol.authentication import bearer_token
 from rsocket_broker.protocol.codes import ErrorCode
 from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
+from rsocket_broker.protocol.limits import SECURE, Limits
+from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.routing.relay import Switch
@@ -27,12 +31,17 @@ from rsocket_broker.routing.session import Session
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.live import LiveSessions
 from rsocket_broker.sessions.resumption import Resumptions, SameHolder, same_key
+from rsocket_broker.sessions.store import SessionStore
+from rsocket_broker.transports.base import Channel
 
 logger = logging.getLogger(__name__)
 
 REPLACED = "a newer session of the same identity has taken the place of this one"
 FAREWELL = 5.0
 """Seconds that plugins have to say goodbye to the last sessions when the broker stops."""
+
+CERTIFIED = frozenset({Channel.TLS, Channel.WSS})
+"""Where a token is good beside a certificate only: that of the root of its tree."""
 
 Identify = Callable[[bytes], Identity]
 """From a client's certificate (DER) to its identity. Raises BrokerError for one that is not ours, or no longer."""
@@ -49,11 +58,14 @@ class SecureEndpoint:
         *,
         relay: bool = False,
         same_holder: SameHolder = same_key,
+        store: SessionStore | None = None,
+        known_limits: Limits = SECURE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`relay` lets clients send requests to each other, on connections whose protocol is a `Relaying`.
 
-        `same_holder` says which other certificate may resume a session than the one that opened it.
+        `same_holder` says which other certificate may resume a session than the one that opened it. `known_limits` hold
+        for a connection with a token from then on that the token was judged.
         """
         self._tasks = Tasks()
         self._identify = identify
@@ -63,10 +75,15 @@ class SecureEndpoint:
         self.router.relays = relay
         self.sessions = LiveSessions[Session]() if sessions is None else sessions
         self.resumptions = Resumptions[Session](same_holder)
+        self.children = Children(self._tasks, store)
+        self._known_limits = known_limits
         self._switch = Switch(self.sessions) if relay else None
         self.setups: Counter[str] = Counter()
         """Connections by what became of their SETUP: `accepted`, the code that it was refused with, or `gone` when the
         peer left before that; `resumed` counts those that brought a RESUME in its place, and went to its session."""
+        self.watchers: list[Callable[[Session], object]] = []
+        """Called with each session that was let in, goes on over another line, or has another certificate now. At once,
+        on the event loop; must not raise."""
         self.setup_seconds = Histogram()
         """From the opening of a connection to the SETUP that was accepted, the time that the peer took included."""
 
@@ -76,6 +93,28 @@ class SecureEndpoint:
 
     def admit(self, connection: Connection, setup: SetupReceived) -> Session:
         """The session of a new client. Raises SetupRefused, in words for the client."""
+        try:
+            token = bearer_token(setup.metadata_mime, setup.metadata)
+        except Invalid as error:
+            raise SetupRefused(f"The metadata of SETUP: {error.public}.") from error
+        session = self._root(connection, setup) if token is None else self._child(connection, setup, token)
+        self.children.enter(session)
+        if self._switch is not None:
+            self._switch.connect(session)
+        self.setups["accepted"] += 1
+        self.setup_seconds.observe(max(0.0, self._clock() - connection.opened))
+        logger.info(
+            "%s is %s, %s, from %s",
+            session.id,
+            session.identity.principal,
+            session.node.id if session.is_child else session.kind.value,
+            connection.peer.address,
+        )
+        self._tell(session)
+        return session
+
+    def _root(self, connection: Connection, setup: SetupReceived) -> Session:
+        """Of a client with a certificate."""
         identity = self._identity(connection)
         claims = Claims.parse(setup.data, required=False)
         problem = contradiction(claims, identity)
@@ -85,20 +124,31 @@ class SecureEndpoint:
             self.resumptions.check(setup.resume_token, identity)
         session_id = f"c{next(self._numbers)}"
         session = Session(session_id, identity, claims, connection, self.router, datetime.now(UTC))
-        for older in self.sessions.admit(session, self._clock()):
-            logger.info("%s (%s) is replaced by %s", older.id, identity.principal, session.id)
-            self._tasks.spawn(older.connection.close(REPLACED, ErrorCode.CONNECTION_ERROR))
+        self._take_in(session)
         if setup.resume_token is not None:
             self.resumptions.add(setup.resume_token, identity, session)
             connection.on_suspended = partial(_tell_of_loss, session)
-        if self._switch is not None:
-            self._switch.connect(session)
-        self.setups["accepted"] += 1
-        self.setup_seconds.observe(max(0.0, self._clock() - connection.opened))
-        logger.info(
-            "%s is %s, %s, from %s", session.id, identity.principal, session.kind.value, connection.peer.address
-        )
         return session
+
+    def _child(self, connection: Connection, setup: SetupReceived, token: bytes) -> Session:
+        """Of a client with a token: what it is, the session above it has said, and nothing in its SETUP."""
+        identity = self._identity(connection) if connection.peer.channel in CERTIFIED else None
+        lineage = self.children.open(token, connection.peer.channel, identity)
+        if setup.resume_token is not None:
+            raise SetupRefused("A session with a token is not resumed: open it again with the token.")
+        node, parent = lineage[0], self.children.above(lineage)
+        claims = Claims(os=node.platform, device=node.name, device_id=node.device_id)
+        session_id, since = f"c{next(self._numbers)}", datetime.now(UTC)
+        session = Session(session_id, parent.identity, claims, connection, self.router, since, lineage, parent)
+        session.buckets = self.children.buckets(lineage)
+        self._take_in(session, self.children.line(node.id))
+        connection.widen(self._known_limits)
+        return session
+
+    def _take_in(self, session: Session, instead: Session | None = None) -> None:
+        for older in self.sessions.admit(session, self._clock(), instead):
+            logger.info("%s (%s) is replaced by %s", older.id, older.identity.principal, session.id)
+            self._tasks.spawn(older.connection.close(REPLACED, ErrorCode.CONNECTION_ERROR))
 
     def resume(self, door: Connection, resume: ResumeReceived) -> None:
         """A client is back: its session goes on over the line of `door`. Raises BrokerError, in words for the client.
@@ -114,6 +164,17 @@ class SecureEndpoint:
         self.setups["resumed"] += 1
         words = "%s (%s) goes on from %s"  # which a client can bring about as often as it has lines to throw away
         session.log.write(logging.INFO, "resumptions", words, session.id, identity.principal, address)
+        self._tell(session)
+
+    def renewed(self, session: Session, identity: Identity) -> None:
+        """The client has a new certificate, by its own word on its own line: the session goes on as that one's."""
+        session.identity = identity
+        self.resumptions.renew(session, identity)
+        self._tell(session)
+
+    def _tell(self, session: Session) -> None:
+        for watcher in self.watchers:
+            watcher(session)
 
     def forget(self, predicate: Callable[[Identity], bool]) -> int:
         """Nobody may resume the sessions of certificates that fit `predicate` any more; those that are suspended end.
@@ -129,12 +190,18 @@ class SecureEndpoint:
         """The connection of `session` has gone."""
         self.resumptions.remove(session)
         self.sessions.remove(session)
+        self.children.leave(session)
         session.connection.on_suspended = None
         session.close()
         logger.info("%s (%s) has left: %s", session.id, session.identity.principal, error.public)
 
+    def descendants(self, session: Session) -> list[Session]:
+        """The sessions below this one that are connected, children before their parents."""
+        return self.children.descendants(session)
+
     async def stop(self, timeout: float = FAREWELL) -> None:
         """The connections are closed: wait until plugins have said goodbye, or stop them."""
+        self.children.stop()
         await self._tasks.wait(timeout)
 
     def _identity(self, connection: Connection) -> Identity:

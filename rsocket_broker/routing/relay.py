@@ -41,7 +41,7 @@ class Switch:
 
     def connect(self, session: Session) -> None:
         """Lets the others reach a session; and it them, if its SETUP says that its metadata is composite."""
-        sends_routes = session.connection.metadata_mime == COMPOSITE
+        sends_routes = session.connection.metadata_mime == COMPOSITE and not session.buckets  # here nobody counts them
         session.connection.relay(session.id, self._finder(session) if sends_routes else None)
 
     def _finder(self, session: Session) -> Find:

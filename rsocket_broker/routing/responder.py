@@ -6,10 +6,11 @@ A message is JSON of Flipper's when the client said that it speaks that and send
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from time import monotonic
 from typing import Any, Protocol
 
 from rsocket_broker.connection import Connection
-from rsocket_broker.errors import ConnectionClosed, Invalid, RequestFailed
+from rsocket_broker.errors import ConnectionClosed, Invalid, Rejected, RequestFailed
 from rsocket_broker.jsontext import SHORT, JsonError, parse, parse_bytes, skim
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import Model
@@ -22,6 +23,7 @@ from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.seat import Seat
 from rsocket_broker.routing.session import Session
+from rsocket_broker.sessions.rate import take_from_all
 from rsocket_broker.tracing import MARK
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ MAX_REMEMBERED_SIZE = 512
 one session is at most 32 KiB, and a client that never repeats itself only loses the short cut."""
 
 NO_SESSION = "There is no session."
+TOO_OFTEN = "This session, or one above it, has asked more often than it may. Try again in a second."
 
 
 def _unknown(value: object, text: bytes, size: int) -> None:
@@ -354,11 +357,15 @@ class SecureResponder:
         session = self._session
         if session is None:
             raise Invalid(NO_SESSION)
+        if session.over:
+            raise Rejected(session.over)
+        if session.buckets and not take_from_all(session.buckets, monotonic()):
+            raise Rejected(TOO_OFTEN)
         return session
 
     def _may_remember(self, session: Session, seat: Seat, metadata: bytes) -> bool:
         """Whether a shortcut may be kept under `metadata`. One that carries a trace context never comes again."""
-        if session.observed or session.tracing is not None or not seat.ready:
+        if session.observed or session.tracing is not None or not seat.ready or session.buckets:
             return False
         if len(metadata) > MAX_REMEMBERED_SIZE or MARK in metadata:
             return False

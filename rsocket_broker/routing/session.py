@@ -22,6 +22,8 @@ from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.seat import Seat
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.live import Kind
+from rsocket_broker.sessions.rate import Bucket
+from rsocket_broker.sessions.tree import Node, NodeKind
 from rsocket_broker.tracing import Tracing, carrier, tracer
 
 logger = logging.getLogger(__name__)
@@ -116,9 +118,19 @@ class Session:
         connection: Connection,
         router: Router,
         since: datetime,
+        lineage: tuple[Node, ...] = (),
+        parent: "Session | None" = None,
     ) -> None:
+        """`lineage` is the session's place in the tree: its own node, and those above it up to the root. `parent` is
+        the session above it; where that has no line, the nearest one above that has."""
         self.id = session_id
-        self.identity = identity
+        self._identity = identity
+        self.lineage = lineage or (_root(session_id, identity, connection, since),)
+        self.parent = parent
+        self.over = ""
+        """Why nothing is served any more, as soon as the session was revoked: its line may still carry farewells."""
+        self.buckets: tuple[Bucket, ...] = ()
+        """What its requests are counted in, where it or one of those above has a rate."""
         self.claims = claims
         self.connection = connection
         self.since = since
@@ -141,6 +153,25 @@ class Session:
         self._known = asyncio.Event()
         self._refreshing = False
         self._refresh_again = False
+
+    @property
+    def identity(self) -> Identity:
+        """Who the client is. A child is who its root is, also after that has renewed its certificate."""
+        return self._identity if self.parent is None else self.parent.identity
+
+    @identity.setter
+    def identity(self, identity: Identity) -> None:
+        self._identity = identity
+
+    @property
+    def node(self) -> Node:
+        """The session's own place in the tree."""
+        return self.lineage[0]
+
+    @property
+    def is_child(self) -> bool:
+        """It was opened with a token, below another session."""
+        return self.parent is not None
 
     @property
     def kind(self) -> Kind:
@@ -394,10 +425,23 @@ class Session:
             "since": self.since.isoformat(timespec="seconds"),
             "state": "suspended" if self.suspended else "connected",
             "serial": format(self.identity.serial, "x"),
+            "session": self.node.kind.value,
+            "node": self.node.id,
+            "parent": self.node.parent,
         }
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.identity.principal} {self._kind.value}>"
+
+
+def _root(session_id: str, identity: Identity, connection: Connection, since: datetime) -> Node:
+    return Node(
+        id=session_id,
+        kind=NodeKind.DEVICE,
+        channel=connection.peer.channel,
+        since=since,
+        expires=identity.not_after,
+    )
 
 
 def _tracing(session_id: str, identity: Identity) -> Tracing | None:

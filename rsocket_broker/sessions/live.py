@@ -8,8 +8,11 @@ The duplicate rule as a table, for a newcomer whose principal (app, device and p
     refuse      is refused                              is refused
     coexist     comes in beside the others              comes in beside the others
 
-Whoever would come in beside others is held to the limit for one identity, and everyone to the limit in all. Where a
-limit is reached, sessions that are suspended give way, the oldest first: their clients may never come back. Two
+Whoever would come in beside others is held to the limit for one identity, and everyone to the limit in all. A child
+session (see `tree`) replaces nobody but its own older line, and is found by its id alone; of one identity there may be
+as many children beside each other as there may be sessions with a certificate, so that neither shuts out the other.
+
+Where a limit is reached, sessions that are suspended give way, the oldest first: their clients may never come back. Two
 clients with one identity that keep replacing each other would do so for ever: after a few rounds the newcomer is
 refused, and told why.
 """
@@ -82,6 +85,10 @@ class LiveSession(Protocol):
     def suspended(self) -> bool:
         """Its line is lost, and it may be resumed."""
 
+    @property
+    def is_child(self) -> bool:
+        """It was opened with a token, below the session of its identity."""
+
 
 S = TypeVar("S", bound=LiveSession)
 
@@ -136,15 +143,19 @@ class LiveSessions(Generic[S]):
         here = (one for one in found if not one.suspended)
         return tuple(itertools.islice(here, most)) or tuple(itertools.islice(found, most))
 
-    def admit(self, session: S, now: float) -> list[S]:
+    def admit(self, session: S, now: float, instead: S | None = None) -> list[S]:
         """Take `session` in. Gives the sessions that it replaces: they are out of the directory, and to be closed.
 
-        Raises SetupRefused, and changes nothing, when the duplicate rule or a limit says no.
+        `instead` is the older line of a child. Raises SetupRefused, and changes nothing, when the duplicate rule or a
+        limit says no.
         """
         principal = session.identity.principal
-        older = self._by_principal.get(principal, [])
-        leaving = self._leaving(session, older, now)
-        counts = bool(leaving)
+        older = [one for one in self._by_principal.get(principal, ()) if one.is_child is session.is_child]
+        if session.is_child:
+            leaving = [] if instead is None or instead not in older else [instead]
+        else:
+            leaving = self._leaving(session, older, now)
+        counts = bool(leaving) and not session.is_child
         leaving += self._giving_way([one for one in older if one not in leaving], leaving, now)
         self._check_limits(session, len([one for one in older if one not in leaving]), len(leaving))
         if counts:
@@ -217,8 +228,9 @@ class LiveSessions(Generic[S]):
     def _check_limits(self, session: S, beside: int, leaving: int) -> None:
         limits = self._limits
         if beside >= limits.per_identity:
+            what = "child sessions" if session.is_child else "sessions"
             raise SetupRefused(
-                f"{session.identity.principal} has {beside} sessions, which is the limit for one identity."
+                f"{session.identity.principal} has {beside} {what}, which is the limit for one identity."
             )
         if len(self._by_id) - leaving >= limits.total:
             raise SetupRefused(f"This broker serves {limits.total} sessions, which is its limit in all. Try later.")
@@ -236,6 +248,8 @@ class LiveSessions(Generic[S]):
             del self._replacements[next(iter(self._replacements))]
 
 
-def _names(session: LiveSession) -> tuple[str, str]:
+def _names(session: LiveSession) -> tuple[str, ...]:
+    if session.is_child:
+        return ()
     app_id = session.identity.app_id
     return app_id, f"{app_id}@{session.identity.device_id}"

@@ -10,7 +10,7 @@ The order of calls to a Receiver, all on the event loop and none of them re-ente
 """
 
 import enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -74,6 +74,14 @@ class Transport(Protocol):
 
         May be called from inside `data_received`: what is left of the data in hand goes to the new one.
         """
+
+
+@runtime_checkable
+class MessageTransport(Transport, Protocol):
+    """A line that holds each message of the peer until it is whole, and bounds it for that reason."""
+
+    def expect(self, size: int) -> None:
+        """Messages of the peer may have this many bytes from now on."""
 
 
 class Receiver(Protocol):

@@ -66,6 +66,9 @@ class WebSocketTransport:
     def hand_over(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
+    def expect(self, size: int) -> None:
+        self._framing.limit = size
+
     # What the transport below calls.
 
     def transport_ready(self, transport: Transport) -> None:

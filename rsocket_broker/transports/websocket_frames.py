@@ -46,7 +46,8 @@ class Framing:
 
     def __init__(self, protocol: Protocol, limit: int = MAX_MESSAGE) -> None:
         self._protocol = protocol
-        self._limit = limit
+        self.limit = limit
+        """Bytes of the longest message that is taken."""
         self._masked_in = _MASKED if protocol.side is SERVER else 0
         self._held = bytearray()
         """The start of a WebSocket frame that is not complete."""
@@ -109,8 +110,8 @@ class Framing:
             stop = start + size
             if start > end:
                 break
-            if size > self._limit - (len(self._message) if first <= _LAST else 0):
-                return self._fail(end, CloseCode.MESSAGE_TOO_BIG, f"a message longer than {self._limit} bytes")
+            if size > self.limit - (len(self._message) if first <= _LAST else 0):
+                return self._fail(end, CloseCode.MESSAGE_TOO_BIG, f"a message longer than {self.limit} bytes")
             if stop > end:
                 break
             payload = apply_mask(view[start:stop], bytes(view[start - _MASK : start])) if masked else view[start:stop]

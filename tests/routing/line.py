@@ -14,16 +14,18 @@ from rsocket_broker.errors import ApplicationError, AuthorityError, ConnectionCl
 from rsocket_broker.identity import Identity, Principal, Proof
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import Plugin
+from rsocket_broker.protocol.authentication import bearer_metadata
 from rsocket_broker.protocol.frames import Setup
-from rsocket_broker.protocol.limits import SECURE
+from rsocket_broker.protocol.limits import PLAIN, SECURE
 from rsocket_broker.protocol.metadata import COMPOSITE, route
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.protocol.relay import Relaying
-from rsocket_broker.routing.endpoint import SecureEndpoint
+from rsocket_broker.routing.endpoint import CERTIFIED, SecureEndpoint
 from rsocket_broker.routing.registry import LoadedPlugin, Registry
 from rsocket_broker.routing.responder import SecureResponder
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import DuplicateRule, LiveSessions, SessionLimits
+from rsocket_broker.sessions.store import SessionStore
 from rsocket_broker.transports.base import Channel, Peer, Receiver
 from rsocket_broker.transports.memory import MemoryTransport
 
@@ -166,11 +168,14 @@ class Line:
         limits: SessionLimits | None = None,
         rule: DuplicateRule | None = None,
         relay: bool = False,
+        store: SessionStore | None = None,
     ) -> None:
         self.protocol = Relaying if relay else Protocol
         self.now = 1000.0
         self.sessions = LiveSessions[Session](limits, rule)
-        self.endpoint = SecureEndpoint(identify, loaded(*plugins), self.sessions, relay=relay, clock=lambda: self.now)
+        self.endpoint = SecureEndpoint(
+            identify, loaded(*plugins), self.sessions, relay=relay, store=store, clock=lambda: self.now
+        )
         self.clients: list[Client] = []
         self.tap: Callable[[Connection], Receiver] = lambda connection: connection
         """What a transport is given for its connection."""
@@ -192,22 +197,38 @@ class Line:
         answers: dict[str, Answer] | None = None,
         metadata_mime: str = COMPOSITE,
         resume_token: bytes | None = None,
+        metadata: bytes | None = None,
+        channel: Channel = Channel.TLS,
     ) -> Client:
         """A client that has sent its SETUP, and does not know yet what becomes of it."""
         data = claims if isinstance(claims, bytes) else b"" if claims is None else json.dumps(claims).encode()
-        setup = Setup(metadata_mime=metadata_mime, data=data, resume_token=resume_token)
+        setup = Setup(metadata_mime=metadata_mime, data=data, resume_token=resume_token, metadata=metadata)
         side = Peerside(answers)
         connection = Connection(Protocol.client(setup, LIMITS, 0.0), side, clock=lambda: 0.0)  # type: ignore[arg-type]
-        client = Client(connection, side, *self.wire(certificate, connection))
+        client = Client(connection, side, *self.wire(certificate, connection, channel))
         self.clients.append(client)
         return client
 
-    def wire(self, certificate: bytes | None, connection: Connection) -> tuple[Connection, SecureResponder]:
-        """A line between a client and the endpoint, which says that the client has shown `certificate`."""
+    def child(self, token: str, certificate: bytes | None = None, channel: Channel = Channel.WS, **more: Any) -> Client:
+        """A client that has sent a token in its SETUP."""
+        return self.attempt(certificate, metadata=bearer_metadata(token), channel=channel, **more)
+
+    async def connect_child(self, token: str, **options: Any) -> Client:
+        """A client that was let in with a token. Raises ConnectionClosed when it was not."""
+        client = self.child(token, **options)
+        await client.connection.wait_accepted()
+        return client
+
+    def wire(
+        self, certificate: bytes | None, connection: Connection, channel: Channel = Channel.TLS
+    ) -> tuple[Connection, SecureResponder]:
+        """A line between a client and the endpoint, which says that the client has shown `certificate`. On a channel
+        without certificates the limits are those for strangers."""
         responder = self.endpoint.responder()
-        served = Connection(self.protocol.server(LIMITS, 0.0), responder, clock=lambda: 0.0, resumer=responder.resume)
+        limits = LIMITS if channel in CERTIFIED else PLAIN
+        served = Connection(self.protocol.server(limits, 0.0), responder, clock=lambda: 0.0, resumer=responder.resume)
         ours, theirs = MemoryTransport(self.tap(served)), MemoryTransport(connection)
-        ours.peer = Peer("memory", Channel.TLS, certificate)
+        ours.peer = Peer("memory", channel, certificate)
         ours.join(theirs)
         theirs.join(ours)
         for end in (ours, theirs):

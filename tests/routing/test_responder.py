@@ -803,7 +803,7 @@ async def test_a_session_describes_itself_as_clients_list_shows_it() -> None:
         app = await line.app(["echo", "Other"])
         description = app.session.describe()
         assert json.loads(json.dumps(description)) == description
-        assert description | {"since": "-", "id": "-"} == {
+        assert description | {"since": "-", "id": "-", "node": "-"} == {
             "id": "-",
             "app": "Demo",
             "app_id": "com.demo",
@@ -818,7 +818,11 @@ async def test_a_session_describes_itself_as_clients_list_shows_it() -> None:
             "since": "-",
             "state": "connected",
             "serial": "ff",
+            "session": "device",
+            "node": "-",
+            "parent": None,
         }
+        assert description["node"] == description["id"]
         assert line.sessions.find("com.demo@dev1") is app.session
 
 

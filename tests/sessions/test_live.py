@@ -27,6 +27,7 @@ class Entry:
     identity: Identity
     kind: Kind
     suspended: bool = False
+    is_child: bool = False
 
 
 def entry(
@@ -224,7 +225,7 @@ def test_no_more_are_looked_at_than_asked_for() -> None:
 
     class Counting:
         def __init__(self, session_id: str) -> None:
-            self.id, self.identity, self.kind = session_id, entry(session_id).identity, R
+            self.id, self.identity, self.kind, self.is_child = session_id, entry(session_id).identity, R, False
 
         @property
         def suspended(self) -> bool:
@@ -258,3 +259,46 @@ def test_what_was_found_holds_until_somebody_comes_or_goes() -> None:
     versions.append(sessions.version)
     assert ([one.id for one in sessions.named("app")], sessions.named("one"), sessions.named("x")) == (["two"], (), ())
     assert len(set(versions)) == 4
+
+
+def child(session_id: str) -> Entry:
+    return attrs.evolve(entry(session_id), is_child=True)
+
+
+@pytest.mark.row("A-30", "A-34")
+@pytest.mark.parametrize("rule", [None, REPLACE, REFUSE, COEXIST])
+def test_a_child_comes_in_beside_the_session_above_it_whatever_the_rule(rule: DuplicateRule | None) -> None:
+    sessions = LiveSessions[Entry](SessionLimits(per_identity=1), rule)
+    assert sessions.admit(entry("c1"), 0) == []
+    first = child("c2")
+    assert sessions.admit(first, 0) == []
+    assert ids(sessions) == ["c1", "c2"]
+    with pytest.raises(SetupRefused, match="1 child sessions, which is the limit for one identity"):
+        sessions.admit(child("c3"), 0)
+    assert sessions.admit(child("c4"), 0, instead=first) == [first]
+    assert ids(sessions) == ["c1", "c4"]
+
+
+def test_children_do_not_keep_their_identity_out() -> None:
+    sessions = LiveSessions[Entry](SessionLimits(per_identity=1), REPLACE)
+    sessions.admit(entry("c1"), 0)
+    sessions.admit(child("c2"), 0)
+    assert [one.id for one in sessions.admit(entry("c3"), 0)] == ["c1"]
+    assert ids(sessions) == ["c2", "c3"]
+
+
+def test_a_line_that_has_left_is_not_replaced_again() -> None:
+    sessions = LiveSessions[Entry]()
+    old = child("c2")
+    assert sessions.admit(child("c3"), 0, instead=old) == []
+
+
+def test_a_child_is_found_by_its_id_alone() -> None:
+    sessions = LiveSessions[Entry]()
+    sessions.admit(entry("c1"), 0)
+    sessions.admit(child("c2"), 0)
+    assert [one.id for one in sessions.named("app")] == ["c1"]
+    assert sessions.find("app").id == "c1"
+    assert sessions.find("c2").id == "c2"
+    sessions.remove(sessions.find("c2"))
+    assert ids(sessions) == ["c1"]
