@@ -76,6 +76,14 @@ class RequestedStream:
             self.end(None)
             self._owner.leave(self._stream_id)
 
+    def fail(self, error: BaseException) -> None:
+        """Ends it for its consumer with `error`, without what has come and was not taken, and asks the peer to stop."""
+        self._payloads.clear()
+        self._held = 0
+        if not self._ended:
+            self.end(error)
+            self._owner.leave(self._stream_id)
+
     async def __aenter__(self) -> Self:
         return self
 

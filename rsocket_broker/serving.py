@@ -4,7 +4,7 @@ import abc
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final, cast
 from typing import Protocol as Interface
 
@@ -291,6 +291,12 @@ class Serving(abc.ABC):
             yield
         finally:
             self._waiting -= size
+
+    def end_work(self, refused: Mapping["asyncio.Task[Any]", RequestFailed]) -> None:
+        """Ends what these tasks do for the peer: it is told why, each stops, and nothing that it still says goes out."""
+        for stream_id, task in self._work.streams_of(refused):
+            self._fail(stream_id, refused[task])
+            self._work.stop(stream_id)
 
     def _on_request_n(self, event: RequestNReceived) -> None:
         gate = self._gates.get(event.stream_id)

@@ -96,6 +96,18 @@ async def test_leaving_tells_the_owner_once_and_drops_what_came() -> None:
         await anext(stream)
 
 
+@pytest.mark.row("A-28")
+async def test_a_stream_that_is_failed_here_tells_its_consumer_why_and_its_producer_to_stop() -> None:
+    owner = Owner()
+    stream = RequestedStream(owner, 1, window=4)
+    stream.put(numbered(1))
+    stream.fail(ApplicationError("not any more"))
+    stream.fail(ApplicationError("again"))
+    with pytest.raises(ApplicationError, match="not any more"):
+        await anext(stream)
+    assert (owner.left, stream.held) == (1, 0)
+
+
 async def test_leaving_after_the_end_tells_nobody() -> None:
     owner = Owner()
     async with RequestedStream(owner, 1, 4) as stream:

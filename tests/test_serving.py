@@ -46,6 +46,20 @@ async def test_a_slow_handler_delays_no_other_stream(line: Line) -> None:
     await until(line.here.cancelled.is_set)
 
 
+@pytest.mark.row("A-28")
+async def test_work_that_is_ended_from_here_tells_the_peer_why_and_stops(line: Line) -> None:
+    asked = asyncio.ensure_future(line.client.request_response(Payload(b"wait")))
+    other = asyncio.ensure_future(line.client.request_response(Payload(b"slow")))
+    async with within(SECOND):
+        await until(lambda: len(line.server._work) == 2)
+    ((_, task), *_) = line.server._work.streams_of(asyncio.all_tasks())
+    line.server.end_work({task: Rejected("not any more")})
+    with pytest.raises(Rejected, match="not any more"):
+        await asked
+    await until(line.here.cancelled.is_set)
+    assert await other == Payload(b"slow")
+
+
 @pytest.mark.row("A-39")
 async def test_slow_handlers_run_side_by_side(line: Line) -> None:
     await asyncio.gather(*(line.client.request_response(Payload(b"slow")) for _ in range(20)))

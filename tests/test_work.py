@@ -43,6 +43,20 @@ async def test_work_is_found_by_its_stream_and_stopped() -> None:
     assert len(work) == 0
 
 
+async def test_streams_are_found_by_their_tasks() -> None:
+    work = Work(asyncio.get_running_loop(), 10)
+    diary = Diary(work)
+    for stream_id in (1, 3, 5):
+        work.start(stream_id, None, diary.run(stream_id, None))
+    mine = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+    found = work.streams_of(mine)
+    assert [stream_id for stream_id, _ in found] == [1, 3, 5]
+    assert work.streams_of({found[1][1]}) == [found[1]]
+    assert work.streams_of(()) == []
+    work.stop_all()
+    await work.wait(1)
+
+
 async def test_work_stopped_before_its_first_step_leaves_nothing_behind() -> None:
     work = Work(asyncio.get_running_loop(), 10)
     diary = Diary(work)

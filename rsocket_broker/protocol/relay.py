@@ -509,6 +509,16 @@ class Relaying(Protocol):
         self._tell_end(stream_id, why)
         other._tell_end(their_id, why)
 
+    def part_from(self, name: str, why: RequestFailed) -> None:
+        """Ends every request of the peer that the client of that name is answering."""
+        for stream_id, leg in tuple(self._onward.items()):
+            if leg[0].name == name:
+                self._cut(stream_id, leg, why)
+
+    def answerers(self) -> set[str]:
+        """The names of those who are answering requests of the peer."""
+        return {leg[0].name for leg in self._onward.values()}
+
     def _tell_end(self, stream_id: int, why: RequestFailed) -> None:
         self.relays_failed += 1
         if stream_id & 1 == self._peer_parity:

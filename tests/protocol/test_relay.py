@@ -455,6 +455,22 @@ def test_when_the_responder_goes_its_requesters_are_told(pair: Pair, how: str) -
     pair.a.error(7, ErrorCode.REJECTED, LEAVING)
 
 
+@pytest.mark.row("A-28")
+def test_one_that_may_no_longer_ask_another_loses_what_that_one_was_answering(pair: Pair) -> None:
+    for n, kind in enumerate(KINDS):
+        pair.a >> wire(kind, 2 * n + 1, KINDS[kind] + with_metadata(TO_B, b""), M)
+    pair.b.sent()
+    assert (pair.a.protocol.answerers(), pair.b.protocol.answerers()) == ({"b"}, set())
+    pair.a.protocol.part_from("c", Rejected("not any more"))
+    pair.b.protocol.part_from("a", Rejected("not any more"))
+    assert pair.a.protocol.relays_open == 3
+    pair.a.protocol.part_from("b", Rejected("not any more"))
+    for stream_id in (1, 3, 5):
+        pair.a.error(stream_id, ErrorCode.REJECTED, "not any more")
+        pair.b << Frame(CANCEL, stream_id + 1, 0, b"")
+    pair.over()
+
+
 @pytest.mark.row("A-45")
 @pytest.mark.parametrize("how", ["eof", "goodbye", "violation"])
 def test_when_the_requester_goes_its_responders_are_cancelled(pair: Pair, how: str) -> None:
