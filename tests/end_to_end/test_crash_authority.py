@@ -1,0 +1,215 @@
+"""`kill -9` at any point of what changes the authority: the next start finds the old state or the new one, never half.
+
+The command line runs in a process of its own, forked from one that has everything imported, and is killed either right
+before one of its steps (a file it opens, renames or removes; an SQL statement) or after a random part of its time.
+"""
+
+import contextlib
+import io
+import json
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import attrs
+import pytest
+
+from rsocket_broker import lifecycle  # noqa: F401  (imported before the fork)
+from rsocket_broker.authority import Authority
+from rsocket_broker.authority.inventory import Status
+from rsocket_broker.cli.main import run
+from rsocket_broker.credentials import make_signing_request
+from rsocket_broker.identity import Principal, Proof
+from rsocket_broker.state import State
+from tests.authority.crash import count_steps, run_and_kill, run_and_kill_after
+from tests.conftest import SEED
+
+KILLS = 45
+"""Of each kind of work in the long run; with those of the broker below there are 500."""
+BROKER_KILLS = 50
+
+APPS = ("org.example.one", "org.example.two", "org.example.three")
+
+Act = Callable[[Path], object]
+
+
+def command(home: Path, *arguments: str) -> tuple[int, str]:
+    """`rsocket-broker ARGUMENTS` on the home, in this process: exit code and all that it said."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = run(["--home", str(home), *arguments])
+    return code, said.getvalue()
+
+
+def must(home: Path, *arguments: str) -> str:
+    code, said = command(home, *arguments)
+    assert code == 0, said
+    return said
+
+
+@attrs.frozen
+class Situation:
+    """What a home holds, as its database says."""
+
+    phase: str
+    serials: list[str]
+    revoked: frozenset[str]
+
+    @classmethod
+    def of(cls, home: Path) -> "Situation":
+        """After a restart. Whatever the audit tells has happened, and whatever happened is told."""
+        with State.open(home / "state.db") as state:
+            authority = Authority.open(home, state)
+            records = authority.certificates()
+            rotation = f"{authority.phase.value} {authority.rotation.current} {authority.rotation.other}"
+            rows = state.read("SELECT body FROM audit WHERE book = 'changes' ORDER BY number")
+        told = [json.loads(row["body"]) for row in rows]
+        issued = [each["facts"]["serial"] for each in told if each["event"] in ("issue", "renew")]
+        revoked = {serial for each in told if each["event"] == "revoke" for serial in each["facts"]["serials"]}
+        serials = [record.serial_hex for record in records]
+        assert Counter(serials) == Counter(issued)
+        assert revoked == {record.serial_hex for record in records if record.status is Status.REVOKED}
+        return cls(rotation, serials, frozenset(revoked))
+
+
+def check_sound(home: Path) -> Situation:
+    """A restart, and then every check that there is."""
+    situation = Situation.of(home)
+    assert len(set(situation.serials)) == len(situation.serials), "serial numbers never repeat"
+    must(home, "ca", "verify")
+    must(home, "audit", "verify")
+    assert [path.name for path in home.rglob(".*")] == [], "no leftovers"
+    return situation
+
+
+# What is done
+
+
+def with_authority(act: Callable[[Authority], object]) -> Act:
+    def work(home: Path) -> None:
+        with State.open(home / "state.db") as state:
+            act(Authority.open(home, state))
+
+    return work
+
+
+def issue(home: Path) -> None:
+    must(home, "ca", "issue", "--app-id", "org.example.new", "--out", str(home.parent / f"new-{time.time_ns()}"))
+
+
+def renew(authority: Authority) -> None:
+    old = next(record for record in authority.certificates(APPS[0]) if record.status is Status.ACTIVE)
+    request = authority.check_request(make_signing_request(APPS[0]).csr_pem)
+    authority.issue(request, Principal(APPS[0], "", Proof.OPERATOR), renews=old.serial)
+
+
+ROTATION: dict[str, tuple[Act, ...]] = {
+    "steady": (),
+    "prepared": (with_authority(Authority.prepare),),
+    "switched": (with_authority(Authority.prepare), with_authority(Authority.switch)),
+}
+
+
+@attrs.frozen
+class Work:
+    """Something that is done to a home which stands in a phase; `again` says whether it can be done twice."""
+
+    name: str
+    phase: str
+    act: Act
+    again: bool = True
+    new_home: bool = False
+
+
+WORKS = [
+    Work("init", "steady", lambda home: must(home, "ca", "init"), new_home=True),
+    Work("issue", "steady", issue),
+    Work("renew", "switched", with_authority(renew)),
+]
+
+
+class Bench:
+    """A home before a piece of work, and how long that is."""
+
+    def __init__(self, folder: Path, work: Work) -> None:
+        self.folder = folder
+        self.work = work
+        self.home = folder / "before" / "home"
+        if not work.new_home:
+            must(self.home, "ca", "init")
+            for app in APPS:
+                must(self.home, "ca", "issue", "--app-id", app, "--out", str(folder / app))
+            for act in ROTATION[work.phase]:
+                act(self.home)
+
+    def copy(self, name: str) -> Path:
+        home = self.folder / name / "home"
+        if self.work.new_home:
+            home.parent.mkdir()
+        else:
+            shutil.copytree(self.home, home)
+        return home
+
+    def of(self, home: Path) -> Callable[[], bytes]:
+        def do() -> bytes:
+            self.work.act(home)
+            return b"done"
+
+        return do
+
+    @cached_property
+    def whole(self) -> tuple[int, float, Situation]:
+        """Steps, seconds, and the situation after all of it."""
+        home = self.copy("counted")
+        steps = count_steps(self.of(home), home)
+        home = self.copy("timed")
+        began = time.monotonic()
+        killed, _ = run_and_kill_after(self.of(home), 60)
+        assert not killed
+        return steps, time.monotonic() - began, check_sound(home)
+
+
+@pytest.mark.row("D-15", "A-25")
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
+def test_a_kill_at_any_point_leaves_the_old_state_or_the_new_one(
+    work: Work, portion: Callable[[int], list[int]], tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, work)
+    before = None if work.new_home else check_sound(bench.home)
+    steps, seconds, after = bench.whole
+    kills = 0
+    for case in portion(KILLS):
+        chance = random.Random(f"{SEED} {work.name} {case}")
+        home = bench.copy(f"case-{case}")
+        if case % 2:
+            killed, answer = run_and_kill(bench.of(home), home, chance.randint(1, steps))
+        else:
+            killed, answer = run_and_kill_after(bench.of(home), chance.uniform(0, seconds))
+        kills += killed
+        check_case(work, home, before, after, done=bool(answer))
+        shutil.rmtree(home.parent)
+    assert kills, "none came in time"
+
+
+def check_case(work: Work, home: Path, before: Situation | None, after: Situation, *, done: bool) -> None:
+    found = check_sound(home)
+    if before is None:
+        assert len(found.serials) == len(after.serials)
+        return
+    assert set(found.serials) >= set(before.serials), "what was issued stays known"
+    assert found.phase in (before.phase, after.phase)
+    assert len(found.revoked) in (len(before.revoked), len(after.revoked))
+    if done:
+        assert found.phase == after.phase
+        assert len(found.serials) == len(after.serials)
+    if work.again or found.phase == before.phase:
+        work.act(home)
+        last = check_sound(home)
+        assert last.phase == after.phase
+        assert set(last.serials) >= set(found.serials)
