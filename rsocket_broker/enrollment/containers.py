@@ -228,15 +228,22 @@ class Containers:
         """Every container, the one whose certificate ends first in front."""
         return [_kept(row) for row in self._state.read("SELECT * FROM containers ORDER BY ends, medium, location")]
 
-    def due(self, now: datetime) -> list[Kept]:
-        """Those whose certificates are to be replaced, and may be tried now; the most urgent first."""
+    def stale(self, now: datetime, generation: int, trusts: Collection[str]) -> list[Kept]:
+        """Those that may be tried now and whose certificate is due or of another generation, or beside which lie other
+        anchors than one of `trusts` (digests); the one whose certificate ends first in front."""
         at = int(now.timestamp())
+        marks = ", ".join("?" * len(trusts))
         rows = self._state.read(
-            "SELECT * FROM containers WHERE retry <= ? AND begins + (ends - begins) * ? <= ? AND ends > ?"
-            " ORDER BY ends, medium, location",
-            (at, RENEWAL_DUE, at, at),
+            "SELECT * FROM containers WHERE retry <= ? AND ends > ? AND (generation != ?"  # noqa: S608 (marks alone)
+            f" OR begins + (ends - begins) * ? <= ? OR trust NOT IN ({marks})) ORDER BY ends, medium, location",
+            (at, at, generation, RENEWAL_DUE, at, *trusts),
         )
-        return [kept for kept in map(_kept, rows) if kept.due <= now]
+        return [_kept(row) for row in rows]
+
+    def find(self, container: Container) -> Kept | None:
+        """What is kept of this container now."""
+        rows = self._state.read("SELECT * FROM containers WHERE medium = ? AND location = ?", _where(container))
+        return _kept(rows[0]) if rows else None
 
     def by_serial(self, serials: Iterable[int]) -> dict[int, Kept]:
         """The containers that hold these certificates, by serial number."""

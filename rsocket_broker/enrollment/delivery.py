@@ -31,6 +31,9 @@ from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.enrollment.securing import Securing
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Turns
 
+SECURED_S = 10.0
+"""Seconds that somebody waits for a deployment to be on the disk before going on without. A busy disk takes one."""
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -66,7 +69,9 @@ class Delivery:
         self._audit = audit
         self._arrived = arrived
         self._unfinished: set[asyncio.Task[Any]] = set()
-        self._securing = Securing(self._end, self.keep)
+        self._ending: dict[Hashable, tuple[int, asyncio.Event]] = {}
+        """By container: what has been put there, and is on its way to the disk."""
+        self._securing = Securing(self._secured, self.keep)
 
     def keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """The work as a task that `drain` waits for, and that is not lost while nobody else holds on to it."""
@@ -100,9 +105,28 @@ class Delivery:
                 raise undelivered("it took too long.", "Check that the device answers, and try again.") from None
             raise
         if driver.secures_later:
+            self._ending[_key(entry.container)] = entry.number, asyncio.Event()
             self._securing.add(driver, entry)
         else:
             await asyncio.to_thread(self._end, entry)
+
+    async def secured(self, container: Container) -> None:
+        """Returns when what was put into `container` last is on the disk and kept, or there is no hope that it will."""
+        _number, event = self._ending.get(_key(container), (0, None))
+        if event is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SECURED_S):
+                    await event.wait()
+
+    async def _secured(self, *entries: JournalEntry) -> None:
+        try:
+            await asyncio.to_thread(self._end, *entries)
+        finally:
+            for entry in entries:
+                number, event = self._ending.get(_key(entry.container), (0, None))
+                if event is not None and number == entry.number:
+                    event.set()
+                    del self._ending[_key(entry.container)]
 
     def _end(self, *entries: JournalEntry) -> None:
         """These have reached their places for good. Waits for the disk."""

@@ -7,7 +7,7 @@ The journal holds what was deployed, on the disk; until an entry goes, a loss of
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from rsocket_broker.enrollment.mediums.base import JournalEntry, Medium
@@ -23,9 +23,11 @@ log = logging.getLogger(__name__)
 class Securing:
     """Brings deployments onto the disk, many at a time, behind the back of the apps. Lives on the event loop."""
 
-    def __init__(self, end: Callable[..., None], keep: Callable[[Coroutine[Any, Any, None]], object]) -> None:
-        """`end` is called, in a thread, with the journal entries that are secured; `keep` runs the work as a task that
-        a stop of the broker waits for."""
+    def __init__(
+        self, end: Callable[..., Awaitable[None]], keep: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> None:
+        """`end` is awaited with the journal entries that are secured; `keep` runs the work as a task that a stop of the
+        broker waits for."""
         self._end = end
         self._keep = keep
         self._waiting: list[tuple[Medium, JournalEntry]] = []
@@ -67,6 +69,6 @@ class Securing:
             entries = [entry for _, entry in group]
             try:
                 await driver.secure([entry.container for entry in entries])
-                await asyncio.to_thread(self._end, *entries)
+                await self._end(*entries)
             except Exception:
                 log.exception("the driver %s failed to secure %d deployments", driver.name, len(entries))

@@ -96,21 +96,33 @@ def test_a_new_exchange_takes_the_row_of_its_container(shelf: Shelf, csr: str) -
 @pytest.mark.row("A-18")
 def test_a_certificate_is_due_at_two_thirds_of_its_life_and_later_for_who_renews_alone(shelf: Shelf, csr: str) -> None:
     shelf.ended(csr, b"anchors", shelf.certificate(csr))
-    leaf = shelf.only().leaf
-    life = leaf.ends - leaf.begins
-    due = leaf.begins + life * 2 / 3
-    assert shelf.containers.due(due - timedelta(seconds=1)) == []
-    assert [kept.leaf for kept in shelf.containers.due(due + timedelta(seconds=1))] == [leaf]
-    shelf.containers.seen({leaf.serial: Sighting("tls", True), 5: Sighting("wss", False)})
+    kept, containers, trusts = shelf.only(), shelf.containers, [digest(b"anchors"), "x"]
+    begins, life = kept.leaf.begins, kept.leaf.ends - kept.leaf.begins
+    assert kept.due == begins + life * 2 / 3
+    second = timedelta(seconds=1)
+    assert containers.stale(kept.due - second, 1, trusts) == []
+    assert containers.stale(kept.due + second, 1, trusts) == [kept]
+    containers.seen({kept.leaf.serial: Sighting("tls", True), 5: Sighting("wss", False)})
     assert (shelf.only().channel, shelf.only().self_renewing) == ("tls", True)
-    assert shelf.containers.due(due + timedelta(seconds=1)) == []
-    late = leaf.begins + life * 5 / 6 + timedelta(seconds=1)
-    assert len(shelf.containers.due(late)) == 1
-    shelf.containers.failed(shelf.only(), "the device is not attached", late + timedelta(minutes=1))
-    assert shelf.containers.due(late) == []
-    shelf.containers.retry_now(["adb"])
-    assert len(shelf.containers.due(late)) == 1
-    assert shelf.containers.due(leaf.ends) == [], "it has ended: its app must ask"
+    assert shelf.only().due == begins + life * 5 / 6
+    assert containers.stale(kept.leaf.ends, 1, trusts) == [], "it has ended: its app must ask"
+
+
+@pytest.mark.row("A-14")
+def test_what_an_earlier_generation_has_left_is_stale(shelf: Shelf, csr: str) -> None:
+    shelf.ended(csr, b"anchors", shelf.certificate(csr))
+    kept, now, containers = shelf.only(), datetime.now(UTC), shelf.containers
+    assert containers.stale(now, 1, [kept.trust]) == []
+    assert containers.stale(now, 2, [kept.trust]) == [kept]
+    assert containers.stale(now, 1, [digest(b"two anchors")]) == [kept]
+    containers.failed(kept, "the device is not attached", now + timedelta(minutes=1))
+    assert containers.stale(now, 2, [kept.trust]) == []
+    containers.retry_now(["filesystem"])
+    assert containers.stale(now, 2, [kept.trust]) == []
+    containers.retry_now(["adb"])
+    assert [each.problem for each in containers.stale(now, 2, [kept.trust])] == ["the device is not attached"]
+    assert containers.find(CONTAINER) == containers.stale(now, 2, [kept.trust])[0]
+    assert containers.find(attrs.evolve(CONTAINER, medium="filesystem")) is None
 
 
 def test_what_an_app_has_stored_by_itself_is_noted(shelf: Shelf, csr: str) -> None:

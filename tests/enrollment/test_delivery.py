@@ -64,7 +64,7 @@ async def test_one_file_is_placed_and_its_arrival_told(workshop: Workshop, app: 
     delivery, arrived = bench(workshop)
     entry = journalled(workshop, app)
     await delivery.place(workshop.mediums.offered["filesystem"], entry)
-    await delivery.drain(10)
+    await delivery.secured(entry.container)
     assert app.pair() == (workshop.authority.trust_pem, entry.bundle.certificate_pem)
     (kept,) = workshop.containers.all()
     assert arrived == [kept.leaf.serial] == [Leaf.read(entry.bundle.certificate_pem).serial]

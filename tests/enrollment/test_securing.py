@@ -38,7 +38,10 @@ class Bench:
     def __init__(self, state: State) -> None:
         self.journal = Journal(state)
         self.tasks: list[asyncio.Task[None]] = []
-        self.securing = Securing(self.journal.end, lambda work: self.tasks.append(asyncio.ensure_future(work)))
+        self.securing = Securing(self.end, lambda work: self.tasks.append(asyncio.ensure_future(work)))
+
+    async def end(self, *entries: JournalEntry) -> None:
+        await asyncio.to_thread(self.journal.end, *entries)
 
     def deploy(self, driver: Any, slot: str) -> JournalEntry:
         container = Container(
