@@ -1,16 +1,13 @@
 """`rsocket-broker ca …`: the certificate authority of a home. Every command works on the home alone, whether or not
 a broker runs there."""
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
 from rsocket_broker import credentials, files
 from rsocket_broker.authority import Authority, CheckedRequest, Finding, Record
@@ -18,26 +15,27 @@ from rsocket_broker.authority.home import CaHome, certificate_pem
 from rsocket_broker.authority.keys import key_fingerprint, key_kind
 from rsocket_broker.authority.profiles import BROKER, CLIENT, CLIENT_PROFILES
 from rsocket_broker.cli import render
+from rsocket_broker.cli.ca_keys import begin_in_key_ring, passphrase
+from rsocket_broker.cli.ca_shared import (
+    PUBLIC_FILE,
+    as_json,
+    check_made,
+    opened,
+    passphrase_option,
+    read_certificate,
+    read_input,
+    read_passphrase,
+    sha256,
+    write_public,
+)
 from rsocket_broker.cli.context import Context
 from rsocket_broker.credentials import SigningRequest, make_signing_request
-from rsocket_broker.errors import AuthorityError, ConfigurationError, HomeError
+from rsocket_broker.errors import AuthorityError, HomeError
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import STATE_FILE, State
 
-PUBLIC_FILE = 0o644
 FILE_ACCESS = 1
 """The exchange medium that a client's folder is filled through; its configuration file names it."""
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-
-
-def passphrase_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--passphrase-file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="File (mode 0600) with the passphrase of the CA's key.",
-    )(command)
 
 
 @click.group()
@@ -52,23 +50,35 @@ def ca() -> None:
     """
 
 
+ca.add_command(passphrase)
+
+
 @ca.command()
 @passphrase_option
+@click.option(
+    "--keyring",
+    is_flag=True,
+    help="Keep the passphrase in the key ring of the operating system; one is made up unless --passphrase-file has it.",
+)
 @click.pass_obj
-def init(context: Context, passphrase_file: Path | None) -> None:
+def init(context: Context, passphrase_file: Path | None, keyring: bool) -> None:
     """Make the certificate authority of this home, unless there is one.
 
     `serve` does the same at its first start. With --passphrase-file the CA's key is kept encrypted, and every later
-    `serve` and `ca issue` needs that file.
+    `serve` and `ca issue` needs that file. With --keyring the home remembers where its passphrase is, and none of them
+    needs an option.
 
     \b
-    Example:
+    Examples:
       rsocket-broker ca init --passphrase-file ./passphrase
+      rsocket-broker ca init --keyring
     """
-    passphrase = read_passphrase(passphrase_file)
+    given = read_passphrase(passphrase_file)
     existed = bool(CaHome(context.home).generations())
     with State.open(context.home / STATE_FILE) as state:
-        authority = Authority.open(context.home, state, passphrase=passphrase)
+        if keyring:
+            begin_in_key_ring(context.home, given)
+        authority = Authority.open(context.home, state, passphrase=given)
         fingerprint = sha256(authority.certificate)
     verb = "already has" if existed else "now has"
     click.echo(f"{context.home} {verb} a certificate authority, SHA-256 {fingerprint}")
@@ -294,58 +304,3 @@ def find_certificate(authority: Authority, serial: str) -> bytes:
     if record is None:
         raise AuthorityError(f"No certificate {serial} was ever issued here. See: rsocket-broker ca list")
     return certificate_pem(x509.load_der_x509_certificate(record.certificate))
-
-
-@contextlib.contextmanager
-def opened(home: Path, passphrase: bytes | None = None) -> Iterator[Authority]:
-    """The authority of a home that has one; nothing is made. Raises AuthorityError naming `ca init` otherwise."""
-    check_made(home)
-    with State.open(home / STATE_FILE) as state:
-        yield Authority.open(home, state, passphrase=passphrase, create=False)
-
-
-def check_made(home: Path) -> None:
-    """Raises AuthorityError for a home without an authority."""
-    if not CaHome(home).generations():
-        raise AuthorityError(f"There is no certificate authority in {home}. Make one: rsocket-broker ca init")
-
-
-def read_passphrase(path: Path | None) -> bytes | None:
-    """The passphrase in a file that only its owner may read, without the line end."""
-    if path is None:
-        return None
-    passphrase = files.read_private(path).rstrip(b"\r\n")
-    if not passphrase:
-        raise ConfigurationError(f"{path} holds no passphrase.")
-    return passphrase
-
-
-def read_certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificates(read_input(path))[0]
-    except ValueError as error:
-        raise AuthorityError(f"{source(path)} does not hold a PEM certificate.") from error
-
-
-def read_input(path: Path) -> bytes:
-    """A file's content, or stdin's for `-`; bounded, since a request or a certificate is small."""
-    with click.open_file(str(path), "rb") as file:
-        content: bytes = file.read(files.DEFAULT_LIMIT + 1)
-    if len(content) > files.DEFAULT_LIMIT:
-        raise AuthorityError(f"{source(path)} is larger than {files.DEFAULT_LIMIT} bytes: no request or certificate.")
-    return content
-
-
-def source(path: Path) -> str:
-    return "Standard input" if str(path) == "-" else str(path)
-
-
-def write_public(path: Path, pem: bytes) -> None:
-    if str(path) == "-":
-        click.echo(pem, nl=False)
-    else:
-        files.write_private(path, pem, PUBLIC_FILE)
-
-
-def sha256(certificate: x509.Certificate) -> str:
-    return certificate.fingerprint(hashes.SHA256()).hex()

@@ -16,7 +16,7 @@ from rsocket_broker.backup.check import Checked, check
 from rsocket_broker.backup.restore import check_place, restore
 from rsocket_broker.backup.take import Taken, take
 from rsocket_broker.cli import render
-from rsocket_broker.cli.ca import read_passphrase
+from rsocket_broker.cli.ca_shared import read_passphrase
 from rsocket_broker.cli.context import Context
 from rsocket_broker.errors import ConfigurationError, HomeError
 from rsocket_broker.state import STATE_FILE, State

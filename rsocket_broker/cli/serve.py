@@ -18,10 +18,11 @@ import click
 
 from rsocket_broker import event_loop
 from rsocket_broker.broker import Broker
-from rsocket_broker.cli.ca import passphrase_option, read_passphrase
+from rsocket_broker.cli.ca_shared import passphrase_option, read_passphrase
 from rsocket_broker.cli.context import Context, PathOrName, PortNumber, WholeNumber
 from rsocket_broker.credentials import APP_ID
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
+from rsocket_broker.enrollment.modes import Mode
 from rsocket_broker.enrollment.throttle import PER_MINUTE, EnrollmentLimits
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.observability import logs

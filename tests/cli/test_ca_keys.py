@@ -1,0 +1,122 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rsocket_broker.cli.main import run
+from tests.cli.conftest import Start
+from tests.end_to_end.processes import run_command
+
+Ca = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="session")
+def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("keys") / "home"
+    assert run(["--home", str(home), "ca", "init"]) == 0
+    return home
+
+
+@pytest.fixture
+def home(made_home: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made_home, tmp_path / "home")
+
+
+@pytest.fixture
+def ca(home: Path) -> Ca:
+    """Runs `rsocket-broker ca …` on the test's home, in a process: the key ring is chosen once in each."""
+
+    def call(*arguments: str | Path, home: Path = home) -> tuple[int, str, str]:
+        done = run_command(home, "ca", *map(str, arguments))
+        return done.returncode, done.stdout, done.stderr
+
+    return call
+
+
+@pytest.fixture
+def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a real key ring, which every process of this test uses."""
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyrings.alt.file.PlaintextKeyring")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data" / "python_keyring" / "keyring_pass.cfg"
+
+
+def secret(path: Path, text: str) -> Path:
+    path.write_text(f"{text}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.row("A-24")
+def test_a_home_that_began_with_the_key_ring_needs_no_option(ca: Ca, ring: Path, start: Start, tmp_path: Path) -> None:
+    home = tmp_path / "new"
+    code, _, err = ca("init", "--keyring", home=home)
+    assert (code, err) == (0, "")
+    assert ring.exists()
+    assert b"ENCRYPTED" in (home / "ca" / "1" / "ca.key").read_bytes()
+    assert start(home=home).stop() == 0
+    assert ca("issue", "--app-id", "a", "--out", tmp_path / "client", home=home)[0] == 0
+    status = json.loads(ca("passphrase", "status", "--json", home=home)[1])
+    assert status["generations"] == [{"generation": 1, "encrypted": True}]
+    assert status["key_ring"]["account"].startswith("new-")
+    assert ca("init", "--keyring", home=home)[2].endswith("ca passphrase set --keyring\n")
+    shutil.rmtree(ring.parent)
+    code, _, err = ca("issue", "--app-id", "a", "--out", tmp_path / "client2", home=home)
+    assert code == 1
+    assert f"no entry {status['key_ring']['account']}" in err
+    assert "--passphrase-file" in err
+
+
+@pytest.mark.row("A-24")
+def test_the_passphrase_is_set_changed_saved_and_removed(ca: Ca, home: Path, ring: Path, tmp_path: Path) -> None:
+    one, two = secret(tmp_path / "one", "the first passphrase"), secret(tmp_path / "two", "the second passphrase")
+    assert "in the clear" in ca("passphrase", "status")[1]
+    assert ca("passphrase", "set", "--passphrase-file", one)[0] == 0
+    assert "set already" in ca("passphrase", "set", "--keyring")[2]
+    assert "does not open" in ca("passphrase", "change", "--passphrase-file", two, "--keyring")[2]
+    assert ca("passphrase", "change", "--passphrase-file", one, "--new-passphrase-file", two)[0] == 0
+    assert "no passphrase in the key ring" in ca("passphrase", "save", tmp_path / "saved")[2]
+    code, out, _ = ca("passphrase", "change", "--passphrase-file", two, "--keyring")
+    assert code == 0
+    assert "in this user's key ring" in out
+    assert ca("verify")[0] == 0
+    assert ca("passphrase", "save", tmp_path / "saved")[0] == 0
+    assert (tmp_path / "saved").stat().st_mode & 0o777 == 0o600
+    assert "exists" in ca("passphrase", "save", tmp_path / "saved")[2]
+    assert ca("verify", "--passphrase-file", tmp_path / "saved")[0] == 0
+    shutil.rmtree(ring.parent)
+    assert ca("passphrase", "remove")[0] == 1
+    assert ca("passphrase", "remove", "--passphrase-file", tmp_path / "saved")[0] == 0
+    assert not (home / "ca" / "passphrase.json").exists()
+    assert "No passphrase is set" in ca("passphrase", "change", "--keyring")[2]
+    said = run_command(home, "audit", "export").stdout
+    assert [word in said for word in ("passphrase set", "passphrase change", "passphrase remove")] == [True] * 3
+    assert "the first" not in said
+    assert ca("verify")[0] == 0
+
+
+def test_where_there_is_no_key_ring_it_says_what_to_do(ca: Ca, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+    before = (home / "ca" / "1" / "ca.key").read_bytes()
+    code, _, err = ca("passphrase", "set", "--keyring")
+    assert code == 1
+    assert "--passphrase-file" in err
+    assert "LoadCredential" in err
+    assert (home / "ca" / "1" / "ca.key").read_bytes() == before
+
+
+def test_nothing_is_changed_under_a_broker_that_runs(start: Start, tmp_path: Path) -> None:
+    broker = start()
+    done = broker.command("ca", "passphrase", "set", "--passphrase-file", str(secret(tmp_path / "p", "a passphrase")))
+    assert done.returncode == 1
+    assert f"A broker (pid {broker.process.pid}) runs" in done.stderr
+    broker.stop()
+
+
+@pytest.mark.parametrize("command", [["set"], ["change"]])
+def test_a_passphrase_must_come_from_somewhere(ca: Ca, command: list[str]) -> None:
+    code, _, err = ca("passphrase", *command)
+    assert code == 2
+    assert "--keyring, or both" in err
