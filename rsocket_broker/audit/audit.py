@@ -2,6 +2,7 @@
 
 import enum
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -189,16 +190,20 @@ def plain(facts: dict[str, object]) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, enum.Enum):
-        value = value.value
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
+        assert isinstance(value, str)
         return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 1] + "…"
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or kind is bool or kind is int:
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
     if isinstance(value, datetime):
         return to_text(value)
     if isinstance(value, (set, frozenset)):
         value = sorted(value)
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
         return [_plain(item) for item in value[:MAX_ITEMS]]
-    raise TypeError(f"a record holds no {type(value).__name__}")
+    raise TypeError(f"a record holds no {kind.__name__}")

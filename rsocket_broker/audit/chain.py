@@ -20,6 +20,8 @@ START = "0" * 64
 
 Facts = Mapping[str, object]
 
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 
 @attrs.frozen(slots=True)
 class Entry:
@@ -116,7 +118,7 @@ def after(head: Head, added: Entry) -> Head:
 
 
 def canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _encoder.encode(value)
 
 
 def digest(body: str) -> str:

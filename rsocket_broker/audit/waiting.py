@@ -22,6 +22,8 @@ MAX_ALL = 2000
 MAX_CHANGES = 10_000
 """Changes that wait for a disk that does not come."""
 
+_SESSION = "session"
+"""A fact that tells no two things apart: a client that connects again and again does the same again and again."""
 _OF_A_PEER = ("app_id", "device_id", "peer")
 
 Facts = Mapping[str, object]
@@ -44,11 +46,21 @@ class _Repeated:
     since: str = ""
     last: str = ""
     """When the first and the last of `again` came."""
+    mixed: bool = False
+    """Whether other sessions were among them."""
 
-    def repeat(self, time: str) -> None:
+    def repeat(self, note: Note) -> None:
         self.again += 1
-        self.since = self.since or time
-        self.last = time
+        self.since = self.since or note.time
+        self.last = note.time
+        self.mixed = self.mixed or note.facts.get(_SESSION) != self.first.facts.get(_SESSION)
+
+    def count(self) -> Note:
+        """The record of those that came again; counts anew from here on."""
+        facts = {name: value for name, value in self.first.facts.items() if not (self.mixed and name == _SESSION)}
+        told = Note(self.last, self.first.event, {**facts, "count": self.again, "since": self.since})
+        self.again, self.since, self.mixed = 0, "", False
+        return told
 
 
 class Waiting:
@@ -73,7 +85,7 @@ class Waiting:
             self._ends = now + PERIOD_S
         known = self._traffic.get(key := _key(note))
         if known is not None:
-            known.repeat(note.time)
+            known.repeat(note)
             return
         peer = _peer(note)
         if self._different.get(peer, 0) >= MAX_OF_ONE:
@@ -113,7 +125,7 @@ class Waiting:
         known = self._traffic.get(key := _key(note))
         if known is None:
             known = self._traffic[key] = _Repeated(note, told=True)
-        known.repeat(note.time)
+        known.repeat(note)
 
 
 def _tell(each: _Repeated, *, counts: bool) -> list[Note]:
@@ -122,14 +134,19 @@ def _tell(each: _Repeated, *, counts: bool) -> list[Note]:
         each.told = True
         told.append(each.first)
     if counts and each.again:
-        facts = {**each.first.facts, "count": each.again, "since": each.since}
-        told.append(attrs.evolve(each.first, time=each.last, facts=facts))
-        each.again, each.since = 0, ""
+        told.append(each.count())
     return told
 
 
 def _key(note: Note) -> object:
-    return note.event, canonical(dict(note.facts))
+    """What is the same for the same thing again."""
+    kept = [item for item in note.facts.items() if item[0] != _SESSION]
+    key = note.event, *kept
+    try:
+        hash(key)
+    except TypeError:  # a list among them
+        return note.event, canonical(dict(kept))
+    return key
 
 
 def _peer(note: Note) -> object:

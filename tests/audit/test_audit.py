@@ -102,6 +102,7 @@ def test_facts_are_cut_to_what_a_record_may_hold(state: State, audit: Audit) -> 
             when=NOON.astimezone(timezone(timedelta(hours=2))),
             half="\ud83d",
             nothing=None,
+            endless=float("inf"),
         )
     (record,) = bodies(state, Book.CHANGES)
     facts = record["facts"]
@@ -111,6 +112,7 @@ def test_facts_are_cut_to_what_a_record_may_hold(state: State, audit: Audit) -> 
     assert facts["some"] == ["a", "b"]
     assert facts["when"] == to_text(NOON)
     assert facts["half"] == "\ud83d"
+    assert facts["endless"] == "inf"
 
 
 def test_what_may_be_a_secret_is_no_fact(state: State, audit: Audit) -> None:

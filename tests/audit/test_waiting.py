@@ -46,6 +46,20 @@ def test_what_came_again_before_it_was_told_is_counted_too() -> None:
     assert waiting.take(PERIOD_S) == [], "and once"
 
 
+def test_the_same_from_another_session_is_the_same() -> None:
+    waiting = Waiting()
+    for session in ("s1", "s1", "s2"):
+        waiting.add(note(app_id="a", session=session), 0)
+    assert told(waiting.take(1, all_of_it=True)) == [
+        ("call-refused", {"app_id": "a", "session": "s1"}),
+        ("call-refused", {"app_id": "a", "count": 2, "since": "t"}),
+    ]
+    waiting.add(note(app_id="a", session="s1"), 2)
+    assert told(waiting.take(3, all_of_it=True)) == [
+        ("call-refused", {"app_id": "a", "session": "s1", "count": 1, "since": "t"})
+    ]
+
+
 def test_one_peer_does_not_crowd_out_another() -> None:
     waiting = Waiting()
     for number in range(10_000):
