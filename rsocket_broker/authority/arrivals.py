@@ -88,10 +88,13 @@ class Arrivals:
                 raise
 
     def all(self) -> Mapping[int, datetime]:
-        """When each certificate was seen last, by serial number; aware and in UTC. What waits is written first."""
-        self.flush()
+        """When each certificate was seen last, by serial number; aware and in UTC. Counts what is not written yet, and
+        may be asked inside a transaction."""
+        with self._lock:
+            waiting = dict(self._waiting)
         rows = self._state.read("SELECT serial, seen FROM arrivals")
-        return {int(row["serial"], 16): datetime.fromtimestamp(row["seen"], UTC) for row in rows}
+        seen = {int(row["serial"], 16): row["seen"] for row in rows} | waiting
+        return {serial: datetime.fromtimestamp(at, UTC) for serial, at in seen.items()}
 
     def _write(self, waiting: Mapping[int, int]) -> None:
         with self._state.transaction() as database:

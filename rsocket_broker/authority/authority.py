@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from sqlite3 import Connection
@@ -22,32 +22,37 @@ from rsocket_broker import credentials, files
 from rsocket_broker.audit import Audit
 from rsocket_broker.authority import keys, requests, server, verify
 from rsocket_broker.authority.arrivals import Arrivals
-from rsocket_broker.authority.holders import Holder, find_holders
+from rsocket_broker.authority.endpoint import ServerPair
+from rsocket_broker.authority.generations import Generations
+from rsocket_broker.authority.holders import Holder
 from rsocket_broker.authority.home import CaHome, certificate_pem
 from rsocket_broker.authority.inventory import Guard, Inventory, Record, Status, make_record
-from rsocket_broker.authority.issue import Issuer, host_names, issue_leaf, issue_root
+from rsocket_broker.authority.issue import Issuer, host_names, issue_leaf
 from rsocket_broker.authority.lists import Lists
 from rsocket_broker.authority.names import check_principal, read_names, to_uri
-from rsocket_broker.authority.profiles import BROKER, CLIENT, CLIENT_PROFILES, ROOT, load_profile
+from rsocket_broker.authority.profiles import CLIENT, CLIENT_PROFILES, load_profile
 from rsocket_broker.authority.requests import CheckedRequest
 from rsocket_broker.authority.revocation import Revocations
-from rsocket_broker.authority.rotation import Phase, Rotation
+from rsocket_broker.authority.rotation import Phase, Rotation, Step
 from rsocket_broker.authority.serving import Serving
 from rsocket_broker.authority.verify import Finding
 from rsocket_broker.credentials import Credentials
-from rsocket_broker.errors import AuthorityError
+from rsocket_broker.errors import AuthorityError, BrokerError
 from rsocket_broker.identity import Identity, Principal
 from rsocket_broker.state import State
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 """What clients on this machine, and on devices behind a reverse forward, call the broker."""
-FIRST_GENERATION = 1
+FOREVER = datetime.max.replace(tzinfo=UTC)
+RETRY = timedelta(minutes=1)
+"""From a renewal of what is presented that failed to the next: days are left for it."""
 MAX_RENEWALS = 32
 """Renewals between the certificate that opened a session and the one that resumes it. A session counts by the newest
 that it was resumed with, so even one is rare."""
 
 MAX_KNOWN = 4096
 """Certificates that are remembered once they were read, half a kilobyte each. Whether one is good is always asked."""
+REPLACED = "The CA that signed the certificate was replaced by a new one. Enrol again to get a new certificate."
 NOT_ISSUED_HERE = "This broker did not issue the certificate. Enrol again to get one."
 WITHDRAWN = (
     "The certificate was revoked by whoever runs this broker. Enrol again to get a new one, and ask them if that is "
@@ -79,29 +84,24 @@ class Authority:
         self,
         home: CaHome,
         inventory: Inventory,
-        generation: int,
+        generations: Generations,
         *,
         clock: Clock,
-        hosts: Sequence[str] = (),
-        passphrase: bytes | None = None,
-        issuer: Issuer | None = None,
+        hosts: Sequence[str] | None = (),
     ) -> None:
-        """Use `Authority.open`. Without `issuer` the key is read at the first signature."""
-        self.generation = generation
+        """Use `Authority.open`."""
         self._home = home
         self._inventory = inventory
+        self._generations = generations
         self._clock = clock
-        self._hosts = host_names([*LOOPBACK_HOSTS, *hosts])
-        self._passphrase = passphrase
-        self._issuer = issuer
-        self._certificate = issuer.certificate if issuer else home.load_ca_certificate(generation)
+        self._hosts = None if hosts is None else host_names([*LOOPBACK_HOSTS, *hosts])
         self._lock = threading.RLock()
         self._arrivals = Arrivals(inventory.state, clock)
         self.revocations = Revocations(inventory.state, inventory.audit, clock)
         """What is withdrawn, and who gets no new certificate. After a change of it call `changed`."""
         self._lists = Lists(self.revocations, clock)
         self._serving: Serving | None = None
-        self._server: tuple[Credentials, datetime] | None = None
+        self._due = FOREVER
         self._known: dict[bytes, tuple[Identity, datetime]] = {}
         """What certificates say, by fingerprint: see `_recognise`."""
 
@@ -112,30 +112,27 @@ class Authority:
         state: State,
         *,
         clock: Clock = utc_now,
-        hosts: Sequence[str] = (),
+        hosts: Sequence[str] | None = (),
         passphrase: bytes | None = None,
         create: bool = True,
         audit: Audit | None = None,
     ) -> Self:
         """The authority of `home`: made on the first start, and the endpoint's certificate made again when it is due.
 
-        `hosts` are further names under which clients reach the broker. With a passphrase the CA's key is kept
-        encrypted; one that was not is written again. However many processes start at once, one CA is made.
-        Without `create` nothing is made or mended, and the CA's key is read only to sign. What it does is recorded in
-        `audit`, or in one of its own.
+        `hosts` are further names under which clients reach the broker; None keeps those of the certificate there is.
+        With a passphrase the CA's key is kept encrypted; one that was not is written again. However many processes
+        start at once, one CA is made. Without `create` nothing is made or mended, and the CA's key is read only to
+        sign. What it does is recorded in `audit`, or in one of its own.
         Raises HomeError for an unsafe or missing file; AuthorityError when the CA cannot be used.
         """
         files.ensure_private_directory(home)
         ca_home = CaHome(home)
         with files.locked(home):
             inventory = Inventory(state, audit or Audit(state, clock))
-            if not create:
-                ca_home.settle()
-                return cls(ca_home, inventory, _existing(ca_home, inventory), clock=clock, passphrase=passphrase)
-            ca_home.prepare()
-            issuer = _load_or_make(ca_home, inventory, clock(), passphrase)
-            authority = cls(ca_home, inventory, issuer.generation, clock=clock, hosts=hosts, issuer=issuer)
-            authority._load_or_renew_server()
+            generations = Generations.open(ca_home, inventory, clock, passphrase, create=create)
+            authority = cls(ca_home, inventory, generations, clock=clock, hosts=hosts)
+            if create:
+                authority._make_serving()
         return authority
 
     @staticmethod
@@ -149,9 +146,14 @@ class Authority:
         return self._inventory.audit
 
     @property
+    def generation(self) -> int:
+        """The number of the generation that signs at present."""
+        return self._generations.rotation.current
+
+    @property
     def certificate(self) -> x509.Certificate:
         """The CA certificate that signs at present."""
-        return self._certificate
+        return self._generations.certificate(self.generation)
 
     @property
     def key_is_encrypted(self) -> bool:
@@ -159,13 +161,21 @@ class Authority:
 
     @property
     def trust_pem(self) -> bytes:
-        """What clients are to trust: the CA certificate as PEM."""
-        return certificate_pem(self._certificate)
+        """What clients are to trust: the root of each trusted generation as PEM, the newest first."""
+        return _pem(map(self._generations.anchor, self.rotation.trusted))
+
+    @property
+    def web_trust_pem(self) -> bytes:
+        """The same for clients that read no more than the first certificate: the root of what the WebSocket port
+        presents now comes first."""
+        return _pem(map(self._generations.anchor, filter(None, (self.generation, self.rotation.other))))
+
+    # --- rotation ----------------------------------------------------------------------------------------------------
 
     @property
     def rotation(self) -> Rotation:
         """Where the home stands between one generation and the next."""
-        return Rotation(Phase.STEADY, self.generation, self._certificate.not_valid_before_utc)
+        return self._generations.rotation
 
     @property
     def phase(self) -> Phase:
@@ -173,19 +183,58 @@ class Authority:
 
     def trusted(self) -> list[x509.Certificate]:
         """The CA certificates whose clients are let in, the newest first."""
-        return [self._certificate]
+        return [self._generations.certificate(number) for number in self.rotation.trusted]
 
-    @property
-    def web_trust_pem(self) -> bytes:
-        """The same for clients that read no more than the first certificate: the CA that the WebSocket port presents
-        now comes first."""
-        return self.trust_pem
+    def prepare(self, issuer: Issuer | None = None) -> Rotation:
+        """Make the next generation, or take an operator's own CA for it, and trust it beside the current one.
+
+        This and the other steps raise AuthorityError when the phase has no such step, which then names the right one,
+        and HomeError when the disk fails; nothing is changed then. A process that is killed leaves the old phase or
+        the new one.
+        """
+        self._generations.prepare(issuer)
+        return self._moved()
+
+    def switch(self) -> Rotation:
+        """Sign with the next generation, and present it; what the current one signed stays good."""
+        self._generations.switch()
+        return self._moved()
+
+    def finish(self, without: Collection[Principal] = ()) -> Rotation:
+        """Drop the previous generation and destroy its key. Raises AuthorityError naming those who hold only
+        certificates of it, unless they are all among `without`."""
+        self._generations.drop(Step.FINISH, self._arrivals, without)
+        return self._moved()
+
+    def rollback(self, without: Collection[Principal] = ()) -> Rotation:
+        """One step back: from `switched` to `prepared`, which shuts nobody out; from `prepared` to `steady`, which
+        drops the next generation as `finish` drops the previous one."""
+        self._generations.drop(Step.ROLLBACK, self._arrivals, without)
+        return self._moved()
+
+    def _moved(self) -> Rotation:
+        self.changed()
+        self.serving()
+        return self.rotation
+
+    def arrived(self, serial: int) -> None:
+        """The certificate is known to be in the hands of its holder. Cheap, and never waits for the disk."""
+        self._arrivals.note(serial)
+
+    def holders(self, generation: int) -> list[Holder]:
+        """The clients that would be shut out if this generation were dropped: they have a certificate of it that is
+        good and in use, and none of another trusted generation is known to have reached them."""
+        return self._generations.holders(generation, self._arrivals)
+
+    # --- certificates ------------------------------------------------------------------------------------------------
 
     def verify_certificate(self, certificate: x509.Certificate) -> list[Finding]:
         """What is right and wrong with a certificate that claims to be of this CA."""
-        ca = {number: self._home.load_ca_certificate(number) for number in self._home.generations()}
+        ca = {
+            number: x509.load_der_x509_certificate(each.certificate) for number, each in self._inventory.roots().items()
+        }
         record = self._inventory.by_fingerprint(certificate.fingerprint(hashes.SHA256()))
-        return verify.verify_certificate(certificate, ca, record, self._clock())
+        return verify.verify_certificate(certificate, ca, self.rotation.trusted, record, self._clock())
 
     def check_request(self, csr_pem: str | bytes) -> CheckedRequest:
         """The request, if it may be signed. Raises EnrollmentRefused with step, reason and remedy."""
@@ -220,22 +269,23 @@ class Authority:
             raise block.refusal()
         if renews is not None:
             self._check_renewal(renews, principal)
-        now = self._clock()
+        now, issuer = self._clock(), self._signer()
         certificate = issue_leaf(
             load_profile(profile),
             request.public_key,
-            [x509.UniformResourceIdentifier(to_uri(principal, self.generation))],
-            self._signer(),
+            [x509.UniformResourceIdentifier(to_uri(principal, issuer.generation))],
+            issuer,
             x509.random_serial_number(),
             now,
             common_name=request.common_name,
         )
         issued = Issued(certificate.serial_number, certificate_pem(certificate), certificate.not_valid_after_utc)
         self._inventory.add(
-            make_record(certificate, profile, self.generation, now, principal, renews),
+            make_record(certificate, profile, issuer.generation, now, principal, renews),
             None if alongside is None else functools.partial(alongside, issued),
-            self.revocations.guard(principal, renews, condition),
+            self.revocations.guard(principal, renews, self._generations.guard(issuer.generation, condition)),
         )
+        self._arrivals.forget_recent()
         return issued
 
     def _check_renewal(self, serial: int, principal: Principal) -> None:
@@ -263,27 +313,26 @@ class Authority:
         return False
 
     def server_credentials(self) -> Credentials:
-        """The endpoint's key and chain (leaf, CA). The same object until the certificate is due, then a new one.
-
-        Raises HomeError and AuthorityError as `open` does.
-        """
-        with self._lock:
-            if self._server is None or self._clock() >= self._server[1]:
-                with files.locked(self._home.root):
-                    self._load_or_renew_server()
-            assert self._server is not None
-            return self._server[0]
+        """The endpoint's key and chain (leaf, CA) of `serving`."""
+        return self.serving().web
 
     def serving(self) -> Serving:
-        """What the ports present and accept now. The same object until anything of it changes, then a new one.
+        """What the ports present and accept now. The same object until anything of it changes, then a new one; what has
+        come to its time is renewed here.
 
         Raises HomeError and AuthorityError as `open` does.
         """
         with self._lock:
-            server = self.server_credentials()
-            if self._serving is None or self._serving.web is not server:
-                self._serving = Serving(server, server, self._lists.inner(self._issuers()))
+            if self._serving is None or self._clock() >= self._due:
+                self._renew_serving()
+            assert self._serving is not None
             return self._serving
+
+    @property
+    def due(self) -> datetime:
+        """When `serving` is to be asked again at the latest, so that nothing it presents grows old. Aware, in UTC."""
+        with self._lock:
+            return self._due
 
     def changed(self) -> None:
         """Something that `serving` is made of is different now: the next call makes it anew."""
@@ -297,17 +346,7 @@ class Authority:
 
     def _issuers(self) -> list[Issuer]:
         """Those whose clients are let in, the newest first."""
-        return [self._signer()]
-
-    def arrived(self, serial: int) -> None:
-        """The certificate is known to be in the hands of its holder. Cheap, and never waits for the disk."""
-        self._arrivals.note(serial)
-
-    def holders(self, generation: int) -> list[Holder]:
-        """The clients that would be shut out if this generation were dropped: they have a certificate of it that is
-        good and in use, and none of another trusted generation is known to have reached them."""
-        others = set(self.rotation.trusted) - {generation}
-        return find_holders(self._inventory.records(), self._arrivals.all(), generation, others, self._clock())
+        return [self._generations.issuer(number) for number in self.rotation.trusted]
 
     def renew(self, identity: Identity, request: CheckedRequest) -> Issued:
         """A new certificate for a client that is known by the one it holds, for the same key or another.
@@ -334,6 +373,8 @@ class Authority:
             raise AuthorityError(WITHDRAWN)
         if status is not Status.ACTIVE:
             raise AuthorityError(f"The certificate is {status.value}. Enrol again to get a new one.")
+        if identity.generation not in self.rotation.trusted:
+            raise AuthorityError(REPLACED)
         now = self._clock()
         if now < not_before:
             raise AuthorityError("The certificate is not valid yet. Check the clock of the broker's machine.")
@@ -380,85 +421,40 @@ class Authority:
 
     def _signer(self) -> Issuer:
         """The key that signs, with its certificate."""
-        if self._issuer is None:
-            with self._lock:
-                self._issuer = self._issuer or self._home.load_generation(self.generation, self._passphrase)
-        return self._issuer
+        return self._generations.issuer(self.generation)
 
-    def _load_or_renew_server(self) -> None:
-        """Set `_server` from the home, after making a new certificate if the one there will not do. Needs the lock."""
-        key, chain = self._home.load_server_key(), self._home.load_server_chain()
-        reason = server.problem(key, chain, self._certificate, self._hosts, self._clock())
-        if reason is not None:
-            key, chain = self._renew_server(key)
-            _log.info("made a new certificate for the endpoint: %s", reason)
-        assert key is not None
-        chain_pem = b"".join(map(certificate_pem, chain))
-        self._server = Credentials(keys.to_pem(key), chain_pem, self.trust_pem), server.renewal_date(chain[0])
+    def _renew_serving(self) -> None:
+        """Make `_serving` anew. What is good for some days yet goes on when that fails: the disk may be full."""
+        try:
+            with files.locked(self._home.root):
+                self._make_serving()
+        except BrokerError as error:
+            if self._serving is None:
+                raise
+            self._due = self._clock() + RETRY
+            _log.error("what is due could not be renewed, and is tried again in a minute: %s", error.public)
 
-    def _renew_server(self, key: keys.SigningKey | None) -> tuple[keys.SigningKey, list[x509.Certificate]]:
-        """A new certificate, for the key there is if there is one. The key is written first: a crash in between leaves
-        a pair that does not fit, which the next start makes again."""
-        profile, now = load_profile(BROKER), self._clock()
-        if key is None:
-            assert profile.key is not None
-            key = keys.make_key(profile.key)
-            self._home.save_server_key(key)
-        serial = x509.random_serial_number()
-        leaf = issue_leaf(profile, key.public_key(), self._hosts, self._signer(), serial, now)
-        self._inventory.add_server(make_record(leaf, BROKER, self.generation, now))
-        chain = [leaf, self._certificate]
-        self._home.save_server_chain(chain)
-        return key, chain
-
-
-def _existing(home: CaHome, inventory: Inventory) -> int:
-    """The newest generation of the home. Raises AuthorityError when there is none, or one that was is missing."""
-    present, known = home.generations(), inventory.roots()
-    for generation in sorted(known.keys() - present):
-        raise AuthorityError(
-            f"{home.ca_key(generation)} is missing, though the inventory knows generation {generation}. Restore the "
-            f"folder {home.ca / str(generation)} from a backup, or move all of {home.root} away to begin anew."
+    def _make_serving(self) -> None:
+        """Needs the lock on the home."""
+        generations = self._generations
+        generations.renew_anchor()
+        rotation, certificate = self.rotation, self.certificate
+        pair = ServerPair.load(self._home, self._inventory, certificate, self._signer, self._hosts, self._clock())
+        above_cross: tuple[x509.Certificate, ...] = ()
+        if rotation.previous is not None:
+            above_cross = generations.certificate(rotation.previous), *generations.above(rotation.previous)
+        chain = server.secure_chain(
+            pair.leaf, certificate, generations.above(rotation.current), generations.cross(), above_cross
         )
-    if not present:
-        raise AuthorityError(f"There is no certificate authority in {home.root}. Make one: rsocket-broker ca init")
-    return present[-1]
-
-
-def _load_or_make(home: CaHome, inventory: Inventory, now: datetime, passphrase: bytes | None) -> Issuer:
-    """The newest generation of the home, made if there never was one."""
-    known = inventory.roots()
-    if not known and not home.generations():
-        issuer = _make_generation(now)
-        home.add_generation(issuer, passphrase)
-    else:
-        issuer = home.load_generation(_existing(home, inventory), passphrase)
-        if passphrase:
-            home.encrypt_keys(passphrase)
-    _check_generation(home, inventory, issuer, known.get(issuer.generation), now)
-    return issuer
-
-
-def _make_generation(now: datetime) -> Issuer:
-    profile = load_profile(ROOT)
-    assert profile.key is not None
-    key = keys.make_key(profile.key)
-    certificate = issue_root(profile, key, FIRST_GENERATION, x509.random_serial_number(), now)
-    return Issuer(FIRST_GENERATION, certificate, key)
-
-
-def _check_generation(home: CaHome, inventory: Inventory, issuer: Issuer, known: Record | None, now: datetime) -> None:
-    """The files must be those that the inventory knows. A broker killed between the files and the row left no row."""
-    if known is None:
-        inventory.add(make_record(issuer.certificate, ROOT, issuer.generation, now))
-    elif known.serial != issuer.certificate.serial_number:
-        raise AuthorityError(
-            f"{home.ca_certificate(issuer.generation)} is not the certificate that the inventory knows. "
-            "Restore the whole home from one backup."
+        key, trust = keys.to_pem(pair.key), _pem(self.trusted())
+        self._serving = Serving(
+            secure=Credentials(key, _pem(chain), trust),
+            web=Credentials(key, _pem((pair.leaf, certificate)), trust),
+            crl_pem=self._lists.inner(self._issuers()),
         )
-    if issuer.certificate.not_valid_after_utc <= now:
-        raise AuthorityError(
-            f"The CA certificate in {home.ca / str(issuer.generation)} ended on "
-            f"{issuer.certificate.not_valid_after_utc:%Y-%m-%d}. Check this machine's clock; if it is right, move the "
-            "home away and enrol every app anew."
-        )
+        self._due = min(pair.due, generations.due())
+
+
+def _pem(certificates: Iterable[x509.Certificate]) -> bytes:
+    """Certificates one after the other, each once."""
+    return b"".join(dict.fromkeys(map(certificate_pem, certificates)))

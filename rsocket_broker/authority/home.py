@@ -8,6 +8,7 @@
 Nothing here decides what a certificate holds.
 """
 
+import os
 from pathlib import Path
 
 import attrs
@@ -135,19 +136,59 @@ class CaHome:
     def add_generation(self, issuer: Issuer, passphrase: bytes | None = None) -> None:
         """Put a new generation's key and certificate in place with one rename. Without a passphrase, the one that the
         home has in the key ring encrypts the key. Raises HomeError, and AuthorityError as `recalled` does."""
+        self.stage_generation(issuer, passphrase)
+        self.place_generation(issuer.generation)
+
+    def stage_generation(self, issuer: Issuer, passphrase: bytes | None = None) -> None:
+        """Write a generation's files where they count for nothing until `place_generation`; a start that finds them
+        there, and does not know the generation, removes them. Raises as `add_generation` does."""
         passphrase = passphrase or self.recalled()
         unfinished = self.ca / _UNFINISHED
+        self._remove_unfinished()
         files.ensure_private_directory(unfinished)
         files.write_private(unfinished / KEY_FILE, to_pem(issuer.key, passphrase))
         files.write_private(unfinished / CERTIFICATE_FILE, certificate_pem(issuer.certificate))
         if issuer.imported:
             chain = b"".join(map(certificate_pem, (issuer.certificate, *issuer.above)))
             files.write_private(unfinished / CHAIN_FILE, chain)
-        try:
-            unfinished.rename(self.ca / str(issuer.generation))
-        except OSError as error:
-            raise HomeError(f"{self.ca / str(issuer.generation)} cannot be made: {error.strerror}.") from error
         files.sync_directory(self.ca)
+
+    def place_generation(self, generation: int) -> None:
+        """Put what was staged in its place, with one rename. Raises HomeError."""
+        try:
+            (self.ca / _UNFINISHED).rename(self.ca / str(generation))
+        except OSError as error:
+            raise HomeError(f"{self.ca / str(generation)} cannot be made: {error.strerror}.") from error
+        files.sync_directory(self.ca)
+
+    def staged(self) -> x509.Certificate | None:
+        """The certificate of the generation that was staged and not placed; None when there is none."""
+        content = _read_if_there(self.ca / _UNFINISHED / CERTIFICATE_FILE)
+        try:
+            return None if content is None else x509.load_pem_x509_certificate(content)
+        except ValueError:
+            return None
+
+    def save_ca_certificate(self, generation: int, certificate: x509.Certificate) -> None:
+        """Put a new certificate of a generation's key in the place of the one before. Raises HomeError."""
+        files.write_private(self.ca_certificate(generation), certificate_pem(certificate))
+
+    def destroy_generation(self, generation: int) -> None:
+        """Take the files of a generation away, its key first and overwritten. Nothing of it may be there already.
+
+        Raises HomeError.
+        """
+        folder = self.ca / str(generation)
+        try:
+            if not folder.is_dir() or folder.is_symlink():
+                return
+            _destroy(self.ca_key(generation))
+            for path in folder.iterdir():
+                path.unlink()
+            folder.rmdir()
+            files.sync_directory(self.ca)
+        except OSError as error:
+            raise HomeError(f"{folder} cannot be removed: {error.strerror}. Remove it, its key above all.") from error
 
     def encrypt_keys(self, passphrase: bytes) -> bool:
         """Encrypt the keys of all generations if one is not; whether that was needed. Raises as `rekey` does."""
@@ -212,6 +253,18 @@ class CaHome:
             for path in unfinished.iterdir():
                 path.unlink()
             unfinished.rmdir()
+
+
+def _destroy(path: Path) -> None:
+    """Overwrite a file and remove it: what a file system writes in place is gone then, whatever keeps its blocks."""
+    if not path.is_file() or path.is_symlink():
+        return
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
+    files.sync_directory(path.parent)
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:

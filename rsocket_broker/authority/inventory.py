@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from rsocket_broker.audit import Audit, Event
 from rsocket_broker.authority.keys import key_fingerprint
-from rsocket_broker.authority.profiles import BROKER, ROOT
+from rsocket_broker.authority.profiles import BROKER, CROSS, ROOT
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
@@ -144,11 +144,16 @@ class Inventory:
     def __init__(self, state: State, audit: Audit | None = None) -> None:
         """`audit` is where each new row is recorded, in its own transaction."""
         self.audit = Audit(state) if audit is None else audit
-        self.state = self._state = state
+        self._state = state
         self._queue: list[_Waiting] = []
         self._queue_lock = threading.Lock()
         self._turn = threading.Lock()
         state.migrate(_COMPONENT, _STEPS)
+
+    @property
+    def state(self) -> State:
+        """The database that it is in."""
+        return self._state
 
     def add(self, record: Record, alongside: Alongside | None = None, guard: Guard | None = None) -> None:
         """Returns when the row is on the disk, and with it what `alongside` has written, on whatever thread.
@@ -172,8 +177,24 @@ class Inventory:
                 "UPDATE certificates SET status = ? WHERE profile = ? AND status = ?",
                 (Status.SUPERSEDED.value, BROKER, Status.ACTIVE.value),
             )
-            database.execute(_INSERT, _to_row(record))
-            self._tell(database, record)
+            self.put(database, record)
+
+    def put(self, database: Connection, record: Record) -> None:
+        """Add a row inside the transaction of the caller."""
+        database.execute(_INSERT, _to_row(record))
+        self._tell(database, record)
+
+    def supersede_root(self, database: Connection, generation: int) -> None:
+        """Another certificate of this generation takes the place of its CA certificate, in the caller's transaction."""
+        database.execute(
+            "UPDATE certificates SET status = ? WHERE profile = ? AND generation = ? AND status = ?",
+            (Status.SUPERSEDED.value, ROOT, generation, Status.ACTIVE.value),
+        )
+
+    def crosses(self) -> list[Record]:
+        """The certificates of one generation for the key of another, the newest last."""
+        rows = self._state.read("SELECT * FROM certificates WHERE profile = ? ORDER BY issued, rowid", (CROSS,))
+        return [_from_row(row) for row in rows]
 
     def counts(self, now: datetime, soon: datetime) -> list[tuple[str, str, int, int, int]]:
         """(profile, status, how many, of these valid at `now`, of these no more at `soon`)."""
@@ -200,8 +221,8 @@ class Inventory:
         return _from_row(rows[0]) if rows else None
 
     def roots(self) -> dict[int, Record]:
-        """The CA certificate of each generation that was ever made."""
-        rows = self._state.read("SELECT * FROM certificates WHERE profile = ? ORDER BY generation, issued", (ROOT,))
+        """The newest CA certificate of each generation that was ever made."""
+        rows = self._state.read("SELECT * FROM certificates WHERE profile = ? ORDER BY issued, rowid", (ROOT,))
         return {row["generation"]: _from_row(row) for row in rows}
 
     def records(self, app_id: str | None = None) -> list[Record]:

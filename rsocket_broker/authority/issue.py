@@ -56,6 +56,44 @@ def issue_root(profile: Profile, key: SigningKey, generation: int, serial: int, 
     return builder.sign(key, hashes.SHA256())
 
 
+def renew_root(profile: Profile, issuer: Issuer, serial: int, now: datetime) -> x509.Certificate:
+    """The certificate of a generation that was made here, with new dates: same key, same name. Whoever trusts one of
+    the two verifies what is signed by the other."""
+    old = issuer.certificate
+    builder = _start(profile, old.subject, old.subject, issuer.key.public_key(), serial, now, now + profile.validity)
+    builder = builder.add_extension(_authority_id(_key_id(old)), critical=False)
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def issue_cross(
+    profile: Profile, anchor: x509.Certificate, issuer: Issuer, serial: int, now: datetime
+) -> x509.Certificate:
+    """A certificate by `issuer` for the name and key of another CA: whoever trusts the issuer alone then verifies what
+    that CA signs.
+
+    Raises AuthorityError when `issuer` may not certify a CA (the path length of an operator's own may forbid it).
+    """
+    for above, certificate in enumerate((issuer.certificate, *issuer.above)):
+        length = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+        if length is not None and length < above + 1:
+            raise AuthorityError(
+                f"{certificate.subject.rfc4514_string()} may not certify another CA: its path length is {length}. "
+                "Import a CA below the same root instead (rsocket-broker ca import); then nothing has to be certified."
+            )
+    end = min(anchor.not_valid_after_utc, issuer.certificate.not_valid_after_utc)
+    key = anchor.public_key()
+    builder = (
+        x509.CertificateBuilder(issuer.certificate.subject, anchor.subject, key, serial)
+        .not_valid_before(now - profile.backdate)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_key_usage(profile), critical=True)
+        .add_extension(_key_id(anchor), critical=False)
+        .add_extension(_authority_id(_key_id(issuer.certificate)), critical=False)
+    )
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
 def issue_leaf(
     profile: Profile,
     public_key: CertificatePublicKeyTypes,
@@ -77,8 +115,7 @@ def issue_leaf(
         raise AuthorityError(f"The CA certificate ended on {issuer.certificate.not_valid_after_utc:%Y-%m-%d}.")
     subject = _name(profile.subject.format(common_name=common_name))
     builder = _start(profile, issuer.certificate.subject, subject, public_key, serial, now, end)
-    key_id = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    builder = builder.add_extension(_authority_id(key_id), critical=False)
+    builder = builder.add_extension(_authority_id(_key_id(issuer.certificate)), critical=False)
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(issuer.key, hashes.SHA256())
 
@@ -127,6 +164,10 @@ def _start(
 def _key_usage(profile: Profile) -> x509.KeyUsage:
     usages = {name: name in profile.key_usage for name in profiles.KEY_USAGES}
     return x509.KeyUsage(**usages, **_NOT_OFFERED)
+
+
+def _key_id(certificate: x509.Certificate) -> x509.SubjectKeyIdentifier:
+    return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
 
 
 def _authority_id(key_id: x509.SubjectKeyIdentifier) -> x509.AuthorityKeyIdentifier:

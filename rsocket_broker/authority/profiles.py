@@ -11,6 +11,8 @@ from rsocket_broker.authority.keys import MADE_HERE
 from rsocket_broker.errors import ConfigurationError
 
 ROOT, BROKER, CLIENT, OPERATOR = "root", "broker", "client", "operator"
+CROSS = "cross"
+"""Not a profile but a kind of its own in the inventory: a CA certificate of one generation for the key of another."""
 CLIENT_PROFILES = (CLIENT, OPERATOR)
 """The profiles whose certificates make an identity."""
 

@@ -27,7 +27,7 @@ def problem(
         return "the old one belongs to another key"
     if list(chain[1:]) != [ca] or not is_issued_by(leaf, ca):
         return "the old one is not signed by this CA"
-    if hosts is not None and _alternative_names(leaf) != list(hosts):
+    if hosts is not None and alternative_names(leaf) != list(hosts):
         return "the old one is for other host names"
     if now < leaf.not_valid_before_utc:
         return "the old one is not valid yet"
@@ -49,7 +49,28 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     return True
 
 
-def _alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
+def secure_chain(
+    leaf: x509.Certificate,
+    own: x509.Certificate,
+    above: Sequence[x509.Certificate] = (),
+    cross: x509.Certificate | None = None,
+    above_cross: Sequence[x509.Certificate] = (),
+) -> list[x509.Certificate]:
+    """What the RSocket port presents, the leaf first.
+
+    `own` is the certificate of the CA that signed the leaf, `above` what is above it, root last. With `cross`, the
+    certificate by the CA of before for the root of this one, those verify it too who trust the former root alone;
+    `above_cross` is then the chain of the CA of before, if that is no root itself. A root goes out only where it is the
+    leaf's own issuer and there is no cross-certificate: whoever trusts it has it, and WebSocket clients count on two.
+    """
+    below_root = [own, *above[:-1]] if above else []
+    if cross is None:
+        return [leaf, *(below_root or [own])]
+    return [leaf, *below_root, cross, *above_cross[:-1]]
+
+
+def alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
+    """Its alternative names; empty for a certificate that has none, or none that can be read."""
     try:
         return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except (x509.ExtensionNotFound, ValueError):

@@ -1,7 +1,8 @@
 """Is this home sound, and is that certificate ours? Looks at everything, changes nothing, and goes on after a fault."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import ParamSpec
@@ -12,11 +13,13 @@ from cryptography import x509
 from rsocket_broker import files
 from rsocket_broker.audit import reading
 from rsocket_broker.authority import server
+from rsocket_broker.authority.generations import stored_rotation
 from rsocket_broker.authority.home import CaHome
 from rsocket_broker.authority.inventory import Inventory, Record, Status
 from rsocket_broker.authority.keys import is_encrypted
 from rsocket_broker.authority.names import read_names
 from rsocket_broker.authority.profiles import CLIENT_PROFILES
+from rsocket_broker.authority.rotation import Rotation
 from rsocket_broker.errors import AuthorityError, BrokerError
 from rsocket_broker.state import STATE_FILE, State
 
@@ -43,18 +46,25 @@ def verify_home(root: Path, now: datetime, passphrase: bytes | None = None) -> l
     certificates: dict[int, x509.Certificate] = {}
     findings += _verify_generations(home, now, passphrase, certificates)
     if certificates:
-        newest = certificates[max(certificates)]
-        findings.append(_finding("server certificate", _check_server, home, newest, now))
+        signing = _signing(root / STATE_FILE, certificates)
+        findings.append(_finding("server certificate", _check_server, home, signing, now))
     return findings + list(_verify_state(root / STATE_FILE, certificates))
 
 
 def verify_certificate(
-    certificate: x509.Certificate, ca: dict[int, x509.Certificate], record: Record | None, now: datetime
+    certificate: x509.Certificate,
+    ca: Mapping[int, x509.Certificate],
+    trusted: Collection[int],
+    record: Record | None,
+    now: datetime,
 ) -> list[Finding]:
-    """What there is to say about one certificate: `ca` are the CA certificates by generation, `record` its row."""
+    """What there is to say about one certificate: `ca` are the CA certificates by generation, those of before among
+    them, `trusted` the generations whose certificates are accepted, `record` its row."""
     findings = [Finding("inventory", None if record else "This broker did not issue it.")]
     signer = next((number for number, each in ca.items() if server.is_issued_by(certificate, each)), None)
     findings.append(Finding("signature", None if signer else "No CA of this home signed it."))
+    if signer is not None and signer not in trusted:
+        findings.append(Finding("generation", f"Generation {signer} of the CA, which signed it, was replaced."))
     findings.append(_finding("dates", _check_dates, certificate, now))
     if record is not None:
         active = record.status is Status.ACTIVE
@@ -103,6 +113,18 @@ def _check_server(home: CaHome, ca: x509.Certificate, now: datetime) -> None:
         raise AuthorityError(f"A new one is due, since {reason}; the next start of the broker makes it.")
 
 
+def _signing(path: Path, certificates: Mapping[int, x509.Certificate]) -> x509.Certificate:
+    """The CA certificate that signs now: as the database says, or, where it cannot be asked, the newest."""
+    newest = certificates[max(certificates)]
+    try:
+        files.check_private_file(path)
+        with State.open(path) as state:
+            rotation = stored_rotation(state)
+    except BrokerError:
+        return newest
+    return newest if rotation is None else certificates.get(rotation.current, newest)
+
+
 def _verify_state(path: Path, certificates: dict[int, x509.Certificate]) -> Iterator[Finding]:
     try:
         files.check_private_file(path)
@@ -110,8 +132,10 @@ def _verify_state(path: Path, certificates: dict[int, x509.Certificate]) -> Iter
             problems = state.integrity_problems()
             yield Finding("database", f"{path} is damaged: {problems[0]}. Restore the home." if problems else None)
             inventory = Inventory(state)
-            yield _finding("inventory: CA", _check_roots, inventory, certificates)
-            yield _finding("inventory: certificates", _check_records, inventory.records(), certificates)
+            yield _finding("inventory: CA", _check_roots, inventory, certificates, stored_rotation(state))
+            yield _finding(
+                "inventory: certificates", _check_records, inventory.records(), _all_roots(inventory, certificates)
+            )
             yield _finding("audit", _check_audit, state)
     except BrokerError as error:
         yield Finding("database", error.public)
@@ -124,15 +148,30 @@ def _check_audit(state: State) -> None:
         raise AuthorityError(f"{said[0].upper()}{said[1:]}. Somebody changed it: see `rsocket-broker audit verify`.")
 
 
-def _check_roots(inventory: Inventory, certificates: dict[int, x509.Certificate]) -> None:
-    for number, record in inventory.roots().items():
+def _check_roots(inventory: Inventory, certificates: Mapping[int, x509.Certificate], rotation: Rotation | None) -> None:
+    known = inventory.roots()
+    trusted = known.keys() if rotation is None else rotation.trusted
+    for number in sorted(trusted):
         if number not in certificates:
             raise AuthorityError(f"Generation {number} has no sound files. Restore its folder from a backup.")
-        if certificates[number].serial_number != record.serial:
+        if number not in known or certificates[number].serial_number != known[number].serial:
             raise AuthorityError(f"Generation {number} has other files. Restore the whole home from one backup.")
+    for number in sorted(certificates.keys() - trusted):
+        if number in known:
+            raise AuthorityError(f"Generation {number} was dropped; the next start of the broker destroys its files.")
+        raise AuthorityError(f"Generation {number} is not known to the inventory. Restore the home, or move it away.")
 
 
-def _check_records(records: list[Record], certificates: dict[int, x509.Certificate]) -> None:
+def _all_roots(inventory: Inventory, certificates: Mapping[int, x509.Certificate]) -> dict[int, x509.Certificate]:
+    """The CA certificates by generation, with those that were dropped, whose files are gone."""
+    found = dict(certificates)
+    for number, record in inventory.roots().items():
+        with contextlib.suppress(ValueError):
+            found.setdefault(number, x509.load_der_x509_certificate(record.certificate))
+    return found
+
+
+def _check_records(records: list[Record], certificates: Mapping[int, x509.Certificate]) -> None:
     """Each row must hold the certificate that it speaks of, signed by the generation that it names."""
     faulty = [record.serial_hex for record in records if not _is_sound(record, certificates)]
     if faulty:
@@ -141,7 +180,7 @@ def _check_records(records: list[Record], certificates: dict[int, x509.Certifica
         raise AuthorityError(f"These rows do not fit their certificates: {shown}{more}. Restore the home.")
 
 
-def _is_sound(record: Record, certificates: dict[int, x509.Certificate]) -> bool:
+def _is_sound(record: Record, certificates: Mapping[int, x509.Certificate]) -> bool:
     if hashlib.sha256(record.certificate).hexdigest() != record.fingerprint:
         return False
     try:
@@ -151,7 +190,9 @@ def _is_sound(record: Record, certificates: dict[int, x509.Certificate]) -> bool
     except (ValueError, AuthorityError):
         return False
     ca = certificates.get(record.generation)
-    return certificate.serial_number == record.serial and (ca is None or server.is_issued_by(certificate, ca))
+    if certificate.serial_number != record.serial:
+        return False
+    return ca is None or certificate == ca or server.is_issued_by(certificate, ca)
 
 
 def _check_names(certificate: x509.Certificate, record: Record) -> None:
