@@ -6,6 +6,7 @@ either revoked with the rest or refused.
 """
 
 import enum
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from sqlite3 import Connection, Row
@@ -39,6 +40,8 @@ BLOCKED = "block list"
 UNSPECIFIED = "revoked by the operator"
 MAX_REASON = 200
 """Characters: it goes into the log and the audit, and to the app that is refused."""
+_HEX = re.compile(r"[0-9a-fA-F]{1,40}", re.ASCII)
+"""A serial number has 20 bytes at most (RFC 5280, 4.1.2.2)."""
 MAX_NAMED = 5
 """Clients that a text names before it says how many more there are."""
 
@@ -274,6 +277,23 @@ class Revocations:
 
         return check
 
+    def selector(self, by: By, value: str) -> Selector:
+        """From what an operator types. A serial number is in hex, a date in ISO 8601 and in UTC unless it says more.
+
+        Raises AuthorityError, naming what is wrong with it.
+        """
+        match by:
+            case By.SERIAL:
+                return Selector.serial(_serial(value))
+            case By.CLIENT:
+                return self.client(value)
+            case By.APP:
+                return Selector.app(value)
+            case By.DEVICE:
+                return Selector.device(value)
+            case By.BEFORE:
+                return Selector.all_before(_moment(value))
+
     def client(self, spec: str) -> Selector:
         """From `app_id@device_id`, or `app_id` alone where that app is on one device only, to its selector.
 
@@ -405,6 +425,23 @@ def _pair(principal: Principal) -> tuple[str, str]:
 def _block_of(row: Row) -> Block:
     selector = Selector(By(row["by"]), app_id=row["app_id"], device_id=row["device_id"])
     return Block(selector, datetime.fromtimestamp(row["since"], UTC), row["reason"])
+
+
+def _serial(text: str) -> int:
+    digits = text.replace(":", "").replace(" ", "")
+    if not _HEX.fullmatch(digits):
+        raise AuthorityError(f"{text[:64]!r} is not a serial number in hex. See: rsocket-broker ca list")
+    return int(digits, 16)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise AuthorityError(
+            f"{text[:64]!r} is not a date. Write one such as 2026-03-01, or 2026-03-01T12:00+01:00."
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _named(text: str, what: str) -> str:

@@ -262,3 +262,29 @@ def test_ended_certificates_are_not_counted(
     clock.advance(days=31)
     assert revocations.revoke(Selector.app("org.a")).serials == frozenset()
     assert statuses(inventory, ended) == [Status.ACTIVE.value]
+
+
+@pytest.mark.parametrize(
+    ("by", "text", "selector"),
+    [
+        (By.SERIAL, "AB:cd:01", Selector.serial(0xABCD01)),
+        (By.CLIENT, "org.a@d 1", Selector.client("org.a", "d 1")),
+        (By.APP, "org.a", Selector.app("org.a")),
+        (By.DEVICE, "d1", Selector.device("d1")),
+        (By.BEFORE, "2026-03-01", Selector.all_before(START - timedelta(hours=12))),
+        (By.BEFORE, "2026-03-01T13:00+01:00", Selector.all_before(START)),
+    ],
+)
+def test_what_an_operator_types_names_what_is_meant(
+    revocations: Revocations, by: By, text: str, selector: Selector
+) -> None:
+    assert revocations.selector(by, text) == selector
+
+
+@pytest.mark.parametrize(
+    ("by", "text", "words"),
+    [(By.SERIAL, "xyz", "in hex"), (By.SERIAL, "1" * 41, "in hex"), (By.BEFORE, "yesterday", "not a date")],
+)
+def test_what_an_operator_mistypes_is_said(revocations: Revocations, by: By, text: str, words: str) -> None:
+    with pytest.raises(AuthorityError, match=words):
+        revocations.selector(by, text)
