@@ -32,7 +32,10 @@ class Wanted:
         facts = body.get("facts")
         if not isinstance(facts, dict):
             return self.app_id is None
-        return self.app_id in (None, facts.get("app_id")) and self.device_id in (None, facts.get("device_id"))
+        if self.app_id in (None, facts.get("app_id")) and self.device_id in (None, facts.get("device_id")):
+            return True
+        device = "" if self.device_id is None else f"{self.device_id} "
+        return str(facts.get("client")).startswith(f"{self.app_id}@{device}")
 
 
 def prepare(state: State) -> None:

@@ -201,14 +201,14 @@ class Revocations:
         Raises AuthorityError, and nothing is changed, for a serial number that was never issued, has ended, or is that
         of the CA or of the broker itself; HomeError when the disk fails.
         """
-        reason, now = checked_reason(reason), self._clock()
+        reason, now, is_one = checked_reason(reason), self._clock(), selector.by is By.SERIAL
         with self._state.transaction() as database:
-            if selector.by is By.SERIAL:
+            if is_one:
                 _check_serial(database, selector.number, now)
             before = _count_revoked(database, selector, now)
             found = database.execute(
                 f"UPDATE certificates SET status = :revoked, revoked = :now, reason = :reason WHERE {_good(selector)}"  # noqa: S608
-                " RETURNING serial",
+                " RETURNING serial, app_id, device_id",
                 _facts(selector, now) | {"reason": reason},
             ).fetchall()
             serials = [row[0] for row in found]
@@ -216,11 +216,10 @@ class Revocations:
             self._audit.write(
                 database,
                 Event.REVOKED,
-                by=selector.by,
-                whom=str(selector),
                 reason=reason,
                 count=len(serials),
                 serials=serials,
+                **(_told(selector) | ({"app_id": found[0][1], "device_id": found[0][2]} if is_one and found else {})),
             )
             successors = _successors(database, selector)
         return Revoked(selector, reason, now, frozenset(int(each, 16) for each in serials), before, blocks, successors)
@@ -230,7 +229,7 @@ class Revocations:
             "INSERT INTO blocks VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason",
             (*_key(selector), int(now.timestamp()), reason),
         )
-        self._audit.write(database, Event.BLOCKED, by=selector.by, whom=str(selector), reason=reason)
+        self._audit.write(database, Event.BLOCKED, reason=reason, **_told(selector))
         row = database.execute("SELECT * FROM blocks WHERE by = ? AND app_id = ? AND device_id = ?", _key(selector))
         return _block_of(row.fetchone())
 
@@ -245,7 +244,7 @@ class Revocations:
             ).fetchall()
             if not found:
                 raise AuthorityError(f"There is no block of {selector}. {_others(database)}")
-            self._audit.write(database, Event.UNBLOCKED, by=selector.by, whom=str(selector))
+            self._audit.write(database, Event.UNBLOCKED, **_told(selector))
         return _block_of(found[0])
 
     def blocks(self) -> list[Block]:
@@ -341,6 +340,12 @@ _OF_CLIENTS = f"profile IN ({', '.join(repr(profile) for profile in CLIENT_PROFI
 
 def _good(selector: Selector) -> str:
     return f"{_WHERE[selector.by]} AND {_OF_CLIENTS} AND status = :active AND not_after >= :now"
+
+
+def _told(selector: Selector) -> dict[str, object]:
+    """Whom a selector names, as records say it."""
+    names = {"app_id": selector.app_id, "device_id": selector.device_id}
+    return {"by": selector.by, "whom": str(selector), **{name: value for name, value in names.items() if value}}
 
 
 def _facts(selector: Selector, now: datetime) -> dict[str, object]:

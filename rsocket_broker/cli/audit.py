@@ -25,8 +25,8 @@ from rsocket_broker.state import STATE_FILE, State
 
 POLL_S = 0.5
 """Between two looks at the database with --follow: what is noted is there after a quarter of a second."""
-FIRST = ("app_id", "device_id")
-"""Facts that have a column of their own."""
+FIRST, WHOLE = ("app_id", "device_id"), "client"
+"""Facts that have a column of their own: a client in parts, or in one."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -208,8 +208,9 @@ def described(entry: Entry) -> dict[str, Any]:
 
 def row_of(entry: Entry) -> list[str]:
     facts = content(entry).get("facts") or {}
-    client = "@".join(str(facts[name]) for name in FIRST if facts.get(name))
-    others = (f"{name}={value_text(value)}" for name, value in facts.items() if name not in FIRST and value is not None)
+    client = "@".join(str(facts[name]) for name in FIRST if facts.get(name)) or str(facts.get(WHOLE, ""))
+    apart = (*FIRST, WHOLE)
+    others = (f"{name}={value_text(value)}" for name, value in facts.items() if name not in apart and value is not None)
     return [entry.time, entry.event, client, "  ".join(others)]
 
 

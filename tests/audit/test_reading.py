@@ -162,6 +162,14 @@ def test_a_record_without_facts_is_of_no_client() -> None:
     assert not Wanted(app_id="a").takes("issue", {})
 
 
+def test_a_client_is_known_by_its_whole_name_too() -> None:
+    body = {"facts": {"client": "com.example@d1 (adb)"}}
+    assert Wanted(app_id="com.example").takes("session", body)
+    assert Wanted(app_id="com.example", device_id="d1").takes("session", body)
+    assert not Wanted(app_id="com.example", device_id="d").takes("session", body)
+    assert not Wanted(app_id="com").takes("session", body)
+
+
 @pytest.mark.usefixtures("some")
 def test_a_flipped_byte_in_the_file_is_named(state: State, tmp_path: Path) -> None:
     """As a hex editor would do it: behind the back of SQLite."""
