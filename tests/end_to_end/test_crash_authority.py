@@ -107,6 +107,16 @@ def renew(authority: Authority) -> None:
     authority.issue(request, Principal(APPS[0], "", Proof.OPERATOR), renews=old.serial)
 
 
+def drop(step: str) -> Callable[[Authority], object]:
+    """`finish` or `rollback`, whoever has not yet got a new certificate."""
+
+    def act(authority: Authority) -> None:
+        everybody = [Principal(app, "", Proof.OPERATOR) for app in (*APPS, "org.example.new")]
+        getattr(authority, step)(without=everybody)
+
+    return act
+
+
 ROTATION: dict[str, tuple[Act, ...]] = {
     "steady": (),
     "prepared": (with_authority(Authority.prepare),),
@@ -129,6 +139,11 @@ WORKS = [
     Work("init", "steady", lambda home: must(home, "ca", "init"), new_home=True),
     Work("issue", "steady", issue),
     Work("renew", "switched", with_authority(renew)),
+    Work("prepare", "steady", with_authority(Authority.prepare), again=False),
+    Work("switch", "prepared", with_authority(Authority.switch), again=False),
+    Work("finish", "switched", with_authority(drop("finish")), again=False),
+    Work("rollback-prepared", "prepared", with_authority(drop("rollback")), again=False),
+    Work("rollback-switched", "switched", with_authority(drop("rollback")), again=False),
 ]
 
 
