@@ -68,6 +68,11 @@ class Lasting(Serving, Receiver):
         if isinstance(self._transport, MessageTransport):
             self._transport.expect(limits.frame)
 
+    @property
+    def certificate(self) -> bytes | None:
+        """What the peer has shown on the line that there is now, as DER; None where there is none."""
+        return None if self._transport is None else self.peer.certificate
+
     # ---- another line ----------------------------------------------------------------------------------------
 
     def resume(self, door: Self, event: ResumeReceived) -> None:

@@ -216,6 +216,11 @@ class Containers:
                 (*_where(kept.container), f"{kept.leaf.serial:x}"),
             )
 
+    def withdraw(self, serials: Collection[int]) -> None:
+        """These certificates were revoked: there is nothing to renew in the containers that hold them."""
+        with self._state.transaction() as database:
+            database.executemany("DELETE FROM containers WHERE serial = ?", [(f"{serial:x}",) for serial in serials])
+
     def expire(self, now: datetime) -> int:
         """Forget the containers whose certificates have ended; how many there were."""
         ended = self._state.read("SELECT 1 FROM containers WHERE ends < ? LIMIT 1", (int(now.timestamp()),))

@@ -162,6 +162,19 @@ class Delivery:
         settled = await asyncio.gather(*(self._settle_in_turn(entry) for entry in wanted))
         return [entry for entry, done in zip(wanted, settled, strict=True) if done is None]
 
+    async def drop(self, serials: Collection[int]) -> int:
+        """These certificates were revoked: forget whatever waits to bring them somewhere, and the containers that hold
+        them. Returns how many deployments there were; one that is at work comes to its end all the same."""
+
+        def forget() -> int:
+            dead = [entry for entry in self.journal.pending() if _serial(entry) in serials]
+            if dead:
+                self.journal.end(*dead)
+            self.containers.withdraw(serials)
+            return len(dead)
+
+        return await asyncio.to_thread(forget)
+
     async def drain(self, timeout_s: float) -> None:
         """Wait for the work that nobody may cut short, at most so long. The rest is settled at the next start."""
         self._securing.hurry()
@@ -197,6 +210,11 @@ class Delivery:
         await asyncio.to_thread(self._end if finished else self.journal.end, entry)
         log.info("a deployment to %s that was cut off is %s", principal, found.outcome.value)
         return found.outcome
+
+
+def _serial(entry: JournalEntry) -> int | None:
+    """Of the certificate that it brings."""
+    return Leaf.read(entry.bundle.certificate_pem).serial if entry.bundle.certificate_pem else None
 
 
 def _key(container: Container) -> Hashable:

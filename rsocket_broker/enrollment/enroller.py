@@ -22,6 +22,7 @@ import attrs
 from rsocket_broker.audit import Event
 from rsocket_broker.authority.authority import Authority, Issued
 from rsocket_broker.authority.requests import CheckedRequest
+from rsocket_broker.authority.revocation import Block
 from rsocket_broker.claims import Claims, shown
 from rsocket_broker.enrollment.containers import Containers
 from rsocket_broker.enrollment.delivery import Delivery
@@ -38,6 +39,7 @@ from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEnt
 from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.enrollment.modes import Gate, Passage
+from rsocket_broker.enrollment.pending import Exchange, Pending
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, too_often
 from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
 from rsocket_broker.histogram import Histogram
@@ -102,6 +104,8 @@ class Enroller:
             audit=authority.audit,
             arrived=authority.arrived,
         )
+        self.pending = Pending()
+        """The exchanges that are under way."""
         self.results: Counter[tuple[str, str]] = Counter()
         """How many requests for a certificate ended how: by the name of the driver ("none" where it did not come to
         one), and `ok`, the step at which they were refused, `failed`, or `left` when the peer did not wait."""
@@ -132,13 +136,16 @@ class Enroller:
                 checked = await asyncio.to_thread(self._authority.check_request, request.csr)
                 app_id = claimed_app_id(request, checked.common_name)
                 self._admit_app(peer, app_id, claims.device)
-                with await self._gate.enter(request, app_id, peer) as passage:
+                self._check_block(self._authority.revocations.blocked_app(app_id))
+                with self.pending.track(app_id) as exchange, await self._gate.enter(request, app_id, peer) as passage:
                     driver = self._mediums.select(request)
                     course.medium = driver.name
                     async with self.delivery.turns.admitted((app_id, claims.os, claims.device)):
                         container = await self._prove(driver, request, checked)
+                        exchange.principal = container.principal
+                        self._check_block(self._authority.revocations.blocked(container.principal))
                         passage.check(container)
-                        work = self._finish(driver, checked, container, passage)
+                        work = self._finish(driver, checked, container, passage, exchange)
                         return await self._finish_for(claims, peer, work, passage)
 
     async def serve_to_end(self, message: bytes, claims: Claims, peer: str) -> dict[str, object]:
@@ -221,13 +228,19 @@ class Enroller:
         elif error:
             log.error("an enrolment for %s failed", peer, exc_info=error)
 
+    def _check_block(self, block: Block | None) -> None:
+        """Raises EnrollmentRefused (step "block list") for a client that was revoked, in words that say whom to ask."""
+        if block is not None:
+            raise block.refusal()
+
     async def _finish(
-        self, driver: Medium, checked: CheckedRequest, container: Container, passage: Passage
+        self, driver: Medium, checked: CheckedRequest, container: Container, passage: Passage, exchange: Exchange
     ) -> dict[str, object]:
         """Sign and deploy."""
         principal = container.principal
         async with self.delivery.alone(container):
             issued, entry = await asyncio.to_thread(self._sign, checked, container, passage)
+            exchange.serial = issued.serial
             passage.issued()
             await self.delivery.deploy(driver, entry)
         log.info("enrolled %s, serial %x", principal, issued.serial)
