@@ -51,6 +51,7 @@ def make_ca(
     path_length: int | None = None,
     usage: Sequence[str] | None = SIGNING,
     key_id: bool = True,
+    signer_id: bool = True,
     algorithm: hashes.HashAlgorithm | None = None,
 ) -> OperatorsCa:
     """A CA certificate with its key: signed by `above`, or by itself."""
@@ -66,6 +67,9 @@ def make_ca(
     )
     if usage is not None:
         builder = builder.add_extension(x509.KeyUsage(**{each: each in usage for each in _USAGES}), critical=True)
+    if above is not None and signer_id:
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(above.key.public_key())
+        builder = builder.add_extension(signer, critical=False)
     if key_id:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     return OperatorsCa(builder.sign((above.key if above else key), algorithm or hashes.SHA256()), key)
