@@ -21,6 +21,7 @@ import pytest
 from rsocket_broker import lifecycle  # noqa: F401  (imported before the fork)
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.inventory import Status
+from rsocket_broker.authority.revocation import Selector
 from rsocket_broker.cli.main import run
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.identity import Principal, Proof
@@ -58,6 +59,7 @@ class Situation:
     phase: str
     serials: list[str]
     revoked: frozenset[str]
+    blocks: int
 
     @classmethod
     def of(cls, home: Path) -> "Situation":
@@ -66,6 +68,7 @@ class Situation:
             authority = Authority.open(home, state)
             records = authority.certificates()
             rotation = f"{authority.phase.value} {authority.rotation.current} {authority.rotation.other}"
+            blocks = len(authority.revocations.blocks())
             rows = state.read("SELECT body FROM audit WHERE book = 'changes' ORDER BY number")
         told = [json.loads(row["body"]) for row in rows]
         issued = [each["facts"]["serial"] for each in told if each["event"] in ("issue", "renew")]
@@ -73,7 +76,8 @@ class Situation:
         serials = [record.serial_hex for record in records]
         assert Counter(serials) == Counter(issued)
         assert revoked == {record.serial_hex for record in records if record.status is Status.REVOKED}
-        return cls(rotation, serials, frozenset(revoked))
+        assert blocks == len({each["facts"]["whom"] for each in told if each["event"] == "block"})
+        return cls(rotation, serials, frozenset(revoked), blocks)
 
 
 def check_sound(home: Path) -> Situation:
@@ -105,6 +109,15 @@ def renew(authority: Authority) -> None:
     old = next(record for record in authority.certificates(APPS[0]) if record.status is Status.ACTIVE)
     request = authority.check_request(make_signing_request(APPS[0]).csr_pem)
     authority.issue(request, Principal(APPS[0], "", Proof.OPERATOR), renews=old.serial)
+
+
+def revoke_one(authority: Authority) -> None:
+    found = next(record for record in authority.certificates(APPS[0]))
+    authority.revocations.revoke(Selector.serial(found.serial), "lost")
+
+
+def revoke_app(authority: Authority) -> None:
+    authority.revocations.revoke(Selector.app(APPS[1]), "gone")
 
 
 def drop(step: str) -> Callable[[Authority], object]:
@@ -139,6 +152,8 @@ WORKS = [
     Work("init", "steady", lambda home: must(home, "ca", "init"), new_home=True),
     Work("issue", "steady", issue),
     Work("renew", "switched", with_authority(renew)),
+    Work("revoke-one", "steady", with_authority(revoke_one)),
+    Work("revoke-app", "switched", with_authority(revoke_app)),
     Work("prepare", "steady", with_authority(Authority.prepare), again=False),
     Work("switch", "prepared", with_authority(Authority.switch), again=False),
     Work("finish", "switched", with_authority(drop("finish")), again=False),
@@ -219,12 +234,15 @@ def check_case(work: Work, home: Path, before: Situation | None, after: Situatio
         return
     assert set(found.serials) >= set(before.serials), "what was issued stays known"
     assert found.phase in (before.phase, after.phase)
-    assert len(found.revoked) in (len(before.revoked), len(after.revoked))
+    revoked = (len(found.revoked), found.blocks)
+    assert revoked in ((len(before.revoked), before.blocks), (len(after.revoked), after.blocks))
     if done:
         assert found.phase == after.phase
         assert len(found.serials) == len(after.serials)
+        assert revoked == (len(after.revoked), after.blocks)
     if work.again or found.phase == before.phase:
         work.act(home)
         last = check_sound(home)
+        assert len(last.revoked) == len(after.revoked)
         assert last.phase == after.phase
         assert set(last.serials) >= set(found.serials)
