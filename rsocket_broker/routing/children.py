@@ -44,10 +44,12 @@ def utc_now() -> datetime:
 
 @attrs.frozen(slots=True)
 class Ended:
-    """What one revoke has ended: the nodes, children first, and the sessions of them that had a line."""
+    """What one revoke has ended: the nodes, children first, the sessions of them that had a line, and the number of
+    streams that were open on those."""
 
     nodes: Sequence[Node] = ()
     lines: Sequence[Session] = ()
+    streams: int = 0
 
 
 class Children:
@@ -55,15 +57,14 @@ class Children:
 
     def __init__(
         self,
-        tasks: Tasks,
         store: SessionStore | None = None,
         limits: TreeLimits | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        """Without a `store` nothing is known of sessions that have ended. `tasks` say the goodbyes."""
+        """Without a `store` nothing is known of sessions that have ended."""
         self.tree = Tree(limits)
         self.store = store
-        self._tasks = tasks
+        self._tasks = Tasks()
         self._clock = clock
         self._key = new_key() if store is None else store.key
         self._lines: dict[str, Session] = {}
@@ -73,7 +74,8 @@ class Children:
         self._digests: dict[str, bytes] = {}
         self._buckets: dict[str, Bucket] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._unwritten: list[tuple[Node, str]] = []
+        self._unwritten: list[Record] = []
+        """What has ended, on its way into the database."""
         self._writing = False
         self._log = QuietLog(logger)
 
@@ -132,7 +134,7 @@ class Children:
                 self.end(node.id, "it could not be recorded")
                 raise
         if self.tree.get(node.id) is None:
-            self._write_later([(node, PARENT_GONE)])  # the row was not there yet when it ended
+            self._write_later([Record(node=node, path=path, principal="", ended=self._clock(), reason=PARENT_GONE)])
             raise ApplicationError("The session that asks has ended meanwhile, and the new one with it.")
 
     def open(self, token: bytes, channel: Channel, identity: Identity | None) -> tuple[Node, ...]:
@@ -158,12 +160,33 @@ class Children:
 
     def _what_became_of(self, digest: bytes) -> str:
         """For somebody who holds a token that was good once: nobody else can name its digest."""
-        pending = next((why for node, why in self._unwritten if self._digests.get(node.id) == digest), None)
-        record = None if self.store is None or pending is not None else self.store.by_token(digest)
-        reason = pending or (None if record is None else record.reason)
-        if not reason:
+        record = self._ended(self._tokens.get(digest), digest)
+        if record is None or record.ended is None:
             return UNKNOWN
-        return f"The session of this token has ended: {reason}. Ask for a new one with sessions.login."
+        return f"The session of this token has ended: {record.reason}. Ask for a new one with sessions.login."
+
+    def holder(self, token: bytes) -> Node | None:
+        """The live session that has this token, wherever it is good."""
+        found = (self._tokens.get(token_digest(self._key, channel, token)) for channel in Channel)
+        return next((node for one in found if one is not None and (node := self.tree.get(one))), None)
+
+    def ended(self, node_id: str) -> Record | None:
+        """A session of this broker's run that has ended, as long as it is remembered."""
+        return self._ended(node_id, None)
+
+    def ended_by_token(self, token: bytes) -> Record | None:
+        """The same by its token, wherever that was good."""
+        digests = [token_digest(self._key, channel, token) for channel in Channel]
+        found = (self._ended(self._tokens.get(digest), digest) for digest in digests)
+        return next((record for record in found if record is not None), None)
+
+    def _ended(self, node_id: str | None, digest: bytes | None) -> Record | None:
+        waiting = next((record for record in self._unwritten if record.node.id == node_id), None)
+        if waiting is not None or self.store is None:
+            return waiting
+        if digest is not None:
+            return self.store.by_token(digest)
+        return None if node_id is None else self.store.get(node_id)
 
     def above(self, lineage: Sequence[Node]) -> Session:
         """The nearest session above a node that is connected; its root is, at least."""
@@ -185,25 +208,27 @@ class Children:
         """End a session and all below it. When this returns, nothing is served for them any more; their lines close
         by themselves, that of `answering` once it has had the answer to its own request. Nothing happens when the
         session had ended already."""
+        above = self.tree.lineage(node_id)[1:]
         nodes = self.tree.revoke(node_id)
         if not nodes:
             return Ended()
         lines = [line for node in nodes if (line := self._lines.pop(node.id, None)) is not None]
+        streams = 0
         for line in lines:
             line.over = f"This session has ended: {reason if line.node.id == node_id else PARENT_GONE}."
             line.changed()
             if line is answering:
                 asyncio.get_running_loop().call_later(GOODBYE, _expel, line)
             else:
-                _expel(line)
+                streams += _expel(line)
         children = [node for node in nodes if node.parent is not None]
         for node in children:
             self._buckets.pop(node.id, None)
-        self._write_later([(node, reason if node.id == node_id else PARENT_GONE) for node in children])
+        self._write_later(_records(nodes, above, reason, self._clock()))
         if children:
             words = "%s has ended, and %d sessions below it: %s"
             self._log.write(logging.INFO, "ends", words, node_id, len(nodes) - 1, reason)
-        return Ended(nodes, lines)
+        return Ended(nodes, lines, streams)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -220,15 +245,16 @@ class Children:
         self._timer = None
         self._set_timer()
 
-    def stop(self) -> None:
-        """The broker stops: nothing is looked at again by itself."""
+    async def stop(self, timeout: float) -> None:
+        """The broker stops: nothing is looked at again by itself, and what has ended is written down."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        await self._tasks.wait(timeout)
 
     # --- the record --------------------------------------------------------------------------------------------------
 
-    def _write_later(self, ended: list[tuple[Node, str]]) -> None:
+    def _write_later(self, ended: list[Record]) -> None:
         """Into the database, off the loop. The digests stay until then, so that their holders are told the reason."""
         if not ended:
             return
@@ -242,14 +268,14 @@ class Children:
             while self._unwritten:
                 batch = list(self._unwritten)
                 if self.store is not None:
-                    await asyncio.to_thread(self.store.end, batch, self._clock())
+                    await asyncio.to_thread(self.store.end, batch)
                 del self._unwritten[: len(batch)]
-                for node, _ in batch:
-                    self._forget_token(node)
+                for record in batch:
+                    self._forget_token(record.node)
         except HomeError as error:
             logger.error("the end of %d sessions could not be recorded: %s", len(self._unwritten), error.public)
-            for node, _ in self._unwritten:
-                self._forget_token(node)
+            for record in self._unwritten:
+                self._forget_token(record.node)
             self._unwritten.clear()
         finally:
             self._writing = False
@@ -260,6 +286,22 @@ class Children:
             self._tokens.pop(digest, None)
 
 
-def _expel(line: Session) -> None:
-    line.connection.expel(line.over)
+def _records(nodes: Sequence[Node], above: Sequence[Node], reason: str, now: datetime) -> list[Record]:
+    """Of the children among the nodes that have ended together; the last of them is the one that was revoked."""
+    by_id = {node.id: node for node in (*nodes, *above)}
+    found = []
+    for node in nodes:
+        path, at = [], node.parent
+        while at in by_id and at not in path:
+            path.append(at)
+            at = by_id[at].parent
+        why = reason if node is nodes[-1] else PARENT_GONE
+        if node.parent is not None:
+            found.append(Record(node=node, path=tuple(path), principal="", ended=now, reason=why))
+    return found
+
+
+def _expel(line: Session) -> int:
+    """Returns how many streams were open."""
     asyncio.get_running_loop().call_later(GOODBYE, line.connection.abort)
+    return line.connection.expel(line.over)

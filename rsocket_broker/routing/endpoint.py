@@ -4,6 +4,7 @@ Who the client is comes from its certificate. What its SETUP says besides is for
 Whoever brings a token is a child of the session that has asked for the token (see `children`).
 """
 
+import asyncio
 import itertools
 import logging
 import time
@@ -31,7 +32,6 @@ from rsocket_broker.routing.session import Session
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.live import LiveSessions
 from rsocket_broker.sessions.resumption import Resumptions, SameHolder, same_key
-from rsocket_broker.sessions.store import SessionStore
 from rsocket_broker.transports.base import Channel
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class SecureEndpoint:
         *,
         relay: bool = False,
         same_holder: SameHolder = same_key,
-        store: SessionStore | None = None,
+        children: Children | None = None,
         known_limits: Limits = SECURE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,7 +75,7 @@ class SecureEndpoint:
         self.router.relays = relay
         self.sessions = LiveSessions[Session]() if sessions is None else sessions
         self.resumptions = Resumptions[Session](same_holder)
-        self.children = Children(self._tasks, store)
+        self.children = Children() if children is None else children
         self._known_limits = known_limits
         self._switch = Switch(self.sessions) if relay else None
         self.setups: Counter[str] = Counter()
@@ -201,8 +201,7 @@ class SecureEndpoint:
 
     async def stop(self, timeout: float = FAREWELL) -> None:
         """The connections are closed: wait until plugins have said goodbye, or stop them."""
-        self.children.stop()
-        await self._tasks.wait(timeout)
+        await asyncio.gather(self._tasks.wait(timeout), self.children.stop(timeout))
 
     def _identity(self, connection: Connection) -> Identity:
         certificate = connection.peer.certificate

@@ -132,20 +132,21 @@ class SessionStore:
                 scope=None if node.scope is None else list(node.scope),
             )
 
-    def end(self, ended: Iterable[tuple[Node, str]], now: datetime) -> None:
-        """Child sessions have ended, each for its reason. Raises HomeError."""
+    def end(self, ended: Iterable[Record]) -> None:
+        """Child sessions have ended, each at its time and for its reason. Raises HomeError."""
         with self._state.transaction() as database:
-            for node, reason in ended:
+            for record in ended:
+                assert record.ended is not None
+                node, reason, now = record.node.id, record.reason, _text(record.ended)
                 changed = database.execute(
-                    "UPDATE child_session SET ended = ?, reason = ? WHERE id = ? AND ended IS NULL",
-                    (_text(now), reason, node.id),
+                    "UPDATE child_session SET ended = ?, reason = ? WHERE id = ? AND ended IS NULL", (now, reason, node)
                 )
                 if changed.rowcount:
                     self._since_trim += 1
-                    self._audit.write(database, Event.SESSION, action="end", session=node.id, reason=reason)
-            if self._since_trim >= TRIM_EVERY:
-                self._since_trim = 0
-                _trim(database, now)
+                    self._audit.write(database, Event.SESSION, action="end", session=node, reason=reason)
+                if self._since_trim >= TRIM_EVERY:
+                    self._since_trim = 0
+                    _trim(database, record.ended)
 
     def by_token(self, digest: bytes) -> Record | None:
         """The session, live or ended, whose token has this digest."""

@@ -20,12 +20,12 @@ from rsocket_broker.protocol.limits import PLAIN, SECURE
 from rsocket_broker.protocol.metadata import COMPOSITE, route
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.protocol.relay import Relaying
+from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.endpoint import CERTIFIED, SecureEndpoint
 from rsocket_broker.routing.registry import LoadedPlugin, Registry
 from rsocket_broker.routing.responder import SecureResponder
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import DuplicateRule, LiveSessions, SessionLimits
-from rsocket_broker.sessions.store import SessionStore
 from rsocket_broker.transports.base import Channel, Peer, Receiver
 from rsocket_broker.transports.memory import MemoryTransport
 
@@ -168,13 +168,13 @@ class Line:
         limits: SessionLimits | None = None,
         rule: DuplicateRule | None = None,
         relay: bool = False,
-        store: SessionStore | None = None,
+        children: Children | None = None,
     ) -> None:
         self.protocol = Relaying if relay else Protocol
         self.now = 1000.0
         self.sessions = LiveSessions[Session](limits, rule)
         self.endpoint = SecureEndpoint(
-            identify, loaded(*plugins), self.sessions, relay=relay, store=store, clock=lambda: self.now
+            identify, loaded(*plugins), self.sessions, relay=relay, children=children, clock=lambda: self.now
         )
         self.clients: list[Client] = []
         self.tap: Callable[[Connection], Receiver] = lambda connection: connection

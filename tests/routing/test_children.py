@@ -16,7 +16,7 @@ from rsocket_broker.plugin_api import App, Plugin, method
 from rsocket_broker.protocol.limits import PLAIN, SECURE
 from rsocket_broker.protocol.metadata import AUTHENTICATION, route
 from rsocket_broker.routing import children as children_module
-from rsocket_broker.routing.children import UNKNOWN
+from rsocket_broker.routing.children import UNKNOWN, Children
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
 from rsocket_broker.sessions.store import Record, SessionStore
 from rsocket_broker.sessions.tokens import new_token
@@ -143,7 +143,7 @@ async def test_another_kind_of_authentication_beside_a_certificate_says_nothing(
 
 @pytest.mark.row("A-60", "W-12", "A-59")
 async def test_an_end_reaches_the_lines_below_and_the_tokens_at_once(state: State) -> None:
-    async with Line(Echo, store=SessionStore(state, Audit(state))) as line:
+    async with Line(Echo, children=Children(SessionStore(state, Audit(state)))) as line:
         parent = await line.connect()
         tokens = [await login(line, parent)]
         clients = [await line.connect_child(tokens[0])]
@@ -335,7 +335,7 @@ async def test_nobody_has_children_whose_root_is_gone() -> None:
 
 
 async def test_a_parent_that_goes_while_its_child_is_written_has_none(state: State) -> None:
-    async with Line(Echo, store=SessionStore(state, Audit(state))) as line:
+    async with Line(Echo, children=Children(SessionStore(state, Audit(state)))) as line:
         parent = await line.connect()
         waiting = asyncio.ensure_future(line.endpoint.children.login(parent.session.id, wish()))
         await asyncio.sleep(0)
@@ -355,7 +355,7 @@ async def test_what_cannot_be_recorded_is_not_given_out(
     def fail(*_: object) -> None:
         raise HomeError("the disk is full")
 
-    async with Line(Echo, store=store) as line:
+    async with Line(Echo, children=Children(store)) as line:
         parent = await line.connect()
         token = await login(line, parent)
         monkeypatch.setattr(store, "add", fail)

@@ -34,6 +34,10 @@ NODE = Node(
 RECORD = Record(node=NODE, path=("c1",), principal="com.demo@dev1 (adb)")
 
 
+def ended(node: Node = NODE, reason: str = "logged out", when: datetime = NOW) -> Record:
+    return attrs.evolve(RECORD, node=node, ended=when, reason=reason)
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
     with State.open(tmp_path / "home" / "state.db") as opened:
@@ -65,11 +69,10 @@ def test_what_was_made_is_known_with_all_that_it_was_given(state: State) -> None
 def test_what_has_ended_is_known_with_its_reason_and_is_not_ended_twice(state: State) -> None:
     store = opened(state)
     store.add(RECORD, b"digest")
-    store.end([(NODE, "logged out")], NOW)
-    store.end([(NODE, "again")], NOW + timedelta(hours=1))
-    ended = attrs.evolve(RECORD, ended=NOW, reason="logged out")
-    assert store.get("s-1") == store.by_token(b"digest") == ended
-    assert store.ended() == [ended]
+    store.end([ended()])
+    store.end([ended(NODE, "again", NOW + timedelta(hours=1))])
+    assert store.get("s-1") == store.by_token(b"digest") == ended()
+    assert store.ended() == [ended()]
     assert len(events(state)) == 2
 
 
@@ -98,7 +101,7 @@ def test_its_own_children_are_not_ended_by_settling(state: State) -> None:
 def test_what_ended_long_ago_is_forgotten(state: State) -> None:
     store = opened(state)
     store.add(RECORD, b"digest")
-    store.end([(NODE, "logged out")], NOW)
+    store.end([ended()])
     store.settle(NOW + KEPT)
     assert len(store.ended()) == 1
     store.settle(NOW + KEPT + timedelta(seconds=1))
@@ -112,7 +115,7 @@ def test_no_more_are_remembered_than_there_is_room_for(state: State, monkeypatch
     for number in range(24):
         node = attrs.evolve(NODE, id=f"s-{number}")
         store.add(attrs.evolve(RECORD, node=node), str(number).encode())
-        store.end([(node, "logged out")], NOW + timedelta(seconds=number))
+        store.end([ended(node, "logged out", NOW + timedelta(seconds=number))])
     assert [record.node.id for record in store.ended()] == ["s-19", "s-20", "s-21", "s-22", "s-23"]
 
 
@@ -121,7 +124,7 @@ def test_no_token_is_in_the_database(state: State, tmp_path: Path) -> None:
     store = opened(state)
     token = new_token()
     store.add(RECORD, token_digest(store.key, NODE.channel, token.encode()))
-    store.end([(NODE, "logged out")], NOW)
+    store.end([ended()])
     state.close()
     for path in (tmp_path / "home").iterdir():
         assert token.encode() not in path.read_bytes()
