@@ -24,10 +24,12 @@ from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.lifecycle.contexts import CurrentContexts
+from rsocket_broker.lifecycle.policy_keeper import PolicyKeeper
 from rsocket_broker.listening.lines import Lines, Served
 from rsocket_broker.listening.listeners import Listeners
 from rsocket_broker.observability.observation import Observation, Subject
 from rsocket_broker.routing.endpoint import SecureEndpoint
+from rsocket_broker.routing.policy_files import PolicyFiles
 from rsocket_broker.routing.registry import load_plugins
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
@@ -69,6 +71,7 @@ class Broker:
         self._audit: Audit | None = None
         self._authority: Authority | None = None
         self._enroller: Enroller | None = None
+        self._policy: PolicyKeeper | None = None
         self._endpoint: SecureEndpoint | None = None
         self._monitor: AdbMonitor | None = None
         self._monitoring: asyncio.Task[None] | None = None
@@ -92,8 +95,10 @@ class Broker:
         )
         plugins = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
         sessions = LiveSessions[Session](settings.sessions, settings.duplicate)
+        files = PolicyFiles(settings.home, settings.vendor_policy, settings.allow_relay)
+        self._policy = policy = PolicyKeeper(files, [plugin.id for plugin in plugins if plugin.named], audit)
         self._endpoint = endpoint = SecureEndpoint(
-            authority.identify, plugins, sessions, relay=settings.allow_relay, same_holder=authority.same_holder
+            authority.identify, plugins, sessions, access=policy.access, same_holder=authority.same_holder
         )
         self._observation = self._observe(authority, enroller, endpoint)
         await asyncio.to_thread(state.grow_log)
@@ -102,7 +107,8 @@ class Broker:
         served = Served(enroller=enroller, endpoint=endpoint, observation=self._observation, pages=self._pages())
         self._lines = lines = Lines(settings, served)
         self.listeners = listeners = Listeners(settings, self._folder, lines, contexts, self._observation)
-        await listeners.start(verbs(sessions, plugins, self.status))
+        await listeners.start({**verbs(sessions, plugins, self.status), **policy.verbs()})
+        policy.start(endpoint)
         self._follow_devices(enroller)
 
     def _observe(self, authority: Authority, enroller: Enroller, endpoint: SecureEndpoint) -> Observation:
@@ -163,6 +169,7 @@ class Broker:
             "version": __version__,
             "home": str(self.settings.home),
             "ports": jsontext.parse(self.ports.to_json()),
+            "policy": None if self._policy is None else self._policy.describe(),
             "sessions": 0 if self._endpoint is None else len(self._endpoint.sessions),
             "adb": {
                 "problem": None if self._monitor is None else self._monitor.problem or None,
@@ -180,6 +187,8 @@ class Broker:
             self._observation.stop()
         if self._lines is not None:
             self.listeners.stop()  # 1. nobody is sent here any more, and nobody gets in
+        if self._policy is not None:
+            self._policy.stop()
         await self._finish_work()  # 2. what is under way ends, or is out of time
         await self._say_goodbye()  # 3. the connections are closed,
         await self._let_plugins_go()  # and each plugin is told of its sessions' end
@@ -212,6 +221,11 @@ class Broker:
         if self._lines is not None:
             await self._lines.end_admin(STOPPING, ADMIN_S)
             self.listeners.abort_admin()
+
+    def reload_policy(self) -> None:
+        """Reads the policy's files anew. To be called on the loop; nothing happens before `start` has got so far."""
+        if self._policy is not None:
+            self._policy.reload_soon()
 
     def abandon(self) -> None:
         """For a process that ends at once: takes away what others would find. May be called from any thread."""

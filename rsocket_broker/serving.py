@@ -293,7 +293,7 @@ class Serving(abc.ABC):
             self._waiting -= size
 
     def end_work(self, refused: Mapping["asyncio.Task[Any]", RequestFailed]) -> None:
-        """Ends what these tasks do for the peer: it is told why, each stops, and nothing that it still says goes out."""
+        """Ends what these tasks do for the peer: it is told why, and nothing that one still says goes out."""
         for stream_id, task in self._work.streams_of(refused):
             self._fail(stream_id, refused[task])
             self._work.stop(stream_id)

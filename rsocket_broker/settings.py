@@ -182,7 +182,8 @@ class ListenSettings:
 class Settings:
     """Everything that one broker is told.
 
-    `duplicate` None leaves the rule to the kind of the session. `allow_relay` lets clients send requests to each other.
+    `duplicate` None leaves the rule to the kind of the session. `allow_relay` lets clients send requests to each other, as
+    far as the policy does not say no; `vendor_policy` is the file with the rules that stand above the operator's.
     A session whose line is lost waits `resume_seconds` for its client (0: not at all) and retains `resume_bytes` for
     it. A client with leases may send `lease_requests` in each period. `adb` is auto, off or HOST:PORT. `plugins` are
     paths or names of plugins to load. `plugin_tables` and `medium_tables` are as written in the config, by id and name.
@@ -196,6 +197,7 @@ class Settings:
     enrollment: EnrollmentLimits = attrs.field(factory=EnrollmentLimits)
     duplicate: DuplicateRule | None = None
     allow_relay: bool = False
+    vendor_policy: Path | None = None
     resume_seconds: float = RESUME_SECONDS
     resume_bytes: int = RESUME_BYTES
     lease_requests: int = LEASE_REQUESTS

@@ -53,7 +53,6 @@ class Lines:
 
     def __init__(self, settings: Settings, served: Served) -> None:
         self._served = served
-        self._kind = Relaying if settings.allow_relay else Protocol
         self._secure_limits = attrs.evolve(
             SECURE,
             resume_seconds=settings.resume_seconds,
@@ -105,7 +104,8 @@ class Lines:
         return self._line(self._secure_limits, responder, responder.resume)
 
     def _line(self, limits: Limits, responder: Responder, resumer: Resumer | None = None) -> Connection:
-        protocol = self._kind.server(limits, time.monotonic(), self._retained)
+        kind = Relaying if self._served.endpoint.access.policy.relays else Protocol  # for as long as the line lasts
+        protocol = kind.server(limits, time.monotonic(), self._retained)
         connection = Connection(protocol, responder, resumer=resumer)
         self._lines.add(connection)
         return connection

@@ -8,11 +8,11 @@ import abc
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
 from typing import Any
 
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import ApplicationError, Canceled, Invalid, RequestFailed
+from rsocket_broker.flow import RequestedStream
 from rsocket_broker.jsontext import JsonError, dump, parse
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import plain
@@ -28,6 +28,10 @@ START_LIMIT = 30.0
 """Seconds for everything that is asked before the first plugin is started."""
 CHECK_TIMEOUT = 5.0
 """Seconds for isMethodSupported, which an app answers from a table."""
+
+
+Begun = Callable[[RequestedStream], object]
+"""Is given what the app's payloads come in, before the first of them has."""
 
 
 class AppSide(abc.ABC):
@@ -103,20 +107,26 @@ class RoutedSide(AppSide):
         """The route alone, as a metadata push."""
         self._connection.metadata_push(self._route(plugin, method))
 
-    async def stream(self, plugin: str, method: str, params: object) -> AsyncGenerator[Any, None]:
+    async def stream(
+        self, plugin: str, method: str, params: object, begun: Begun = lambda stream: None
+    ) -> AsyncGenerator[Any, None]:
         """The JSON values that the app streams."""
-        async with aclosing(self._connection.request_stream(self._payload(plugin, method, params))) as answers:
+        async with self._connection.request_stream(self._payload(plugin, method, params)) as answers:
+            begun(answers)
             async for payload in answers:
                 yield self.value(payload.data)
 
-    async def channel(self, plugin: str, method: str, values: AsyncIterable[object]) -> AsyncGenerator[Any, None]:
+    async def channel(
+        self, plugin: str, method: str, values: AsyncIterable[object], begun: Begun = lambda stream: None
+    ) -> AsyncGenerator[Any, None]:
         """The JSON values that come back for `values`, the first of which carries the route."""
         source = aiter(values)
         try:
             first = self._payload(plugin, method, await anext(source))
         except StopAsyncIteration:
             return
-        async with aclosing(self._connection.request_channel(first, _payloads(source))) as answers:
+        async with self._connection.request_channel(first, _payloads(source)) as answers:
+            begun(answers)
             async for payload in answers:
                 yield self.value(payload.data)
 

@@ -22,8 +22,10 @@ from rsocket_broker.protocol.authentication import bearer_token
 from rsocket_broker.protocol.codes import ErrorCode
 from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.limits import SECURE, Limits
+from rsocket_broker.routing.access import Access
 from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.plugin_host import PluginHost
+from rsocket_broker.routing.reapply import reapply
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.routing.relay import Switch
 from rsocket_broker.routing.responder import SecureResponder
@@ -37,6 +39,8 @@ from rsocket_broker.transports.base import Channel
 logger = logging.getLogger(__name__)
 
 REPLACED = "a newer session of the same identity has taken the place of this one"
+TURN = 64
+"""Sessions that are gone through at once when the policy has changed, before everybody else has a turn."""
 FAREWELL = 5.0
 """Seconds that plugins have to say goodbye to the last sessions when the broker stops."""
 
@@ -56,13 +60,14 @@ class SecureEndpoint:
         plugins: Iterable[LoadedPlugin],
         sessions: LiveSessions[Session] | None = None,
         *,
-        relay: bool = False,
+        access: Access,
         same_holder: SameHolder = same_key,
         children: Children | None = None,
         known_limits: Limits = SECURE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`relay` lets clients send requests to each other, on connections whose protocol is a `Relaying`.
+        """`access` says who may call what. Where it lets clients send requests to each other, they can on connections
+        whose protocol is a `Relaying`.
 
         `same_holder` says which other certificate may resume a session than the one that opened it. `known_limits` hold
         for a connection with a token from then on that the token was judged.
@@ -71,13 +76,13 @@ class SecureEndpoint:
         self._identify = identify
         self._clock = clock
         self._numbers = itertools.count(1)
-        self.router = Router(PluginHost(plugin, self._tasks) for plugin in plugins)
-        self.router.relays = relay
+        self.router = Router((PluginHost(plugin, self._tasks) for plugin in plugins), access)
+        self.access = access
         self.sessions = LiveSessions[Session]() if sessions is None else sessions
         self.resumptions = Resumptions[Session](same_holder)
         self.children = Children() if children is None else children
         self._known_limits = known_limits
-        self._switch = Switch(self.sessions) if relay else None
+        self._switch = Switch(self.sessions)
         self.setups: Counter[str] = Counter()
         """Connections by what became of their SETUP: `accepted`, the code that it was refused with, or `gone` when the
         peer left before that; `resumed` counts those that brought a RESUME in its place, and went to its session."""
@@ -99,8 +104,7 @@ class SecureEndpoint:
             raise SetupRefused(f"The metadata of SETUP: {error.public}.") from error
         session = self._root(connection, setup) if token is None else self._child(connection, setup, token)
         self.children.enter(session)
-        if self._switch is not None:
-            self._switch.connect(session)
+        self._switch.connect(session)
         self.setups["accepted"] += 1
         self.setup_seconds.observe(max(0.0, self._clock() - connection.opened))
         logger.info(
@@ -194,6 +198,14 @@ class SecureEndpoint:
         session.connection.on_suspended = None
         session.close()
         logger.info("%s (%s) has left: %s", session.id, session.identity.principal, error.public)
+
+    async def reapply(self) -> None:
+        """The policy has changed: what it does not allow any more ends, session by session."""
+        for number, session in enumerate(self.sessions, 1):
+            reapply(session)
+            self._switch.reapply(session)
+            if not number % TURN:
+                await asyncio.sleep(0)
 
     def descendants(self, session: Session) -> list[Session]:
         """The sessions below this one that are connected, children before their parents."""

@@ -38,13 +38,17 @@ _AMBIGUOUS = ("plugins", "certs")
 
 @attrs.frozen(slots=True, eq=False)
 class LoadedPlugin:
-    """A plugin ready to serve. `origin` is the file it was written in, `via` how it was found."""
+    """A plugin ready to serve. `origin` is the file it was written in, `via` how it was found.
+
+    `named` says whether `--plugin` names it, be it that it was found in another way before.
+    """
 
     id: str
     plugin: Plugin
     routes: Routes
     origin: str
     via: str
+    named: bool = False
 
 
 class Registry:
@@ -53,6 +57,7 @@ class Registry:
     def __init__(self, settings: Mapping[str, Mapping[str, object]] | None = None) -> None:
         self._settings = settings or {}
         self._by_id: dict[str, LoadedPlugin] = {}
+        self._naming = False
 
     @property
     def plugins(self) -> Mapping[str, LoadedPlugin]:
@@ -80,6 +85,13 @@ class Registry:
 
     def add(self, path_or_name: str) -> None:
         """Load what `--plugin` names: a file or folder, an entry point, or a module that can be imported."""
+        self._naming = True
+        try:
+            self._add_named(path_or_name)
+        finally:
+            self._naming = False
+
+    def _add_named(self, path_or_name: str) -> None:
         path = Path(path_or_name)
         if path.exists() and (path.suffix == ".py" or path.is_dir()):
             self.add_path(path)
@@ -97,10 +109,12 @@ class Registry:
         if not source.is_file():
             raise ConfigurationError(f"{path} is no plugin: it is a folder without an __init__.py.")
         here = path.resolve()
-        for loaded in self._by_id.values():
-            origin = Path(loaded.origin).resolve()
-            if here in (origin, origin.parent):
-                return  # the same module or package, found in another way
+        origins = [(loaded, Path(loaded.origin).resolve()) for loaded in self._by_id.values()]
+        found = [loaded for loaded, origin in origins if here in (origin, origin.parent)]
+        if found:  # the same module or package, found in another way
+            for loaded in found:
+                self._found_again(loaded)
+            return
         module = _load_file(source.resolve(), package=path.is_dir())
         self._add_from(module, str(source), str(source))
 
@@ -112,10 +126,15 @@ class Registry:
         held = self._by_id.get(instance.id)
         if held is not None:
             if held.origin == origin and type(held.plugin) is type(instance):
+                self._found_again(held)
                 return
             raise ConfigurationError(f'Two plugins have the id "{instance.id}": {held.origin} and {origin}.')
         apply_settings(instance, self._settings.get(instance.id))
-        self._by_id[instance.id] = LoadedPlugin(instance.id, instance, routes, origin, via)
+        self._by_id[instance.id] = LoadedPlugin(instance.id, instance, routes, origin, via, self._naming)
+
+    def _found_again(self, loaded: LoadedPlugin) -> None:
+        if self._naming:
+            self._by_id[loaded.id] = attrs.evolve(loaded, named=True)
 
     def check_settings(self) -> None:
         """Raises ConfigurationError when the config has a table for a plugin that is not here."""

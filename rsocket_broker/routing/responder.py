@@ -6,19 +6,24 @@ A message is JSON of Flipper's when the client said that it speaks that and send
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import ConnectionClosed, Invalid, Rejected, RequestFailed
+from rsocket_broker.flow import as_async, close_source
 from rsocket_broker.jsontext import SHORT, JsonError, parse, parse_bytes, skim
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import Model
+from rsocket_broker.policy.rules import Direction
 from rsocket_broker.protocol.codes import SETUP_ERRORS, ErrorCode
 from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.metadata import COMPOSITE, first_tag
 from rsocket_broker.protocol.runs import Shortcut, Shortcuts
 from rsocket_broker.routing import flipper
+from rsocket_broker.routing.access import Waiting
 from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.seat import Seat
@@ -121,7 +126,22 @@ class SecureResponder:
         session = self._live()
         if self._is_json(session, payload):
             return self._answer_json(session, payload)
-        seat, host, name = self._seat(session, payload.metadata)
+        host, name = self._place(session, payload.metadata)
+        waiting = session.access.check(Direction.IN, host.id, name)
+        if waiting is None:
+            return self._answer(session, host, name, payload)
+        return self._answer_later(waiting, session, host, name, payload)
+
+    async def _answer_later(
+        self, waiting: Waiting, session: Session, host: PluginHost, name: str, payload: Payload
+    ) -> Payload:
+        await waiting.over()
+        answer = self._answer(session, host, name, payload)
+        return answer if isinstance(answer, Payload) else await answer
+
+    def _answer(self, session: Session, host: PluginHost, name: str, payload: Payload) -> Payload | Awaitable[Payload]:
+        """Of a request that is allowed."""
+        seat = session.seat(host)
         answer = seat.answers(name)
         if session.observed:
             session.note("in", Model.RESPONSE.value, host.id, name, len(payload.data or b""))
@@ -132,6 +152,7 @@ class SecureResponder:
             type(metadata) is bytes
             and metadata not in self._shortcuts.calls
             and self._may_remember(session, seat, metadata)
+            and session.access.is_fixed(Direction.IN, host.id, name)
         ):
             self._shortcuts.calls[metadata] = seat.shortcut(name, metadata)
         return answer(payload)
@@ -149,8 +170,13 @@ class SecureResponder:
 
     async def _execute(self, session: Session, message: flipper.Execute, size: int) -> bytes:
         session.note("in", Model.RESPONSE.value, message.plugin, message.method, size)
-        seat = session.seat(self._host(message.plugin))
-        if self._may_remember(session, seat, b""):
+        host = self._host(message.plugin)
+        waiting = session.access.check(Direction.IN, host.id, message.method)
+        if waiting is not None:
+            await waiting.over()
+        seat = session.seat(host)
+        fixed = session.access.is_fixed(Direction.IN, host.id, message.method)
+        if fixed and self._may_remember(session, seat, b""):
             shortcut = seat.json_shortcut(message.method)
             if shortcut is not None:
                 self._asked[message.plugin, message.method] = shortcut
@@ -234,16 +260,36 @@ class SecureResponder:
             if self._is_json(session, payload):
                 self._take_in(session, flipper.one_way(payload.data), payload)
                 return
-            seat, host, name = self._seat(session, payload.metadata)
+            host, name = self._place(session, payload.metadata)
             session.note("in", Model.FIRE.value, host.id, name, len(payload.data or b""))
-            tracing, metadata = session.tracing, payload.metadata
-            follow = None if tracing is None else tracing.fire(host.id, name, metadata)
-            seat.fire(name, payload, follow=follow)
-            known = metadata in self._shortcuts.fires
-            if type(metadata) is bytes and not known and self._may_remember(session, seat, metadata):
-                self._shortcuts.fires[metadata] = seat.fire_shortcut(name, metadata)
+            waiting = session.access.check(Direction.IN, host.id, name)
+            if waiting is not None:
+                self._later(session, waiting, partial(self._fire, session, host, name, payload))
+            else:
+                self._fire(session, host, name, payload)
         except RequestFailed as error:
             self._drop(session, error)
+
+    def _fire(self, session: Session, host: PluginHost, name: str, payload: Payload) -> None:
+        """A message with a route, which is allowed. Raises RequestFailed."""
+        seat, tracing, metadata = session.seat(host), session.tracing, payload.metadata
+        follow = None if tracing is None else tracing.fire(host.id, name, metadata)
+        seat.fire(name, payload, follow=follow)
+        known = metadata in self._shortcuts.fires or not session.access.is_fixed(Direction.IN, host.id, name)
+        if type(metadata) is bytes and not known and self._may_remember(session, seat, metadata):
+            self._shortcuts.fires[metadata] = seat.fire_shortcut(name, metadata)
+
+    def _later(self, session: Session, waiting: Waiting, deliver: Callable[[], None]) -> None:
+        """Delivers a message that nobody answers once it is allowed; those that wait keep their order."""
+
+        async def work() -> None:
+            try:
+                await waiting.over()
+                deliver()
+            except RequestFailed as error:
+                self._drop(session, error)
+
+        session.tasks.spawn(work())
 
     def _take_in_at_once(self, data: bytes) -> None:
         """The shortcut for events of an app; `fire_and_forget` does whatever is not known here.
@@ -300,9 +346,17 @@ class SecureResponder:
     def metadata_push(self, metadata: bytes) -> None:
         session = self._live()
         try:
-            seat, host, name = self._seat(session, metadata)
+            host, name = self._place(session, metadata)
             session.note("in", Model.PUSH.value, host.id, name, len(metadata))
-            seat.fire(name, Payload(b"", metadata), Model.PUSH)
+            waiting = session.access.check(Direction.IN, host.id, name)
+
+            def deliver() -> None:
+                session.seat(host).fire(name, Payload(b"", metadata), Model.PUSH)
+
+            if waiting is not None:
+                self._later(session, waiting, deliver)
+            else:
+                deliver()
         except RequestFailed as error:
             self._drop(session, error)
 
@@ -311,21 +365,29 @@ class SecureResponder:
         size = len(payload.data or b"")
         if isinstance(message, flipper.Execute):
             session.note("in", "event", message.plugin, message.method, size)
-            seat = session.seat(self._host(message.plugin))
-            tracing = session.tracing
-            follow = None if tracing is None else tracing.fire(message.plugin, message.method, None)
-            seat.event(message.method, message.params, size, follow)
-            if self._may_remember(session, seat, b""):
-                shortcut = seat.event_shortcut(message.method)
-                if shortcut is not None:
-                    self._told[message.plugin, message.method] = shortcut
-                    self._shortcuts.fires[None] = self._take_in_at_once
+            waiting = session.access.check(Direction.IN, self._host(message.plugin).id, message.method)
+            if waiting is not None:
+                self._later(session, waiting, partial(self._event, session, message, size))
+            else:
+                self._event(session, message, size)
         elif isinstance(message, flipper.RefreshPlugins):
             session.note("in", "refreshPlugins", "", "", size)
             session.refresh()
         elif isinstance(message, flipper.ErrorReport):
             session.note("in", "error report", "", "", size)
             session.log.write(logging.WARNING, "reports", "%s reports an error: %r", session.id, message.text)
+
+    def _event(self, session: Session, message: flipper.Execute, size: int) -> None:
+        """An event that is allowed. Raises RequestFailed."""
+        seat, tracing = session.seat(self._host(message.plugin)), session.tracing
+        follow = None if tracing is None else tracing.fire(message.plugin, message.method, None)
+        seat.event(message.method, message.params, size, follow)
+        fixed = session.access.is_fixed(Direction.IN, message.plugin, message.method)
+        if fixed and self._may_remember(session, seat, b""):
+            shortcut = seat.event_shortcut(message.method)
+            if shortcut is not None:
+                self._told[message.plugin, message.method] = shortcut
+                self._shortcuts.fires[None] = self._take_in_at_once
 
     def _drop(self, session: Session, error: RequestFailed) -> None:
         """A bad message costs its sender that message, and us a line in the log."""
@@ -335,21 +397,31 @@ class SecureResponder:
 
     def request_stream(self, payload: Payload) -> AsyncIterator[Payload] | Iterator[Payload | bytes]:
         session = self._live()
-        seat, host, name = self._seat(session, payload.metadata)
+        host, name = self._place(session, payload.metadata)
         session.note("in", Model.STREAM.value, host.id, name, len(payload.data or b""))
-        answers = seat.streams(name, payload)
-        if session.tracing is None:
-            return answers
-        return session.tracing.stream(host.id, name, Model.STREAM.value, payload.metadata, answers)
+        waiting = session.access.check(Direction.IN, host.id, name)
+
+        def begin() -> AsyncIterator[Payload] | Iterator[Payload | bytes]:
+            answers = session.seat(host).streams(name, payload)
+            if session.tracing is None:
+                return answers
+            return session.tracing.stream(host.id, name, Model.STREAM.value, payload.metadata, answers)
+
+        return begin() if waiting is None else _begun_later(waiting, begin)
 
     def request_channel(self, payload: Payload, incoming: AsyncIterator[Payload]) -> AsyncGenerator[Payload, None]:
         session = self._live()
-        seat, host, name = self._seat(session, payload.metadata)
+        host, name = self._place(session, payload.metadata)
         session.note("in", Model.CHANNEL.value, host.id, name, len(payload.data or b""))
-        answers = seat.channels(name, payload, incoming)
-        if session.tracing is None:
-            return answers
-        return session.tracing.stream(host.id, name, Model.CHANNEL.value, payload.metadata, answers)
+        waiting = session.access.check(Direction.IN, host.id, name)
+
+        def begin() -> AsyncGenerator[Payload, None]:
+            answers = session.seat(host).channels(name, payload, incoming)
+            if session.tracing is None:
+                return answers
+            return session.tracing.stream(host.id, name, Model.CHANNEL.value, payload.metadata, answers)
+
+        return begin() if waiting is None else _begun_later(waiting, begin)
 
     # --- where to ----------------------------------------------------------------------------------------------------
 
@@ -388,18 +460,36 @@ class SecureResponder:
         """Flipper's SDKs declare `text/plain` metadata and send none; some of their kin send an empty one."""
         return session.speaks_json and (not payload.metadata or session.connection.metadata_mime != COMPOSITE)
 
-    def _seat(self, session: Session, metadata: Any) -> tuple[Seat, PluginHost, str]:
-        """Raises RequestFailed when the metadata leads nowhere."""
+    def _place(self, session: Session, metadata: Any) -> tuple[PluginHost, str]:
+        """The plugin, and what is asked of it. Raises RequestFailed when the metadata leads nowhere."""
         if session.connection.metadata_mime != COMPOSITE:
             raise Invalid(f"The request has no route: SETUP must declare {COMPOSITE} as its metadata type.")
-        host, name = self._endpoint.router.resolve(first_tag(metadata) if metadata else None)
-        return session.seat(host), host, name
+        return self._endpoint.router.resolve(first_tag(metadata) if metadata else None)
 
     def _host(self, plugin: str) -> PluginHost:
         host = self._endpoint.router.hosts.get(plugin)
         if host is None:
             raise Invalid(f'There is no plugin "{plugin[:100]}" here.')
         return host
+
+
+async def _begun_later(
+    waiting: Waiting, begin: Callable[[], AsyncIterator[Payload] | Iterator[Payload | bytes]]
+) -> AsyncGenerator[Payload, None]:
+    """A stream that begins once it is allowed."""
+    await waiting.over()
+    source = begin()
+    async with aclosing(_each_of(source)) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def _each_of(source: AsyncIterator[Payload] | Iterator[Payload | bytes]) -> AsyncGenerator[Payload, None]:
+    try:
+        async for payload in source if isinstance(source, AsyncIterator) else as_async(source):
+            yield payload
+    finally:
+        await close_source(source)
 
 
 def _code_name(code: int | None) -> str:

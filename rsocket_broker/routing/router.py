@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from rsocket_broker.errors import ConfigurationError, Invalid, Rejected
 from rsocket_broker.protocol.metadata import CLIENT
+from rsocket_broker.routing.access import Access
 from rsocket_broker.routing.plugin_host import PluginHost
 
 NO_RELAY = "This broker passes no requests on to other clients."
@@ -15,9 +16,9 @@ NOT_IN_TIME = "A route to another client must stand in the first fragment of its
 class Router:
     """All plugins of a broker, by id. A route is `<plugin id>.<name>`; both parts may hold dots."""
 
-    def __init__(self, hosts: Iterable[PluginHost]) -> None:
-        self.relays = False
-        """Whether this broker passes requests on to other clients."""
+    def __init__(self, hosts: Iterable[PluginHost], access: Access) -> None:
+        self.access = access
+        """Who may ask whom."""
         self.hosts: Mapping[str, PluginHost] = MappingProxyType({host.id: host for host in hosts})
         for host in self.hosts.values():
             for handler in host.routes.handlers():
@@ -36,7 +37,7 @@ class Router:
         if not route:
             raise Invalid("The request has no route: its metadata must hold a routing entry (composite metadata).")
         if route.startswith(CLIENT):
-            raise Rejected(NOT_IN_TIME if self.relays else NO_RELAY)
+            raise Rejected(NOT_IN_TIME if self.access.policy.relays else NO_RELAY)
         end = route.rfind(".")
         while end > 0:
             host = self.hosts.get(route[:end])

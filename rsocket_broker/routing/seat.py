@@ -13,7 +13,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -64,6 +64,8 @@ class Seat:
         self.state = State.NEW
         self._refusal: RequestFailed | None = None
         self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.running: dict[asyncio.Task[Any], str] = {}
+        """Requests that are being served, or wait for that: the task of each, and its handler's name."""
         self._events = EventQueue(f"{host.id} from {app.id}", self._handle_event, tasks, host.lost)
 
     @property
@@ -160,12 +162,25 @@ class Seat:
         return handler
 
     async def _answer_json(self, handler: Handler, value: object) -> Payload:
-        await self._ready()
+        with self._noted(handler):
+            await self._ready()
         return await self._run(handler, handler.start_json, value)
 
     async def _answer_when_ready(self, handler: Handler, payload: Payload) -> Payload:
-        await self._ready()
+        with self._noted(handler):
+            await self._ready()
         return await self._run(handler, handler.start, payload)
+
+    @contextmanager
+    def _noted(self, handler: Handler) -> Iterator[None]:
+        """While something is done for a request, it is known what: a policy that changes may end it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.running[task] = handler.name
+        try:
+            yield
+        finally:
+            del self.running[task]
 
     def _plain(self, handler: Handler) -> Answer:
         """The short way: no task, no future, no place taken; it is done before anything else can begin."""
@@ -300,13 +315,18 @@ class Seat:
 
     async def _run_in_place(self, handler: Handler, start: Callable[[App, Any], Any], argument: Any) -> Payload:
         """Waits for a place of the plugin and takes it for as long as the handler runs."""
-        gate, owner = self._host.gate, self.app.id
-        if not gate.try_enter(owner):
-            await gate.enter(owner)
+        gate, owner, task = self._host.gate, self.app.id, asyncio.current_task()
+        assert task is not None
+        self.running[task] = handler.name
         try:
-            return handler.finish(await self._limited(handler, start, argument))
+            if not gate.try_enter(owner):
+                await gate.enter(owner)
+            try:
+                return handler.finish(await self._limited(handler, start, argument))
+            finally:
+                gate.leave(owner)
         finally:
-            gate.leave(owner)
+            del self.running[task]
 
     def _guarded(self, handler: Handler, start: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -355,6 +375,9 @@ class Seat:
         gate, owner = self._host.gate, self.app.id
         finish: Callable[[Any], Payload | bytes] = encode_data if handler.finish is encode else handler.finish
         gate.enter_now(owner)
+        task = asyncio.current_task()
+        assert task is not None
+        self.running[task] = handler.name
         ends = None if handler.deadline is None else asyncio.get_running_loop().time() + handler.deadline
         try:
             for value in values:
@@ -369,13 +392,21 @@ class Seat:
             self._host.calls.fail(error)
             raise self._host.failed(handler.route, error) from error
         finally:
+            self.running.pop(task, None)
             gate.leave(owner)
             if hasattr(values, "close"):
                 values.close()
 
     async def _each(self, handler: Handler, start: Callable[[], Any]) -> AsyncGenerator[Payload, None]:
-        await self._ready()
-        await self._host.gate.enter(self.app.id)
+        task = asyncio.current_task()
+        assert task is not None
+        self.running[task] = handler.name
+        try:
+            await self._ready()
+            await self._host.gate.enter(self.app.id)
+        except BaseException:
+            self.running.pop(task, None)
+            raise
         loop = asyncio.get_running_loop()
         ends = None if handler.deadline is None else loop.time() + handler.deadline
         try:
@@ -397,6 +428,7 @@ class Seat:
             self._host.calls.fail(error)
             raise self._host.failed(handler.route, error) from error
         finally:
+            self.running.pop(task, None)
             self._host.gate.leave(self.app.id)
 
     # --- events ------------------------------------------------------------------------------------------------------

@@ -7,12 +7,15 @@ from contextlib import aclosing
 from datetime import datetime
 from time import monotonic
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from rsocket_broker.claims import Claims
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import ApplicationError, BrokerError, ConnectionClosed, RequestFailed
+from rsocket_broker.flow import RequestedStream
 from rsocket_broker.identity import Identity
 from rsocket_broker.jsontext import dump
+from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import CALL_TIMEOUT, App
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.quiet_log import QuietLog
@@ -143,6 +146,12 @@ class Session:
         self.tasks = Tasks()
         self.log = QuietLog(logger)
         self._router = router
+        self.access = router.access.of(self)
+        """What it may do, and what may be asked of it."""
+        self.calls: dict[asyncio.Future[Payload | bytes], tuple[str, str]] = {}
+        """Calls to the client that are under way: plugin and method of each."""
+        self.flows: WeakKeyDictionary[RequestedStream, tuple[str, str]] = WeakKeyDictionary()
+        """The same for its streams."""
         self.tracing = _tracing(session_id, identity)
         """None unless this program had set up OpenTelemetry by the time at which the session began."""
         self._routed = RoutedSide(connection, None if self.tracing is None else carrier)
@@ -229,27 +238,49 @@ class Session:
 
     async def _fetch(self, side: FlipperSide) -> None:
         announced, background = await side.lists()
+        if announced != self.announced:
+            self.access.forget()
+            self.changed()
         self.announced, self.background = announced, background
         for plugin in side.started:
             if plugin not in announced:
                 self._drop(side, plugin)
-        for plugin in announced:
+        self._start_announced(side)
+        logger.debug("%s has the plugins %s", self.id, announced)
+
+    def _start_announced(self, side: FlipperSide) -> None:
+        """Start the app's side of the plugins that are here too, as far as the two may talk."""
+        for plugin in self.announced:
             host = self._router.hosts.get(plugin)
-            if host is None or plugin in side.started:
+            if host is None or plugin in side.started or not self._may_talk(plugin):
                 continue
             seat = self._seat(host)  # first a place for its events, which may come at once; then `init`
             side.init(plugin)
             self.note("out", "init", plugin, "", None)
             seat.connect()
-        logger.debug("%s has the plugins %s", self.id, announced)
 
-    def _drop(self, side: FlipperSide, plugin: str) -> None:
+    def _may_talk(self, plugin: str) -> bool:
+        host = self._router.hosts.get(plugin)
+        return self.access.may_talk(plugin, [] if host is None else [one.name for one in host.routes.handlers()])
+
+    def refit(self) -> None:
+        """The policy has changed: plugins that the client may not talk to any more let it go, and others take it in."""
+        side = self._flipper if self._kind is _FLIPPER else None
+        started = () if side is None else side.started
+        for plugin in {*self._seats, *started}:
+            if not self._may_talk(plugin):
+                self._drop(side, plugin)
+        if side is not None and self._known.is_set():
+            self._start_announced(side)
+
+    def _drop(self, side: FlipperSide | None, plugin: str) -> None:
         seat = self._seats.pop(plugin, None)
         if seat is not None:
             seat.close()
             self.changed()
-        side.deinit(plugin)
-        self.note("out", "deinit", plugin, "", None)
+        if side is not None and plugin in side.started:
+            side.deinit(plugin)
+            self.note("out", "deinit", plugin, "", None)
 
     def close(self) -> None:
         """The connection has gone: every plugin is told, and nothing of this session goes on."""
@@ -274,6 +305,12 @@ class Session:
             seat = self._seats[host.id] = Seat(host, SessionApp(self, host.id), self.tasks)
         return seat
 
+    def running(self) -> Iterator[tuple[asyncio.Task[Any], str, str]]:
+        """Requests of the client that are being served: by which task, plugin and method."""
+        for plugin, seat in self._seats.items():
+            for task, name in seat.running.items():
+                yield task, plugin, name
+
     def events_waiting(self) -> Iterator[tuple[str, int, int]]:
         """(plugin, events that wait for their turn, their bytes)."""
         for plugin, seat in self._seats.items():
@@ -289,6 +326,8 @@ class Session:
         """
         if not self._known.is_set():
             await self._wait_known(plugin, method, timeout)
+        if (plugin, method) not in self.access.out:
+            await self.access.check_out(plugin, method)
         side: AppSide = self._routed if self._flipper is None or self._kind is not _FLIPPER else self._flipper
         if self._observers:
             self.note("out", "call", plugin, method, None)
@@ -297,7 +336,11 @@ class Session:
             data, metadata = side.question(plugin, method, params)
             ends = None if connection.may_ask else await connection.wait_to_ask(timeout)
             stream_id, waiting = connection.ask(data, metadata, timeout, ends)
-            found = await waiting
+            self.calls[waiting] = plugin, method
+            try:
+                found = await waiting
+            finally:
+                del self.calls[waiting]
             answer = side.value(found if isinstance(found, bytes) else found.data)
         except TimeoutError:
             late = too_late(plugin, method, timeout)
@@ -343,7 +386,8 @@ class Session:
         """The JSON values that the app streams; raises ApplicationError for one that cannot."""
         routed = await self._routed_side(plugin, method)
         self.note("out", "stream", plugin, method, None)
-        async with aclosing(routed.stream(plugin, method, params)) as values:
+        flow = routed.stream(plugin, method, params, lambda stream: self.flows.__setitem__(stream, (plugin, method)))
+        async with aclosing(flow) as values:
             async for value in values:
                 yield value
 
@@ -351,7 +395,8 @@ class Session:
         """The JSON values that come back while `values` go to the app."""
         routed = await self._routed_side(plugin, method)
         self.note("out", "channel", plugin, method, None)
-        async with aclosing(routed.channel(plugin, method, values)) as answers:
+        flow = routed.channel(plugin, method, values, lambda stream: self.flows.__setitem__(stream, (plugin, method)))
+        async with aclosing(flow) as answers:
             async for value in answers:
                 yield value
 
@@ -359,6 +404,7 @@ class Session:
         """How to talk to the app, once that is known."""
         if not self._known.is_set():
             await self._wait_known(plugin, method, timeout)
+        await self.access.check_out(plugin, method)
         return self._flipper if self._flipper is not None and self._kind is _FLIPPER else self._routed
 
     async def _wait_known(self, plugin: str, method: str, timeout: float | None) -> None:
@@ -369,6 +415,7 @@ class Session:
             raise too_late(plugin, method, timeout) from None
 
     async def _routed_side(self, plugin: str, method: str) -> RoutedSide:
+        await self.access.check_out(plugin, method)
         if not self._routed.possible:
             raise ApplicationError(
                 f"{plugin}.{method} can only be called or sent: Flipper's JSON, which the app speaks, has nothing else."

@@ -9,19 +9,24 @@ from typing import Any, Self
 
 import attrs
 
+from rsocket_broker.audit.events import Event
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import ApplicationError, AuthorityError, ConnectionClosed
 from rsocket_broker.identity import Identity, Principal, Proof
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import Plugin
+from rsocket_broker.policy.default import default, relay_rule
+from rsocket_broker.policy.policy import Policy
 from rsocket_broker.protocol.authentication import bearer_metadata
 from rsocket_broker.protocol.frames import Setup
 from rsocket_broker.protocol.limits import PLAIN, SECURE
 from rsocket_broker.protocol.metadata import COMPOSITE, route
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.protocol.relay import Relaying
+from rsocket_broker.routing.access import Access
 from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.endpoint import CERTIFIED, SecureEndpoint
+from rsocket_broker.routing.hook import Hook
 from rsocket_broker.routing.registry import LoadedPlugin, Registry
 from rsocket_broker.routing.responder import SecureResponder
 from rsocket_broker.routing.session import Session
@@ -159,6 +164,11 @@ class Client:
             await asyncio.sleep(0)
 
 
+def usual_policy(*, relay: bool = False) -> Policy:
+    layer = default().layer
+    return Policy([attrs.evolve(layer, rules=(*layer.rules, relay_rule())) if relay else layer])
+
+
 class Line:
     """An endpoint, and whoever connects to it."""
 
@@ -169,12 +179,19 @@ class Line:
         rule: DuplicateRule | None = None,
         relay: bool = False,
         children: Children | None = None,
+        policy: Policy | None = None,
     ) -> None:
+        """Without a `policy`: the default one, all plugins being named by the operator, and `relay` the option."""
         self.protocol = Relaying if relay else Protocol
         self.now = 1000.0
         self.sessions = LiveSessions[Session](limits, rule)
+        here = loaded(*plugins)
+        self.records: list[dict[str, object]] = []
+        """What was noted for the audit."""
+        policy = policy or usual_policy(relay=relay)
+        self.access = Access(policy, given=[plugin.id for plugin in here], note=self._note)
         self.endpoint = SecureEndpoint(
-            identify, loaded(*plugins), self.sessions, relay=relay, children=children, clock=lambda: self.now
+            identify, here, self.sessions, access=self.access, children=children, clock=lambda: self.now
         )
         self.clients: list[Client] = []
         self.tap: Callable[[Connection], Receiver] = lambda connection: connection
@@ -189,6 +206,15 @@ class Line:
                 if connection.closing is None:
                     await connection.close()
         await self.endpoint.stop(1.0)
+        self.access.tasks.cancel()
+
+    def _note(self, event: Event, **facts: object) -> None:
+        self.records.append({"event": event, **facts})
+
+    async def change(self, policy: Policy, hook: Hook | None = None) -> None:
+        """Another policy is in force, for live sessions too."""
+        self.access.replace(policy, hook)
+        await self.endpoint.reapply()
 
     def attempt(
         self,

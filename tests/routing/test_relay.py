@@ -95,7 +95,7 @@ async def test_addresses_that_lead_nowhere() -> None:
         alice, _ = await two(line)
         await line.connect(b"com.many|dev1|adb|3")
         await line.connect(b"com.many|dev2|adb|4")
-        with pytest.raises(Rejected, match=r'^No client "com\.nobody" is connected\.$'):
+        with pytest.raises(Rejected, match=r'^No client "com\.nobody" is connected that this client may reach\.$'):
             await alice.ask("client:com.nobody")
         with pytest.raises(Rejected, match="No client"):
             await alice.ask("client:com.bob@dev2")

@@ -4,10 +4,11 @@ import pytest
 
 from rsocket_broker.errors import ConfigurationError, Invalid, Rejected
 from rsocket_broker.plugin_api import App, Plugin, method
+from rsocket_broker.routing.access import Access
 from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.tasks import Tasks
-from tests.routing.line import loaded
+from tests.routing.line import loaded, usual_policy
 
 
 def plugin(plugin_id: str, *names: str) -> Plugin:
@@ -21,8 +22,8 @@ def plugin(plugin_id: str, *names: str) -> Plugin:
     return made
 
 
-def router(*plugins: Plugin) -> Router:
-    return Router(PluginHost(one, Tasks()) for one in loaded(*plugins))
+def router(*plugins: Plugin, relay: bool = False) -> Router:
+    return Router((PluginHost(one, Tasks()) for one in loaded(*plugins)), Access(usual_policy(relay=relay)))
 
 
 def test_the_longest_id_wins_and_the_rest_is_the_name() -> None:

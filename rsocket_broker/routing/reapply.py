@@ -1,0 +1,56 @@
+"""What becomes of a live session when the policy changes: what is not allowed any more ends, in so many words."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rsocket_broker.errors import Rejected, RequestFailed
+from rsocket_broker.policy.rules import Direction
+from rsocket_broker.routing.session import Session
+
+
+def reapply(session: Session) -> None:
+    """Goes through all that the session has open. A suspended one too: it learns of it when it comes back."""
+    session.changed()
+    _end_what_is_refused(session)
+    session.refit()
+    # Requests that came just before have not taken their first step, and are not known before that.
+    asyncio.get_running_loop().call_soon(_end_what_is_refused, session)
+
+
+def _end_what_is_refused(session: Session) -> None:
+    for task, plugin, method in tuple(session.running()):
+        _judge(session, Direction.IN, plugin, method, partial(_end_task, session, task))
+    for answer, (plugin, method) in tuple(session.calls.items()):
+        _judge(session, Direction.OUT, plugin, method, partial(_end_call, answer))
+    for stream, (plugin, method) in tuple(session.flows.items()):
+        _judge(session, Direction.OUT, plugin, method, stream.fail)
+
+
+def _judge(
+    session: Session, direction: Direction, plugin: str, method: str, end: Callable[[RequestFailed], object]
+) -> None:
+    try:
+        waiting = session.access.check(direction, plugin, method)
+    except Rejected as refusal:
+        end(refusal)
+        return
+    if waiting is not None:
+
+        async def wait() -> None:
+            try:
+                await waiting.over()
+            except Rejected as refusal:
+                end(refusal)
+
+        session.tasks.spawn(wait())
+
+
+def _end_task(session: Session, task: asyncio.Task[Any], error: RequestFailed) -> None:
+    session.connection.end_work({task: error})
+
+
+def _end_call(answer: asyncio.Future[Any], error: RequestFailed) -> None:
+    if not answer.done():
+        answer.set_exception(error)
