@@ -1,0 +1,69 @@
+"""The parts of a broker that keep its clients' certificates good, put together."""
+
+import asyncio
+import logging
+from collections.abc import Collection
+
+from rsocket_broker.authority import Authority
+from rsocket_broker.authority.authority import utc_now
+from rsocket_broker.enrollment.delivery import Delivery
+from rsocket_broker.errors import ConnectionClosed
+from rsocket_broker.lifecycle.identity_plugin import IdentityPlugin
+from rsocket_broker.lifecycle.pushing import Pusher
+from rsocket_broker.lifecycle.renewal import Renewer
+from rsocket_broker.lifecycle.spreading import ClientSpreader
+from rsocket_broker.routing.endpoint import SecureEndpoint
+from rsocket_broker.routing.session import Session
+
+log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """Made before the endpoint, which is given `plugin`; then `serve`, and `start` once clients may come."""
+
+    def __init__(self, authority: Authority, delivery: Delivery) -> None:
+        containers = delivery.containers
+        self._endpoint: SecureEndpoint | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.plugin = IdentityPlugin(authority, containers, self._find, self._served)
+        pusher = Pusher(authority, containers, self.plugin.expect)
+        renewer = Renewer(authority, delivery, lambda: self.spreader.live_serials(), now=utc_now)
+        self.spreader = ClientSpreader(
+            authority, containers, renewer, pusher, lambda: self._served().sessions, now=utc_now
+        )
+        """What a rotation is brought to the clients with."""
+
+    def serve(self, endpoint: SecureEndpoint) -> None:
+        """These are the clients."""
+        self._endpoint = endpoint
+        endpoint.watchers.append(self.spreader.came)
+
+    def start(self) -> None:
+        """From now on whoever comes, and whatever is due, is seen to."""
+        self._task = asyncio.create_task(self.spreader.run(), name="upkeep of certificates")
+        self._task.add_done_callback(_log_failure)
+
+    async def reachable(self, mediums: Collection[str]) -> None:
+        """A device is back, which drivers of these names could not reach."""
+        await self.spreader.reachable(mediums)
+
+    async def stop(self) -> None:
+        """Begins nothing more. What has been begun is waited for by `Delivery.drain`."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def _served(self) -> SecureEndpoint:
+        assert self._endpoint is not None
+        return self._endpoint
+
+    def _find(self, session_id: str) -> Session:
+        found = self._served().sessions.named(session_id)
+        if not found:
+            raise ConnectionClosed("The session has ended.")
+        return found[0]
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s has failed: certificates are not renewed any more", task.get_name(), exc_info=error)
