@@ -107,5 +107,7 @@ class Arrivals:
     def _write_in_time(self) -> None:
         try:
             self.flush()
-        except (HomeError, sqlite3.Error, RuntimeError) as error:
+        except (sqlite3.ProgrammingError, RuntimeError):
+            return  # the home is closed: whoever closed it has written what counts
+        except (HomeError, sqlite3.Error) as error:
             self._quiet.write(logging.WARNING, "arrivals", "which certificates arrived could not be written: %s", error)

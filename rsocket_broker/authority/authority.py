@@ -170,6 +170,20 @@ class Authority:
         presents now comes first."""
         return _pem(map(self._generations.anchor, filter(None, (self.generation, self.rotation.other))))
 
+    @property
+    def chain(self) -> list[x509.Certificate]:
+        """The certificate that signs at present, and those above it; the root is the last."""
+        return [self.certificate, *self._generations.above(self.generation)]
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the CA that signs at present is an operator's own, which cannot be renewed here."""
+        return self._home.load_above(self.generation) is not None
+
+    def cross_certificate(self) -> x509.Certificate | None:
+        """In `switched`: the certificate by the former CA for the root of the present one; None where there is none."""
+        return self._generations.cross()
+
     # --- rotation ----------------------------------------------------------------------------------------------------
 
     @property
@@ -220,6 +234,10 @@ class Authority:
     def arrived(self, serial: int) -> None:
         """The certificate is known to be in the hands of its holder. Cheap, and never waits for the disk."""
         self._arrivals.note(serial)
+
+    def close(self) -> None:
+        """Write what was noted and is not on the disk yet. Call it before the home is closed. Raises HomeError."""
+        self._arrivals.flush()
 
     def holders(self, generation: int) -> list[Holder]:
         """The clients that would be shut out if this generation were dropped: they have a certificate of it that is
@@ -449,7 +467,7 @@ class Authority:
         key, trust = keys.to_pem(pair.key), _pem(self.trusted())
         self._serving = Serving(
             secure=Credentials(key, _pem(chain), trust),
-            web=Credentials(key, _pem((pair.leaf, certificate)), trust),
+            web=Credentials(key, _pem((pair.leaf, certificate, *generations.above(rotation.current)[:-1])), trust),
             crl_pem=self._lists.inner(self._issuers()),
         )
         self._due = min(pair.due, generations.due())

@@ -245,6 +245,16 @@ class Containers:
         )
         return [_kept(row) for row in rows]
 
+    def informed(self, now: datetime, trusts: Collection[str]) -> tuple[int, int]:
+        """How many have anchors of one of these digests beside a certificate that has not ended; and how many of such
+        certificates there are."""
+        marks = ", ".join("?" * len(trusts))
+        rows = self._state.read(
+            f"SELECT COALESCE(SUM(trust IN ({marks})), 0), COUNT(*) FROM containers WHERE ends > ?",  # noqa: S608
+            (*trusts, int(now.timestamp())),
+        )
+        return rows[0][0], rows[0][1]
+
     def find(self, container: Container) -> Kept | None:
         """What is kept of this container now."""
         rows = self._state.read("SELECT * FROM containers WHERE medium = ? AND location = ?", _where(container))

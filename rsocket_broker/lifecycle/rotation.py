@@ -1,51 +1,272 @@
-"""Walks a running broker through a rotation of its authority, and asks others to bring its clients along."""
+"""Walks a broker that runs through a rotation of its authority, and has its clients brought along.
 
-import enum
-from collections.abc import AsyncIterator
-from typing import Protocol
+A step is a transaction of the authority; what follows it is a round: pairs for the clients of the WebSocket port, which
+can only verify what the port presents now, then anchors, then certificates for everybody else. A round goes on whether
+or not the operator still looks, and a broker that was stopped in the middle of a rotation begins with one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Collection, Mapping
 
 import attrs
 
+from rsocket_broker.admin.endpoint import Params, Stream, Verb
+from rsocket_broker.authority import Authority
+from rsocket_broker.authority.holders import Holder
+from rsocket_broker.authority.rotation import Phase, Step
+from rsocket_broker.lifecycle.contexts import CurrentContexts
+from rsocket_broker.lifecycle.spreader import Outcome, Spread, Spreader, Which
+from rsocket_broker.lifecycle.standing import describe, named
+from rsocket_broker.routing.endpoint import SecureEndpoint
 
-class Which(enum.Enum):
-    """Whose certificates are to be made anew."""
+PROGRESS_S = 0.2
+"""Seconds between two words on the progress of a round: often enough for people, seldom enough for ten thousand."""
+LOOK_S = 0.5
+"""Seconds between two looks at who is left; more where the look itself takes long."""
+LOOK_SHARE = 10
+"""A look takes at most one part in so many of the time: with a large inventory it is work."""
+MAX_FAULTS = 20
+"""Clients of a round of which it is told what went wrong; all are counted, and the log has a line for each."""
+DROPPED = "its certificate was given up with the CA that signed it"
 
-    WEB = "web"
-    """Apps last seen on the WebSocket port, which trust the first certificate of their file and no other."""
-    ALL = "all"
-
-
-class Outcome(enum.Enum):
-    DONE = "done"
-    """It has it now; the authority was told (`Authority.arrived`) where it is a certificate."""
-    LATER = "later"
-    """It cannot be reached now: no session, or its device is away. It gets it when it comes."""
-    FAILED = "failed"
-    """It was reached, and it did not work."""
-
-
-@attrs.frozen(slots=True)
-class Spread:
-    """What became of one client. `client` is the principal as text, `reason` says why it is not done."""
-
-    client: str
-    outcome: Outcome
-    reason: str = ""
+_log = logging.getLogger(__name__)
 
 
-class Spreader(Protocol):
-    """Brings clients what they need in a phase of a rotation.
+@attrs.define(slots=True)
+class Tally:
+    """What a round has come to so far: one for each of its parts, `what`."""
 
-    Both walk over every client that is known, hand out what the authority says at that moment (`trust_pem`;
-    `web_trust_pem` for those of the WebSocket port), skip without a word whoever has it already, and can be run again
-    at any time: after a restart they are. Whoever comes later gets it when it comes, without being asked for here.
-    They never raise for a client; what went wrong is in its `Spread`. Closing the iterator ends the work.
-    """
+    what: str
+    done: int = 0
+    later: int = 0
+    failed: int = 0
+    faults: list[str] = attrs.field(factory=list)
 
-    def spread_trust(self) -> AsyncIterator[Spread]:
-        """The bundle of CA certificates to trust: to live sessions of our SDK over their line, to containers by driver."""
-        ...
+    def count(self, spread: Spread) -> None:
+        match spread.outcome:
+            case Outcome.DONE:
+                self.done += 1
+            case Outcome.LATER:
+                self.later += 1
+            case Outcome.FAILED:
+                self.failed += 1
+                if len(self.faults) < MAX_FAULTS:
+                    self.faults.append(f"{spread.client}: {spread.reason}")
 
-    def spread_pairs(self, which: Which) -> AsyncIterator[Spread]:
-        """Certificates of the generation that signs now. `WEB`: CA file and certificate together, as one deployment."""
-        ...
+    def describe(self) -> dict[str, object]:
+        return {
+            "what": self.what,
+            "done": self.done,
+            "later": self.later,
+            "failed": self.failed,
+            "faults": list(self.faults),
+        }
+
+
+class Rotator:
+    """One per broker, on its loop."""
+
+    def __init__(
+        self, authority: Authority, spreader: Spreader, endpoint: SecureEndpoint, contexts: CurrentContexts
+    ) -> None:
+        self._authority = authority
+        self._spreader = spreader
+        self._endpoint = endpoint
+        self._contexts = contexts
+        self._one_at_a_time = asyncio.Lock()
+        self._round: asyncio.Task[None] | None = None
+        self._tallies: list[Tally] = []
+
+    def start(self) -> None:
+        """Takes up a rotation that an earlier broker has begun."""
+        if self._authority.phase is not Phase.STEADY:
+            _log.info("a rotation of the CA is under way: %s", self._authority.phase.value)
+            self._begin_round()
+
+    async def stop(self) -> None:
+        """Begins nothing more. What has been begun for a client goes on to its end."""
+        await self._end_round()
+
+    def verbs(self) -> Mapping[str, Verb | Stream]:
+        """For the admin line. All answer with JSON objects; see `describe` and `take`."""
+        without = {"without": list}
+        return {
+            "rotate.status": Verb(lambda params: self.status()),
+            "rotate.prepare": Stream(lambda params: self.take(Step.PREPARE)),
+            "rotate.switch": Stream(lambda params: self.take(Step.SWITCH)),
+            "rotate.finish": Stream(lambda params: self.take(Step.FINISH, _texts(params)), optional=without),
+            "rotate.rollback": Stream(lambda params: self.take(Step.ROLLBACK, _texts(params)), optional=without),
+            "rotate.auto": Stream(lambda params: self.walk(float(params["patience"])), {"patience": (int, float)}),
+        }
+
+    async def status(self) -> dict[str, object]:
+        """Where the home stands, who is left, and how far the last round has come."""
+        self._note_live()
+        described = await asyncio.to_thread(describe, self._authority)
+        informed = await self._spreader.informed()
+        return {
+            **described,
+            "bundle": {"have": informed.have, "known": informed.known},
+            "sessions": self._sessions(),
+            "round": self._said(),
+        }
+
+    async def take(self, step: Step, without: Collection[str] = ()) -> AsyncGenerator[dict[str, object], None]:
+        """Take one step, then say how the round after it goes, until that is over. Closing this ends nothing.
+
+        Yields `{"event": "phase", ...}` with what `describe` says, then `{"event": "round", "parts": [...],
+        "over": bool}` as they change. Raises AuthorityError and HomeError when the step is refused.
+        """
+        async with self._one_at_a_time:
+            await self._end_round()
+            await self._step(step, without)
+            self._begin_round()
+        yield await self._phase(step)
+        async for said in self._follow():
+            yield said
+
+    async def walk(self, patience: float) -> AsyncGenerator[dict[str, object], None]:
+        """The whole rotation, from whatever phase the home is in. After the switch, `patience` is how many seconds to
+        wait for those who are left; then it stops, and can be gone on with.
+
+        Yields what `take` does, and `{"event": "left", "count": N, "clients": [...]}` while somebody is waited for.
+        """
+        if self._authority.phase is Phase.STEADY:
+            async for said in self.take(Step.PREPARE):
+                yield said
+        if self._authority.phase is Phase.PREPARED:
+            async for said in self.take(Step.SWITCH):
+                yield said
+        else:
+            yield await self._phase(None)
+            async for said in self._follow():
+                yield said
+        async for said in self._wait_for_all(time.monotonic() + patience):
+            yield said
+        if self._authority.phase is Phase.SWITCHED and not await self._left():
+            async for said in self.take(Step.FINISH):
+                yield said
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    async def _step(self, step: Step, without: Collection[str]) -> None:
+        self._note_live()
+        authority = self._authority
+        match step:
+            case Step.PREPARE:
+                await asyncio.to_thread(authority.prepare)
+            case Step.SWITCH:
+                await asyncio.to_thread(authority.switch)
+            case Step.FINISH | Step.ROLLBACK:
+                await self._drop(step, without)
+        await asyncio.to_thread(self._contexts.prepare)
+
+    async def _drop(self, step: Step, without: Collection[str]) -> None:
+        """Those who were given up by name lose their sessions; whoever has moved on keeps the one that it has."""
+        authority, dropped = self._authority, self._authority.rotation.dropped_by(step)
+        holders = [] if dropped is None else await asyncio.to_thread(authority.holders, dropped)
+        given_up = named(holders, without)
+        drop = authority.finish if step is Step.FINISH else authority.rollback
+        await asyncio.to_thread(drop, given_up)
+        serials = {serial for each in holders if each.principal in given_up for serial in each.serials}
+        for session in [one for one in self._endpoint.sessions if one.identity.serial in serials]:
+            if not session.is_child:
+                self._endpoint.children.end(session.node.id, DROPPED)
+        self._endpoint.forget(lambda identity: identity.serial in serials)
+
+    def _note_live(self) -> None:
+        """Whoever is connected has the certificate that it is connected with."""
+        for session in self._endpoint.sessions:
+            self._authority.arrived(session.identity.serial)
+
+    # --- rounds ------------------------------------------------------------------------------------------------------
+
+    def _begin_round(self) -> None:
+        self._tallies = []
+        self._round = asyncio.create_task(self._spread(), name="round of a rotation")
+        self._round.add_done_callback(_log_failure)
+
+    async def _end_round(self) -> None:
+        if self._round is not None:
+            self._round.cancel()
+            await asyncio.wait([self._round])
+
+    async def _spread(self) -> None:
+        await self._part("pairs for the WebSocket port", self._spreader.spread_pairs(Which.WEB))
+        await self._part("anchors", self._spreader.spread_trust())
+        await self._part("certificates", self._spreader.spread_pairs(Which.ALL))
+
+    async def _part(self, what: str, spreads: AsyncGenerator[Spread, None]) -> None:
+        tally = Tally(what)
+        self._tallies.append(tally)
+        async with contextlib.aclosing(spreads):
+            async for spread in spreads:
+                tally.count(spread)
+                if spread.outcome is Outcome.FAILED:
+                    _log.warning("%s: %s was not brought along: %s", what, spread.client, spread.reason)
+
+    async def _follow(self) -> AsyncGenerator[dict[str, object], None]:
+        """The round as it goes."""
+        task, last = self._round, None
+        while task is not None:
+            await asyncio.wait([task], timeout=PROGRESS_S)
+            said = self._said()
+            if said != last:
+                yield {"event": "round", **said}
+                last = said
+            if task.done():
+                return
+
+    def _said(self) -> dict[str, object]:
+        over = self._round is None or self._round.done()
+        return {"parts": [each.describe() for each in self._tallies], "over": over}
+
+    # --- who is left -------------------------------------------------------------------------------------------------
+
+    async def _left(self) -> list[Holder]:
+        rotation = self._authority.rotation
+        if rotation.previous is None:
+            return []
+        self._note_live()
+        return await asyncio.to_thread(self._authority.holders, rotation.previous)
+
+    async def _wait_for_all(self, deadline: float) -> AsyncGenerator[dict[str, object], None]:
+        last: list[str] | None = None
+        while True:
+            begun = time.monotonic()
+            left = [str(each.principal) for each in await self._left()]
+            if left != last and (left or last):
+                yield {"event": "left", "count": len(left), "clients": left}
+                last = left
+            if not left or self._authority.phase is not Phase.SWITCHED:
+                return
+            pause = max(LOOK_S, LOOK_SHARE * (time.monotonic() - begun))
+            if time.monotonic() + pause >= deadline:
+                return
+            await asyncio.sleep(pause)
+
+    async def _phase(self, step: Step | None) -> dict[str, object]:
+        described = await asyncio.to_thread(describe, self._authority)
+        return {"event": "phase", "step": None if step is None else step.value, **described}
+
+    def _sessions(self) -> dict[str, int]:
+        """Live sessions by the generation of their certificate."""
+        found: dict[str, int] = {}
+        for session in self._endpoint.sessions:
+            if not session.is_child:
+                number = str(session.identity.generation)
+                found[number] = found.get(number, 0) + 1
+        return found
+
+
+def _texts(params: Params) -> list[str]:
+    return [text for text in params.get("without", ()) if isinstance(text, str)]
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """It is done again at the next step or start; the broker goes on."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a rotation was not brought to all clients", exc_info=error)

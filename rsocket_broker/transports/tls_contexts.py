@@ -111,9 +111,13 @@ def server_context(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.maximum_version = newest
     context.verify_mode = ssl.CERT_REQUIRED
+    # Our CA may be one below an operator's root. That root is no reason for trust: it has signed other CAs too.
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.num_tickets = TICKETS
     context.set_alpn_protocols([alpn])
+    # Each CA in the trust issues here, whether or not it is a root: what else there is below its root is not ours.
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     _load(context, credentials)
     if crl_pem:
         _load_lists(context, crl_pem)

@@ -48,10 +48,21 @@ def test_what_cannot_be_written_waits_and_hurts_nobody(
     seen: Arrivals, state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen.note(17)
-    state.close()
+    with state.transaction() as database:
+        database.execute("ALTER TABLE arrivals RENAME TO elsewhere")
     seen._write_in_time()
     assert "could not be written" in caplog.text
-    assert seen._waiting.keys() == {17}
+    with state.transaction() as database:
+        database.execute("ALTER TABLE elsewhere RENAME TO arrivals")
+    seen.flush()
+    assert seen.all().keys() == {17}
+
+
+def test_a_home_that_was_closed_is_left_alone(seen: Arrivals, state: State, caplog: pytest.LogCaptureFixture) -> None:
+    seen.note(17)
+    state.close()
+    seen._write_in_time()
+    assert caplog.text == ""
 
 
 def test_what_is_remembered_has_a_bound(seen: Arrivals, monkeypatch: pytest.MonkeyPatch) -> None:

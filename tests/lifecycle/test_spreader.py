@@ -1,7 +1,7 @@
 import attrs
 import pytest
 
-from rsocket_broker.lifecycle.rotation import Outcome, Spread
+from rsocket_broker.lifecycle.spreader import Outcome, Spread
 
 
 def test_what_became_of_a_client_is_a_value() -> None:

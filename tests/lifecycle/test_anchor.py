@@ -1,0 +1,69 @@
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from rsocket_broker.authority import Authority
+from rsocket_broker.errors import HomeError
+from rsocket_broker.lifecycle.anchor import LONGEST, SHORTEST, AnchorKeeper
+from rsocket_broker.lifecycle.contexts import CurrentContexts
+from rsocket_broker.state import State
+from tests.authority.conftest import Clock
+
+
+class Enough(Exception):
+    pass
+
+
+class Sleep:
+    """Passes the time on the clock at once, and ends the test after `most` naps."""
+
+    def __init__(self, clock: Clock, most: int) -> None:
+        self.clock, self.most = clock, most
+        self.naps: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        if len(self.naps) == self.most:
+            raise Enough
+        self.naps.append(seconds)
+        self.clock.advance(seconds=seconds)
+
+
+@pytest.mark.row("A-17", "F-16")
+async def test_what_is_presented_never_grows_old_though_nobody_connects(tmp_path: Path) -> None:
+    clock = Clock()
+    with State.open(tmp_path / "home" / "state.db") as state:
+        authority = Authority.open(tmp_path / "home", state, clock=clock)
+        contexts = CurrentContexts(authority)
+        sleep = Sleep(clock, 24 * 60)
+        serial, key = authority.certificate.serial_number, authority.certificate.public_key()
+        with pytest.raises(Enough):
+            await AnchorKeeper(authority, contexts, now=clock, sleep=sleep).run()
+        assert max(sleep.naps) == LONGEST and min(sleep.naps) >= SHORTEST
+        assert authority.certificate.serial_number != serial
+        assert authority.certificate.public_key() == key
+        served = contexts._serving  # made by the keeper alone: nobody has asked for it
+        for each in x509.load_pem_x509_certificates(served.web.chain_pem):
+            assert clock() - each.not_valid_before_utc < timedelta(days=26)
+
+
+async def test_a_failure_is_tried_again_in_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    with State.open(tmp_path / "home" / "state.db") as state:
+        authority = Authority.open(tmp_path / "home", state, clock=clock)
+        contexts = CurrentContexts(authority)
+        clock.now = authority.due
+
+        def fail() -> None:
+            raise HomeError("The disk is full.")
+
+        monkeypatch.setattr(contexts, "prepare", fail)
+        sleep = Sleep(clock, 3)
+        with pytest.raises(Enough):
+            await asyncio.wait_for(AnchorKeeper(authority, contexts, now=clock, sleep=sleep).run(), 10)
+        assert sleep.naps == [SHORTEST] * 3
+        assert "The disk is full" in caplog.text
