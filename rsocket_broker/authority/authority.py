@@ -66,7 +66,11 @@ _log = logging.getLogger(__name__)
 
 @attrs.frozen(slots=True)
 class Issued:
-    """A certificate that may be handed out: its row is on the disk. `not_after` is aware and in UTC."""
+    """A certificate that may be handed out: its row is on the disk. `not_after` is aware and in UTC.
+
+    `certificate_pem` has it first, then what stands between it and the root where our CA is below an operator's root:
+    the holder can then tell by the root alone that it is a good one.
+    """
 
     serial: int
     certificate_pem: bytes
@@ -236,8 +240,8 @@ class Authority:
         self._arrivals.note(serial)
 
     def close(self) -> None:
-        """Write what was noted and is not on the disk yet. Call it before the home is closed. Raises HomeError."""
-        self._arrivals.flush()
+        """Write what was noted and is not on the disk yet. Call it before the home is closed."""
+        self._arrivals.close()
 
     def holders(self, generation: int) -> list[Holder]:
         """The clients that would be shut out if this generation were dropped: they have a certificate of it that is
@@ -297,7 +301,8 @@ class Authority:
             now,
             common_name=request.common_name,
         )
-        issued = Issued(certificate.serial_number, certificate_pem(certificate), certificate.not_valid_after_utc)
+        pem = _pem((certificate, *issuer.between))
+        issued = Issued(certificate.serial_number, pem, certificate.not_valid_after_utc)
         self._inventory.add(
             make_record(certificate, profile, issuer.generation, now, principal, renews),
             None if alongside is None else functools.partial(alongside, issued),

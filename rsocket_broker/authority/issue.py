@@ -45,6 +45,11 @@ class Issuer:
         """The root that clients are to trust."""
         return self.above[-1] if self.above else self.certificate
 
+    @property
+    def between(self) -> tuple[x509.Certificate, ...]:
+        """What stands between a certificate that it signs and the root, nearest first; empty where it is the root."""
+        return (self.certificate, *self.above[:-1]) if self.above else ()
+
 
 def issue_root(profile: Profile, key: SigningKey, generation: int, serial: int, now: datetime) -> x509.Certificate:
     """The self-signed certificate of a new generation. Its name holds the number and a part of the key's identifier,

@@ -2,7 +2,7 @@
 a broker runs there."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,12 +10,16 @@ import click
 from cryptography import x509
 
 from rsocket_broker import credentials, files
+from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.authority import Authority, CheckedRequest, Finding, Record
 from rsocket_broker.authority.home import CaHome, certificate_pem
 from rsocket_broker.authority.keys import key_fingerprint, key_kind
 from rsocket_broker.authority.profiles import BROKER, CLIENT, CLIENT_PROFILES
 from rsocket_broker.cli import render
+from rsocket_broker.cli.ca_import import import_ca
 from rsocket_broker.cli.ca_keys import begin_in_key_ring, passphrase
+from rsocket_broker.cli.ca_revoke import blocks, crl, revoke, unblock
+from rsocket_broker.cli.ca_rotate import rotate
 from rsocket_broker.cli.ca_shared import (
     PUBLIC_FILE,
     as_json,
@@ -38,6 +42,35 @@ FILE_ACCESS = 1
 """The exchange medium that a client's folder is filled through; its configuration file names it."""
 
 
+def cross_pem(home: Path, authority: Authority) -> bytes:
+    cross = authority.cross_certificate()
+    if cross is None:
+        raise AuthorityError(
+            "There is no cross-certificate: there is one from `ca rotate switch` to `ca rotate finish`."
+        )
+    return certificate_pem(cross)
+
+
+def crl_pointer(home: Path, authority: Authority) -> bytes:
+    """Where outsiders find the list of revoked certificates."""
+    from rsocket_broker.lifecycle.revocation_verbs import PEM_PATH  # brings half a broker along
+
+    ports = RunFolder(home).ports()
+    if ports is None or ports.http_port is None:
+        return b"rsocket-broker ca crl    (no broker with an HTTP port runs: serve --http-port)\n"
+    return f"http://localhost:{ports.http_port}{PEM_PATH}\n".encode()
+
+
+PARTS: Mapping[str, Callable[[Path, Authority], bytes]] = {
+    "trust": lambda _, authority: authority.trust_pem,
+    "ca": lambda _, authority: certificate_pem(authority.certificate),
+    "chain": lambda _, authority: b"".join(map(certificate_pem, authority.chain)),
+    "cross": cross_pem,
+    "crl": crl_pointer,
+}
+"""What can be exported by name: public, each of it."""
+
+
 @click.group()
 def ca() -> None:
     """The certificate authority: make it, look at it, issue by hand. All of it works with and without a broker.
@@ -50,7 +83,10 @@ def ca() -> None:
     """
 
 
-ca.add_command(passphrase)
+for command in (passphrase, revoke, unblock, blocks, crl):
+    ca.add_command(command)
+ca.add_command(import_ca)
+ca.add_command(rotate)
 
 
 @ca.command()
@@ -189,19 +225,29 @@ def verify(context: Context, file: Path | None, passphrase_file: Path | None, as
 
 
 @ca.command()
-@click.option("--serial", metavar="HEX", help="A certificate from `ca list` instead of the CA's own.")
+@click.option(
+    "--what",
+    type=click.Choice(list(PARTS)),
+    default="trust",
+    show_default=True,
+    help="trust: what clients are to trust, one certificate or, in a rotation, several. ca: the CA that signs now. "
+    "chain: that and the certificates above it. cross: the certificate by the former CA for the new one. crl: where "
+    "the list of revoked certificates is.",
+)
+@click.option("--serial", metavar="HEX", help="A certificate from `ca list` instead.")
 @click.option("--out", type=click.Path(allow_dash=True, path_type=Path), default="-", metavar="FILE", show_default=True)
 @click.pass_obj
-def export(context: Context, serial: str | None, out: Path) -> None:
-    """Write the CA's certificate, which clients are to trust, as PEM. Only public parts can be exported.
+def export(context: Context, what: str, serial: str | None, out: Path) -> None:
+    """Write public parts of the authority as PEM: what clients are to trust, unless --what or --serial says otherwise.
 
     \b
-    Example:
+    Examples:
       rsocket-broker ca export --out ca.crt
+      rsocket-broker ca export --what chain
     """
     with opened(context.home) as authority:
-        pem = authority.trust_pem if serial is None else find_certificate(authority, serial)
-    write_public(out, pem)
+        content = PARTS[what](context.home, authority) if serial is None else find_certificate(authority, serial)
+    write_public(out, content)
 
 
 def issue_for_request(
@@ -246,7 +292,9 @@ def make_request(app_id: str) -> SigningRequest:
 
 
 def describe(home: Path, authority: Authority) -> dict[str, object]:
-    """What `show` says, in this order."""
+    """What `show` says, in this order. `trusted` are the generations that are accepted, the newest first, each with
+    the fingerprint of its certificate."""
+    trusted = authority.rotation.trusted
     certificate, records = authority.certificate, authority.certificates()
     server = [record for record in records if record.profile == BROKER]
     return {
@@ -260,6 +308,8 @@ def describe(home: Path, authority: Authority) -> dict[str, object]:
         "key_encrypted": authority.key_is_encrypted,
         "not_before": certificate.not_valid_before_utc.isoformat(),
         "not_after": certificate.not_valid_after_utc.isoformat(),
+        "phase": authority.phase.value,
+        "trusted": [f"{number} ({sha256(each)})" for number, each in zip(trusted, authority.trusted(), strict=True)],
         "server_not_after": server[-1].not_after.isoformat() if server else None,
         "issued_to_clients": sum(record.principal is not None for record in records),
     }

@@ -233,3 +233,13 @@ def test_a_list_of_nothing_says_so(ca: Ca) -> None:
     code, out, err = ca("list", "--app", "org.example.nobody")
     assert (code, out) == (0, "")
     assert "No certificate was issued to that app." in err
+
+
+def test_each_public_part_has_a_name(ca: Ca, home: Path) -> None:
+    own = (home / "ca" / "1" / "ca.crt").read_text()
+    for what in ("trust", "ca", "chain"):
+        assert ca("export", "--what", what)[:2] == (0, own)
+    code, _, err = ca("export", "--what", "cross")
+    assert code == 1
+    assert "ca rotate switch" in err
+    assert ca("export", "--what", "key")[0] == 2
