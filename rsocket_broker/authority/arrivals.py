@@ -104,6 +104,10 @@ class Arrivals:
                 [(f"{serial:x}", at, at) for serial, at in waiting.items()],
             )
 
+    def close(self) -> None:
+        """Write what waits; what cannot be written is told to the log."""
+        self._write_in_time()
+
     def _write_in_time(self) -> None:
         try:
             self.flush()

@@ -15,8 +15,10 @@ import attrs
 
 from rsocket_broker.admin.endpoint import Params, Stream, Verb
 from rsocket_broker.authority import Authority
+from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.authority.holders import Holder
 from rsocket_broker.authority.rotation import Phase, Step
+from rsocket_broker.lifecycle.anchor import AnchorKeeper
 from rsocket_broker.lifecycle.contexts import CurrentContexts
 from rsocket_broker.lifecycle.spreader import Outcome, Spread, Spreader, Which
 from rsocket_broker.lifecycle.standing import describe, named
@@ -79,9 +81,13 @@ class Rotator:
         self._one_at_a_time = asyncio.Lock()
         self._round: asyncio.Task[None] | None = None
         self._tallies: list[Tally] = []
+        self._keeper = AnchorKeeper(authority, contexts, now=utc_now)
+        self._keeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Takes up a rotation that an earlier broker has begun."""
+        """Takes up a rotation that an earlier broker has begun, and keeps what the ports present young."""
+        self._keeping = asyncio.create_task(self._keeper.run(), name="renewal of what is presented")
+        self._keeping.add_done_callback(_log_failure)
         if self._authority.phase is not Phase.STEADY:
             _log.info("a rotation of the CA is under way: %s", self._authority.phase.value)
             self._begin_round()
@@ -89,6 +95,9 @@ class Rotator:
     async def stop(self) -> None:
         """Begins nothing more. What has been begun for a client goes on to its end."""
         await self._end_round()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
 
     def verbs(self) -> Mapping[str, Verb | Stream]:
         """For the admin line. All answer with JSON objects; see `describe` and `take`."""
@@ -267,6 +276,6 @@ def _texts(params: Params) -> list[str]:
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
-    """It is done again at the next step or start; the broker goes on."""
+    """A round is done again at the next step or start, and who connects has the certificates renewed as well."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("a rotation was not brought to all clients", exc_info=error)
+        _log.error("the %s failed", task.get_name(), exc_info=error)

@@ -38,14 +38,14 @@ def _describe_holder(holder: Holder) -> dict[str, object]:
 
 
 def named(holders: Collection[Holder], names: Collection[str]) -> set[Principal]:
-    """Those of `holders` whom an operator has named: `app_id@device_id`, or `app_id` for the app wherever it is. A name
-    of somebody who is not among them names nobody."""
+    """Those of `holders` whom an operator has named: `app_id@device_id` (`-` for no device), or `app_id` for the app
+    wherever it is. A name of somebody who is not among them names nobody."""
     found: set[Principal] = set()
     for name in names:
         app_id, at, device_id = name.partition("@")
         found |= {
             each.principal
             for each in holders
-            if each.principal.app_id == app_id and (not at or each.principal.device_id == device_id)
+            if each.principal.app_id == app_id and (not at or (each.principal.device_id or "-") == (device_id or "-"))
         }
     return found

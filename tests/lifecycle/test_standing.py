@@ -27,6 +27,7 @@ def test_clients_are_named_by_app_and_device() -> None:
     assert serials("org.example.app") == {1, 2, 3}
     assert serials("org.example.app@tablet") == {2, 3}
     assert serials("org.example.tool@", "org.example.app@phone") == {1, 4}
+    assert serials("org.example.tool@-") == {4}
     assert serials("org.example.nobody", "org.example.app@") == set()
 
 
