@@ -10,6 +10,8 @@ Stop: `Broker.stop` is the written order. Its steps share STOP_S, whatever the p
 import asyncio
 import logging
 
+import attrs
+
 from rsocket_broker import __version__, jsontext
 from rsocket_broker.admin.run_folder import Ports, RunFolder
 from rsocket_broker.admin.verbs import verbs
@@ -25,14 +27,19 @@ from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.lifecycle.contexts import CurrentContexts
 from rsocket_broker.lifecycle.policy_keeper import PolicyKeeper
+from rsocket_broker.lifecycle.session_verbs import session_verbs
+from rsocket_broker.lifecycle.sessions_plugin import SessionsPlugin
 from rsocket_broker.listening.lines import Lines, Served
 from rsocket_broker.listening.listeners import Listeners
 from rsocket_broker.observability.observation import Observation, Subject
+from rsocket_broker.protocol.limits import SECURE
+from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.policy_files import PolicyFiles
-from rsocket_broker.routing.registry import load_plugins
+from rsocket_broker.routing.registry import built_in, load_plugins
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
+from rsocket_broker.sessions.store import SessionStore
 from rsocket_broker.settings import Settings, nearest
 from rsocket_broker.state import STATE_FILE, State
 from rsocket_broker.transports.http import Page
@@ -95,10 +102,18 @@ class Broker:
         )
         plugins = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
         sessions = LiveSessions[Session](settings.sessions, settings.duplicate)
+        children = Children(SessionStore.open(state, audit))
+        plugins.append(built_in(SessionsPlugin(children, sessions.get)))
         files = PolicyFiles(settings.home, settings.vendor_policy, settings.allow_relay)
         self._policy = policy = PolicyKeeper(files, [plugin.id for plugin in plugins if plugin.named], audit)
         self._endpoint = endpoint = SecureEndpoint(
-            authority.identify, plugins, sessions, access=policy.access, same_holder=authority.same_holder
+            authority.identify,
+            plugins,
+            sessions,
+            access=policy.access,
+            same_holder=authority.same_holder,
+            children=children,
+            known_limits=attrs.evolve(SECURE, lease_requests=settings.lease_requests),
         )
         self._observation = self._observe(authority, enroller, endpoint)
         await asyncio.to_thread(state.grow_log)
@@ -107,7 +122,8 @@ class Broker:
         served = Served(enroller=enroller, endpoint=endpoint, observation=self._observation, pages=self._pages())
         self._lines = lines = Lines(settings, served)
         self.listeners = listeners = Listeners(settings, self._folder, lines, contexts, self._observation)
-        await listeners.start({**verbs(sessions, plugins, self.status), **policy.verbs()})
+        table = {**verbs(sessions, plugins, self.status), **policy.verbs(), **session_verbs(children, sessions)}
+        await listeners.start(table)
         policy.start(endpoint)
         self._follow_devices(enroller)
 

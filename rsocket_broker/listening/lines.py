@@ -23,6 +23,7 @@ from rsocket_broker.protocol.relay import Relaying
 from rsocket_broker.protocol.resume import Pool
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.endpoint import SecureEndpoint
+from rsocket_broker.routing.responder import SecureResponder
 from rsocket_broker.sessions.resumption import RETAINED_ALL
 from rsocket_broker.settings import Settings
 from rsocket_broker.transports.base import Receiver
@@ -31,6 +32,9 @@ from rsocket_broker.transports.http import Page, Site, Socket
 WEB_WAITING = 1024
 """Of the WebSocket port, those whose TLS is done and whose request is on its way: what handshakes make in a second, and
 so what comes together when all return at once over a slow network."""
+MAX_STRANGERS = 64
+"""Connections on the HTTP port that have become WebSockets and shown no token yet. Each may make us hold a first frame,
+and programs on this machine send it at once; one more, and the oldest gives way."""
 RSOCKET_PATH = "/rsocket"
 """Where RSocket over WebSocket is served, on either port."""
 ADMIN = attrs.evolve(SECURE, streams=64)
@@ -64,6 +68,8 @@ class Lines:
         self._lines: WeakSet[Connection] = WeakSet()
         self._plain_lines: WeakSet[Connection] = WeakSet()
         self._admin_lines: WeakSet[Connection] = WeakSet()
+        self._strangers: dict[Connection, SecureResponder] = {}
+        """On the HTTP port, oldest first: who may have shown no token yet."""
 
     # --- newcomers ---------------------------------------------------------------------------------------------------
 
@@ -77,13 +83,12 @@ class Lines:
         return Site({}, {RSOCKET_PATH: socket}, max_waiting=WEB_WAITING)
 
     def http(self) -> Site:
-        """HTTP for this machine. Whoever comes here shows no certificate, so the limits are those for strangers.
+        """HTTP for this machine, and sessions for those with a token: until it was judged they are strangers, with the
+        limits of those.
 
         It serves nobody until its `port` is set.
         """
-        socket = Socket(
-            lambda: self._observed("http", self._line(PLAIN, self._served.endpoint.responder())), PLAIN.frame
-        )
+        socket = Socket(lambda: self._observed("http", self._child_line()), PLAIN.frame)
         return Site(self._served.pages, {RSOCKET_PATH: socket}, loopback=True)
 
     def plain(self, secure_port: int | None) -> FirstBytes:
@@ -102,6 +107,18 @@ class Lines:
         """For a client who may come back to its session."""
         responder = self._served.endpoint.responder()
         return self._line(self._secure_limits, responder, responder.resume)
+
+    def _child_line(self) -> Connection:
+        """For a client with a token, which it has not shown yet."""
+        responder = self._served.endpoint.responder()
+        connection = self._line(PLAIN, responder)
+        known = [one for one, its in self._strangers.items() if one.closing is not None or its.session is not None]
+        for one in known:
+            del self._strangers[one]
+        if len(self._strangers) >= MAX_STRANGERS:
+            next(iter(self._strangers)).abort()
+        self._strangers[connection] = responder
+        return connection
 
     def _line(self, limits: Limits, responder: Responder, resumer: Resumer | None = None) -> Connection:
         kind = Relaying if self._served.endpoint.access.policy.relays else Protocol  # for as long as the line lasts

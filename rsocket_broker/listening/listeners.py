@@ -41,7 +41,7 @@ PLAIN_CONNECTIONS = 256
 """Of the plain port, where nobody has a reason to stay: more than may wait for an exchange. Each may make us hold two
 messages, and a stranger who keeps them all open shuts nobody out, since the oldest gives way."""
 HTTP_CONNECTIONS = 256
-"""Of the loopback HTTP port: those that ask, and those that wait for the answer to their SETUP, all of this machine."""
+"""Of the loopback HTTP port, beyond the sessions: those that ask for a page, and those that show their token."""
 ADMIN_CONNECTIONS = 64
 """Commands at work at once."""
 LOOPBACK = "127.0.0.1"
@@ -212,7 +212,8 @@ class Listeners:
     async def _listen_http(self, port: int) -> Listener:
         site = self._lines.http()
         options = Options("--http-port", "--http-port")
-        listener = await listen_tcp(LOCALHOST, port, site.greet, max_connections=HTTP_CONNECTIONS, options=options)
+        most = self._settings.sessions.total + HTTP_CONNECTIONS
+        listener = await listen_tcp(LOCALHOST, port, site.greet, max_connections=most, options=options)
         site.port = listener.port
         return listener
 

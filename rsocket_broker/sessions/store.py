@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 import attrs
 
@@ -60,7 +61,7 @@ class SessionStore:
     """The table of child sessions. Any thread."""
 
     def __init__(self, state: State, audit: Audit) -> None:
-        """Ends what a process before this one has left. Raises HomeError."""
+        """Raises HomeError."""
         self._state = state
         self._audit = audit
         self._since_trim = 0
@@ -69,6 +70,13 @@ class SessionStore:
         state.migrate(_COMPONENT, _STEPS)
         self.key = self._read_key()
         """What the digests of tokens are made with."""
+
+    @classmethod
+    def open(cls, state: State, audit: Audit) -> Self:
+        """The table, settled: at the start of a broker. Raises HomeError."""
+        store = cls(state, audit)
+        store.settle(datetime.now(UTC))
+        return store
 
     def _read_key(self) -> bytes:
         rows = self._state.read("SELECT key FROM session_key")

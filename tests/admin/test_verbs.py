@@ -14,6 +14,7 @@ from rsocket_broker.errors import ApplicationError, BrokerError
 
 LIST_KEYS = ["id", "app", "app_id", "device", "device_id", "os", "sdk_version"]
 LIST_KEYS += ["medium", "proof", "transport", "plugins", "since", "state", "serial"]
+LIST_KEYS += ["session", "node", "parent"]
 
 
 async def test_the_list_has_exactly_the_promised_keys(broker: Broker, session: client.Session, tmp_path: Path) -> None:
