@@ -21,16 +21,25 @@ from rsocket_broker.enrollment.containers import Containers
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.enroller import Enroller
 from rsocket_broker.enrollment.forwards import AdbMonitor
+from rsocket_broker.enrollment.grants import Grants
 from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.mediums.registry import Mediums
+from rsocket_broker.enrollment.modes import Gate, Mode
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.lifecycle.contexts import CurrentContexts
+from rsocket_broker.lifecycle.expiry import Expiry
 from rsocket_broker.lifecycle.policy_keeper import PolicyKeeper
+from rsocket_broker.lifecycle.revocation import Revoker
+from rsocket_broker.lifecycle.revocation_verbs import pages as revocation_pages
+from rsocket_broker.lifecycle.revocation_verbs import verbs as revocation_verbs
+from rsocket_broker.lifecycle.rotation import Rotator
 from rsocket_broker.lifecycle.session_verbs import session_verbs
 from rsocket_broker.lifecycle.sessions_plugin import SessionsPlugin
+from rsocket_broker.lifecycle.upkeep import Upkeep
 from rsocket_broker.listening.lines import Lines, Served
 from rsocket_broker.listening.listeners import Listeners
+from rsocket_broker.listening.switches import Switches
 from rsocket_broker.observability.observation import Observation, Subject
 from rsocket_broker.protocol.limits import SECURE
 from rsocket_broker.routing.children import Children
@@ -77,9 +86,14 @@ class Broker:
         self._state: State | None = None
         self._audit: Audit | None = None
         self._authority: Authority | None = None
+        self._gate: Gate | None = None
         self._enroller: Enroller | None = None
+        self._upkeep: Upkeep | None = None
         self._policy: PolicyKeeper | None = None
         self._endpoint: SecureEndpoint | None = None
+        self._revoker: Revoker | None = None
+        self._expiry: Expiry | None = None
+        self._rotator: Rotator | None = None
         self._monitor: AdbMonitor | None = None
         self._monitoring: asyncio.Task[None] | None = None
         self._observation: Observation | None = None
@@ -97,10 +111,13 @@ class Broker:
             settings.home, state, hosts=settings.listen.certificate_hosts, passphrase=settings.passphrase, audit=audit
         )
         mediums = load_mediums(settings, DeviceRegistry(state))
+        self._gate = gate = Gate(settings.mode, Grants(settings.home, state, audit), audit)
         self._enroller = enroller = Enroller(
-            authority, mediums, Journal(state), Containers(state), limits=settings.enrollment
+            authority, mediums, Journal(state), Containers(state), limits=settings.enrollment, gate=gate
         )
+        self._upkeep = upkeep = Upkeep(authority, enroller.delivery)
         plugins = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
+        plugins.append(built_in(upkeep.plugin))
         sessions = LiveSessions[Session](settings.sessions, settings.duplicate)
         children = Children(SessionStore.open(state, audit))
         plugins.append(built_in(SessionsPlugin(children, sessions.get)))
@@ -115,17 +132,29 @@ class Broker:
             children=children,
             known_limits=attrs.evolve(SECURE, lease_requests=settings.lease_requests),
         )
+        upkeep.serve(endpoint)
         self._observation = self._observe(authority, enroller, endpoint)
         await asyncio.to_thread(state.grow_log)
         await enroller.settle([name for name in mediums.offered if name != ADB])  # devices are waited for later
         self.contexts = contexts = CurrentContexts(authority)
-        served = Served(enroller=enroller, endpoint=endpoint, observation=self._observation, pages=self._pages())
+        served = Served(
+            enroller=enroller, endpoint=endpoint, observation=self._observation, pages=self._pages(authority)
+        )
         self._lines = lines = Lines(settings, served)
         self.listeners = listeners = Listeners(settings, self._folder, lines, contexts, self._observation)
-        table = {**verbs(sessions, plugins, self.status), **policy.verbs(), **session_verbs(children, sessions)}
-        await listeners.start(table)
+        switches = Switches(listeners, gate, audit)
+        self._revoker = revoker = Revoker(authority, endpoint, enroller, contexts, lines.connections)
+        self._expiry = Expiry(lambda session, why: endpoint.children.end(session.node.id, why), sessions.__iter__)
+        endpoint.watchers.append(self._expiry.watch)
+        table = {**verbs(sessions, plugins, self.status), **switches.verbs(), **policy.verbs()}
+        self._rotator = rotator = Rotator(authority, upkeep.spreader, endpoint, contexts)
+        table |= {**revocation_verbs(revoker, authority), **rotator.verbs()}
+        table |= session_verbs(children, sessions)
+        await listeners.start(table, closed=["insecure"] if gate.mode is Mode.WINDOW else [])
+        upkeep.start()
+        rotator.start()
         policy.start(endpoint)
-        self._follow_devices(enroller)
+        self._follow_devices(enroller, upkeep)
 
     def _observe(self, authority: Authority, enroller: Enroller, endpoint: SecureEndpoint) -> Observation:
         if self.settings.trace_frames:
@@ -135,6 +164,7 @@ class Broker:
                 endpoint=endpoint,
                 identify=authority.identify,
                 certificates=authority.counts,
+                enrollment=enroller.gate.enrolling,
                 enrollments=enroller.results,
                 enrollment_seconds=enroller.seconds,
             ),
@@ -142,18 +172,19 @@ class Broker:
             metrics=self.settings.listen.http_port is not None,
         )
 
-    def _pages(self) -> dict[str, Page]:
+    def _pages(self, authority: Authority) -> dict[str, Page]:
         """What the HTTP port shows, by path."""
         assert self._observation is not None
-        return {METRICS_PATH: self._observation.page}
+        return {METRICS_PATH: self._observation.page, **revocation_pages(authority)}
 
-    def _follow_devices(self, enroller: Enroller) -> None:
+    def _follow_devices(self, enroller: Enroller, upkeep: Upkeep) -> None:
         plain_port, secure_port = self.listeners.number("insecure"), self.listeners.number("secure")
         if self._adb_address is None or plain_port is None or secure_port is None:
             return
 
         async def settle(serial: str) -> None:
             await enroller.settle([ADB])
+            await upkeep.reachable([ADB])
 
         enrolment, session = self.settings.device_ports
         self._monitor = AdbMonitor(self._adb_address, {enrolment: plain_port, session: secure_port}, settle)
@@ -185,6 +216,8 @@ class Broker:
             "version": __version__,
             "home": str(self.settings.home),
             "ports": jsontext.parse(self.ports.to_json()),
+            "listeners": self.listeners.describe(),
+            "enrollment": None if self._gate is None else self._gate.describe(),
             "policy": None if self._policy is None else self._policy.describe(),
             "sessions": 0 if self._endpoint is None else len(self._endpoint.sessions),
             "adb": {
@@ -201,10 +234,15 @@ class Broker:
         """Ends everything, from whatever point `start` has reached, within STOP_S and a little. Never raises."""
         if self._observation is not None:
             self._observation.stop()
+        if self._gate is not None:
+            self._gate.close_window("the broker stopped")
         if self._lines is not None:
             self.listeners.stop()  # 1. nobody is sent here any more, and nobody gets in
-        if self._policy is not None:
-            self._policy.stop()
+        self._watch_no_more()
+        if self._rotator is not None:
+            await self._rotator.stop()
+        if self._upkeep is not None:
+            await self._upkeep.stop()
         await self._finish_work()  # 2. what is under way ends, or is out of time
         await self._say_goodbye()  # 3. the connections are closed,
         await self._let_plugins_go()  # and each plugin is told of its sessions' end
@@ -214,9 +252,18 @@ class Broker:
             await asyncio.wait([self._monitoring])
         if self._audit is not None:  # 6. what was noted is on the disk, the home is closed,
             self._audit.close()
+        if self._authority is not None:
+            self._authority.close()
         if self._state is not None:
             self._state.close()
         self._folder.release()  # and free for another
+
+    def _watch_no_more(self) -> None:
+        """Nothing ends, and nothing is read anew, by itself any more."""
+        if self._expiry is not None:
+            self._expiry.stop()
+        if self._policy is not None:
+            self._policy.stop()
 
     async def _finish_work(self) -> None:
         work = [] if self._lines is None else [self._lines.drain(DRAIN_S)]
@@ -237,6 +284,8 @@ class Broker:
         if self._lines is not None:
             await self._lines.end_admin(STOPPING, ADMIN_S)
             self.listeners.abort_admin()
+        if self._revoker is not None:
+            self._revoker.stop()
 
     def reload_policy(self) -> None:
         """Reads the policy's files anew. To be called on the loop; nothing happens before `start` has got so far."""

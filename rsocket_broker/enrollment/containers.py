@@ -27,6 +27,10 @@ SELF_RENEWAL_DUE = 5 / 6
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 """Between two tries. A device that comes back is tried at once; this is for what comes back unseen."""
 
+MAX_EARLY = 4096
+"""Apps that are remembered as seen before their deployment has ended, which is half a second later; and clients that
+have none. The oldest are forgotten first."""
+
 _SCHEMA = (
     """
     CREATE TABLE containers (
@@ -122,6 +126,8 @@ class Containers:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._early: dict[int, Sighting] = {}
+        """Of those that have no row yet, or never will. Only touched within a transaction, which one thread has."""
         state.migrate("containers", _SCHEMA)
 
     def keep(self, database: Connection, entry: JournalEntry) -> None:
@@ -159,6 +165,8 @@ class Containers:
                 *_leaf_columns(leaf)[2:],
             ),
         )
+        if (sighting := self._early.pop(leaf.serial, None)) is not None:
+            _note(database, leaf.serial, sighting)
 
     @staticmethod
     def _set_leaf(database: Connection, leaf: Leaf, where: tuple[str, str]) -> None:
@@ -184,13 +192,14 @@ class Containers:
             database.execute("UPDATE containers SET trust = ? WHERE serial = ?", (digest(trust_pem), f"{serial:x}"))
 
     def seen(self, sightings: Mapping[int, Sighting]) -> None:
-        """The apps with these certificates (serial numbers) have opened sessions."""
+        """The apps with these certificates (serial numbers) have opened sessions. Those whose deployment is still on
+        its way to the disk are remembered until it ends."""
         with self._state.transaction() as database:
-            database.executemany(
-                "UPDATE containers SET channel = ?1, self_renewing = ?2 WHERE serial = ?3"
-                " AND (channel != ?1 OR self_renewing != ?2)",
-                [(seen.channel, int(seen.self_renewing), f"{serial:x}") for serial, seen in sightings.items()],
-            )
+            for serial, sighting in sightings.items():
+                if not _note(database, serial, sighting):
+                    self._early[serial] = sighting
+            while len(self._early) > MAX_EARLY:
+                del self._early[next(iter(self._early))]
 
     def failed(self, kept: Kept, problem: str, retry: datetime) -> None:
         """A try came to nothing; the next one is not to be made before `retry`."""
@@ -272,6 +281,14 @@ class Containers:
 def next_try(failures: int, now: datetime) -> datetime:
     """When a container is tried again that could not be reached `failures` times before."""
     return now + min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(failures, 16)))
+
+
+def _note(database: Connection, serial: int, sighting: Sighting) -> bool:
+    """Whether there is a container that holds this certificate."""
+    values = sighting.channel, int(sighting.self_renewing), f"{serial:x}"
+    return (
+        database.execute("UPDATE containers SET channel = ?, self_renewing = ? WHERE serial = ?", values).rowcount > 0
+    )
 
 
 def _where(container: Container) -> tuple[str, str]:

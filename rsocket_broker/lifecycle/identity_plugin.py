@@ -8,9 +8,10 @@ was opened with a token has no certificate, and renews none.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Protocol
 
 import attrs
@@ -79,9 +80,14 @@ class IdentityPlugin(Plugin):
         self._rates = RateLimiter(RATE)
         self._expected: set[Principal] = set()
 
-    def expect(self, principal: Principal) -> None:
-        """We ask this client to renew: its next request is not counted."""
+    @contextlib.contextmanager
+    def expecting(self, principal: Principal) -> Iterator[None]:
+        """Within the block, we have asked this client to renew: its next request is not counted."""
         self._expected.add(principal)
+        try:
+            yield
+        finally:
+            self._expected.discard(principal)
 
     def on_connect(self, app: App) -> None:
         app.state = _Renewals()

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from weakref import WeakKeyDictionary
 
 from rsocket_broker.authority import Authority
 from rsocket_broker.enrollment.containers import Containers
@@ -22,13 +24,19 @@ AWAY = "its line is lost; it gets it when it comes back"
 class Pusher:
     """Asks clients to store anchors (`identity.trust`), and to renew (`identity.renew`).
 
-    `expect` is told of each client that is asked to renew: what it then asks for was our wish.
+    `expecting` is entered for each client that is asked to renew: what it then asks for is our wish.
     """
 
-    def __init__(self, authority: Authority, containers: Containers, expect: Callable[[Principal], object]) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        containers: Containers,
+        expecting: Callable[[Principal], AbstractContextManager[None]],
+    ) -> None:
         self._authority = authority
         self._containers = containers
-        self._expect = expect
+        self._expecting = expecting
+        self._turns: WeakKeyDictionary[Session, asyncio.Lock] = WeakKeyDictionary()
 
     @staticmethod
     def can(session: Session) -> bool:
@@ -37,20 +45,30 @@ class Pusher:
 
     async def trust(self, session: Session) -> Spread:
         """The anchors of the moment."""
-        trust_pem = self._authority.trust_pem
-        found = await self._ask(session, "trust", {"trust": trust_pem.decode()})
-        if found.outcome is Outcome.DONE:
-            await asyncio.to_thread(self._containers.trusts, session.identity.serial, trust_pem)
-        return found
+        async with self._turn(session):
+            trust_pem = self._authority.trust_pem
+            found = await self._ask(session, "trust", {"trust": trust_pem.decode()})
+            if found.outcome is Outcome.DONE:
+                await asyncio.to_thread(self._containers.trusts, session.identity.serial, trust_pem)
+            return found
 
-    async def certificate(self, session: Session) -> Spread:
-        """A certificate of the generation that signs now, and the anchors with it."""
-        before = session.identity.serial
-        self._expect(session.identity.principal)
-        found = await self._ask(session, "renew", {})
-        if found.outcome is Outcome.DONE and session.identity.serial == before:
-            return Spread(found.client, Outcome.FAILED, "the client says that it has renewed, and has stored nothing")
-        return found
+    async def certificate(self, session: Session) -> Spread | None:
+        """A certificate of the generation that signs now, and the anchors with it; None when it has one by now."""
+        async with self._turn(session):
+            if session.identity.generation == self._authority.generation:
+                return None
+            before = session.identity.serial
+            with self._expecting(session.identity.principal):
+                found = await self._ask(session, "renew", {})
+            if found.outcome is Outcome.DONE and session.identity.serial == before:
+                return Spread(
+                    found.client, Outcome.FAILED, "the client says that it has renewed, and has stored nothing"
+                )
+            return found
+
+    def _turn(self, session: Session) -> asyncio.Lock:
+        """One thing at a time for each session: a rotation goes round while the session has just come."""
+        return self._turns.setdefault(session, asyncio.Lock())
 
     async def _ask(self, session: Session, method: str, params: object) -> Spread:
         client = str(session.identity.principal)

@@ -154,9 +154,9 @@ class ClientSpreader:
                 work.append(_of(self._tell, session, self._pusher.trust))
         await _all(work)
 
-    async def _tell(self, session: Session, push: Callable[[Session], Awaitable[Spread]]) -> Spread:
+    async def _tell(self, session: Session, push: Callable[[Session], Awaitable[Spread | None]]) -> Spread | None:
         spread = await push(session)
-        if spread.outcome is Outcome.LATER and session.connection.closing is None:
+        if spread is not None and spread.outcome is Outcome.LATER and session.connection.closing is None:
             self._later[session.id] = session
         return spread
 

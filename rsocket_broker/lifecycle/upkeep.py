@@ -26,7 +26,7 @@ class Upkeep:
         self._endpoint: SecureEndpoint | None = None
         self._task: asyncio.Task[None] | None = None
         self.plugin = IdentityPlugin(authority, containers, self._find, self._served)
-        pusher = Pusher(authority, containers, self.plugin.expect)
+        pusher = Pusher(authority, containers, self.plugin.expecting)
         renewer = Renewer(authority, delivery, lambda: self.spreader.live_serials(), now=utc_now)
         self.spreader = ClientSpreader(
             authority, containers, renewer, pusher, lambda: self._served().sessions, now=utc_now

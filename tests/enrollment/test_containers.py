@@ -10,6 +10,7 @@ import pytest
 from rsocket_broker.enrollment.containers import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
+    MAX_EARLY,
     Containers,
     Kept,
     Leaf,
@@ -106,6 +107,15 @@ def test_a_certificate_is_due_at_two_thirds_of_its_life_and_later_for_who_renews
     assert (shelf.only().channel, shelf.only().self_renewing) == ("tls", True)
     assert shelf.only().due == begins + life * 5 / 6
     assert containers.stale(kept.leaf.ends, 1, trusts) == [], "it has ended: its app must ask"
+
+
+def test_an_app_that_is_seen_before_its_deployment_has_ended_is_not_forgotten(shelf: Shelf, csr: str) -> None:
+    pem = shelf.certificate(csr)
+    shelf.containers.seen({Leaf.read(pem).serial: Sighting("wss", True), 5: Sighting("tls", False)})
+    shelf.ended(csr, b"anchors", pem)
+    assert (shelf.only().channel, shelf.only().self_renewing) == ("wss", True)
+    shelf.containers.seen({number: Sighting("tls", False) for number in range(MAX_EARLY + 10)})
+    assert len(shelf.containers._early) == MAX_EARLY
 
 
 @pytest.mark.row("A-14")
