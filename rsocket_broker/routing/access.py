@@ -372,6 +372,10 @@ class Waiting:
         if not await self._answer:
             raise Rejected(words(*self._key))
 
+    def then(self, do: Callable[[Rejected | None], None]) -> None:
+        """Calls `do` when it is decided, with the refusal if there is one; in the order of the calls that wait."""
+        self._answer.add_done_callback(lambda answer: do(None if answer.result() else Rejected(words(*self._key))))
+
     def drop(self) -> None:
         """Nobody waits for it."""
         self._answer.cancel()

@@ -282,14 +282,17 @@ class SecureResponder:
     def _later(self, session: Session, waiting: Waiting, deliver: Callable[[], None]) -> None:
         """Delivers a message that nobody answers once it is allowed; those that wait keep their order."""
 
-        async def work() -> None:
+        def decided(refusal: Rejected | None) -> None:
+            if self._session is not session:
+                return
             try:
-                await waiting.over()
+                if refusal is not None:
+                    raise refusal
                 deliver()
             except RequestFailed as error:
                 self._drop(session, error)
 
-        session.tasks.spawn(work())
+        waiting.then(decided)
 
     def _take_in_at_once(self, data: bytes) -> None:
         """The shortcut for events of an app; `fire_and_forget` does whatever is not known here.
