@@ -12,6 +12,7 @@ from pathlib import Path
 
 import attrs
 
+from rsocket_broker.enrollment.modes import Mode
 from rsocket_broker.enrollment.throttle import EnrollmentLimits
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.files import read_owned
@@ -182,19 +183,20 @@ class ListenSettings:
 class Settings:
     """Everything that one broker is told.
 
-    `duplicate` None leaves the rule to the kind of the session. `allow_relay` lets clients send requests to each other, as
-    far as the policy does not say no; `vendor_policy` is the file with the rules that stand above the operator's.
-    A session whose line is lost waits `resume_seconds` for its client (0: not at all) and retains `resume_bytes` for
-    it. A client with leases may send `lease_requests` in each period. `adb` is auto, off or HOST:PORT. `plugins` are
-    paths or names of plugins to load. `plugin_tables` and `medium_tables` are as written in the config, by id and name.
-    `device_ports` are the numbers that apps on devices dial for enrolment and for sessions. `passphrase` opens the CA's
-    key where that is encrypted.
+    `enrollment_mode` None is the choice of `mode`. `duplicate` None leaves the rule to the kind of the session.
+    `allow_relay` lets clients send requests to each other, as far as the policy does not say no; `vendor_policy` is the
+    file with the rules that stand above the operator's. A session whose line is lost waits `resume_seconds` for its
+    client (0: not at all) and retains `resume_bytes` for it. A client with leases may send `lease_requests` in each
+    period. `adb` is auto, off or HOST:PORT. `plugins` are paths or names of plugins to load. `plugin_tables` and
+    `medium_tables` are as written in the config, by id and name. `device_ports` are the numbers that apps on devices
+    dial for enrolment and for sessions. `passphrase` opens the CA's key where that is encrypted.
     """
 
     home: Path
     listen: ListenSettings = attrs.field(factory=ListenSettings)
     sessions: SessionLimits = attrs.field(factory=SessionLimits)
     enrollment: EnrollmentLimits = attrs.field(factory=EnrollmentLimits)
+    enrollment_mode: Mode | None = None
     duplicate: DuplicateRule | None = None
     allow_relay: bool = False
     vendor_policy: Path | None = None
@@ -209,3 +211,11 @@ class Settings:
     passphrase: bytes | None = attrs.field(default=None, repr=False)
     trace_frames: tuple[str, ...] = ()
     """Whose frames go into the log: app_id, app_id@device_id, the id of a session, or all."""
+
+    @property
+    def mode(self) -> Mode:
+        """How apps enrol: unless it is said, whoever reaches a plain port on loopback may, and elsewhere nobody
+        before the operator opens a window."""
+        if self.enrollment_mode is not None:
+            return self.enrollment_mode
+        return Mode.OPEN if is_loopback(self.listen.plain_host) else Mode.WINDOW

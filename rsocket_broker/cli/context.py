@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 
+from rsocket_broker.durations import parse_duration
+from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.settings import Config, Wanted, check_table, read_config
 
 CONFIG_FILE = "config.toml"
@@ -38,6 +41,20 @@ class PortNumber(click.IntRange):
         except ValueError:
             self.fail(f"{value!r} is neither a port, 0 to 65535, nor {self.OFF}.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Duration(click.ParamType):
+    """A duration such as 90s, 10m, 1h or 2d, as a timedelta."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return parse_duration(value)
+        except ConfigurationError as error:
+            self.fail(error.public, param, ctx)
 
 
 class Number(click.FloatRange):

@@ -172,11 +172,24 @@ async def check_ports(settings: Settings) -> AsyncIterator[Symptom]:
 
 
 def check_running(status: dict[str, Any]) -> Iterator[Symptom]:
-    """What the broker that runs says of itself."""
+    """What the broker that runs says of itself. A port that somebody has closed is no fault, but should be known."""
     ports = status["ports"]
-    where = f"enrolment on {ports['insecure_port']}, sessions on {ports['secure_port']}"
-    where += f" and by WebSocket on {ports['ws_secure_port']}" if ports["ws_secure_port"] else ""
-    yield ok("ports", f"{where}, {ports['host']}" + (f"; HTTP on {ports['http_port']}" if ports["http_port"] else ""))
+    named = {
+        "enrolment": "insecure_port",
+        "sessions": "secure_port",
+        "WebSocket": "ws_secure_port",
+        "HTTP": "http_port",
+    }
+    opened = ", ".join(f"{what} on {ports[key]}" for what, key in named.items() if ports[key])
+    yield ok("ports", f"{opened or 'all are closed'}; {ports['host']}")
+    mode = status["enrollment"]["mode"]
+    closed = [each["name"] for each in status["listeners"] if each["port"] and not each["open"]]
+    told = [f"{name} (by window)" if name == "insecure" and mode == "window" else name for name in closed]
+    if [name for name in told if name in closed]:
+        yield warning("listeners", f"closed: {', '.join(told)}. Open one with: rsocket-broker listeners open NAME")
+    elif told:
+        yield ok("listeners", f"closed: {', '.join(told)}")
+    yield ok("enrolment", f"mode {mode}")
     for device in status["adb"]["devices"]:
         what = f"device {device['serial']}"
         yield problem(what, f"{device['problem']}.") if device["problem"] else ok(what, "its ports are forwarded")

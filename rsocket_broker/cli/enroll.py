@@ -1,6 +1,7 @@
 """`rsocket-broker enroll`: acts as an app of this machine and obtains a certificate."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import click
@@ -10,7 +11,9 @@ from rsocket_broker.cli.context import Context, WholeNumber
 from rsocket_broker.cli.render import facts, print_json
 from rsocket_broker.client.enroll import enroll as obtain
 from rsocket_broker.client.folder import Enrolled
-from rsocket_broker.errors import BrokerError, ConnectionClosed
+from rsocket_broker.enrollment.exchange import MAX_TOKEN
+from rsocket_broker.errors import BrokerError, ConfigurationError, ConnectionClosed
+from rsocket_broker.files import read_private
 from rsocket_broker.settings import INSECURE_PORT, LOCALHOST
 
 
@@ -31,6 +34,12 @@ from rsocket_broker.settings import INSECURE_PORT, LOCALHOST
     metavar="PORT",
     help=f"The broker's port for enrolment.  [default: that of the broker running on the home, else {INSECURE_PORT}]",
 )
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    help="The token of a grant, for a broker that enrols by token; a file that only you can read, or - for stdin.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_obj
 def enroll(
@@ -41,6 +50,7 @@ def enroll(
     device: str | None,
     host: str,
     insecure_port: int | None,
+    token_file: Path | None,
     as_json: bool,
 ) -> None:
     """Obtain a certificate for APP_ID on this machine, as a desktop app does.
@@ -52,25 +62,56 @@ def enroll(
     Examples:
       rsocket-broker enroll com.example.app
       rsocket-broker enroll com.example.app --into ~/.example --app "Example App"
+      rsocket-broker enroll com.example.app --token-file ./token
     """
     port = insecure_port or running_port(obj.home, host)
     folder = (into or Path(app_id)).absolute()
+    asking = obtain(
+        app_id=app_id,
+        app=app or app_id,
+        directory=folder,
+        host=host,
+        insecure_port=port,
+        device=device,
+        token=read_token(token_file),
+    )
     try:
-        found = asyncio.run(
-            obtain(app_id=app_id, app=app or app_id, directory=folder, host=host, insecure_port=port, device=device)
-        )
+        found = asyncio.run(asking)
     except (OSError, ConnectionClosed) as error:
         reason = error.public if isinstance(error, ConnectionClosed) else error.strerror or "no answer in time"
         raise BrokerError(
-            f"no broker answers at {host} port {port}: {reason}.\nStart one there with: rsocket-broker serve"
+            f"no broker answers at {host} port {port}: {reason}.\n"
+            "Start one there with: rsocket-broker serve. One that enrols by window must have it open."
         ) from error
     show(app_id, folder, found, as_json)
 
 
+def read_token(path: Path | None) -> str | None:
+    """The token in a file, or on stdin. Raises HomeError for a file that others can read, ConfigurationError for one
+    that holds no token."""
+    if path is None:
+        return None
+    data = sys.stdin.buffer.read(MAX_TOKEN + 2) if str(path) == "-" else read_private(path, MAX_TOKEN + 2)
+    token = data.decode("ascii", "replace").strip()
+    if not token or len(token) > MAX_TOKEN or not token.isprintable():
+        raise ConfigurationError(f"{'stdin' if str(path) == '-' else path} holds no token.")
+    return token
+
+
 def running_port(home: Path, host: str) -> int:
-    """The port of the broker that runs on the home, where it is that one's host we are to ask."""
+    """The port of the broker that runs on the home, where it is that one's host we are to ask.
+
+    Raises BrokerError where that port is closed.
+    """
     ports = RunFolder(home).ports() if host == LOCALHOST and home.is_dir() else None
-    return ports.insecure_port if ports is not None and ports.insecure_port else INSECURE_PORT
+    if ports is None:
+        return INSECURE_PORT
+    if ports.insecure_port is None:
+        raise BrokerError(
+            f"the broker of {home} has closed its port for enrolment.\n"
+            "Open it with: rsocket-broker enrollment open --for 10m (or: rsocket-broker listeners open insecure)"
+        )
+    return ports.insecure_port
 
 
 def show(app_id: str, folder: Path, found: Enrolled, as_json: bool) -> None:

@@ -28,7 +28,20 @@ CLOSE = 0.8
 that begin as ours do."""
 
 
-COMMANDS = ("serve", "demo", "enroll", "clients", "plugins", "ca", "audit", "home", "doctor")
+COMMANDS = (
+    "serve",
+    "demo",
+    "enroll",
+    "clients",
+    "sessions",
+    "enrollment",
+    "listeners",
+    "plugins",
+    "ca",
+    "audit",
+    "home",
+    "doctor",
+)
 """Each lives in the module of `rsocket_broker.cli` that has its name, imported when it is used: a short start."""
 
 WITHOUT_CONFIG = frozenset({"demo", "doctor"})

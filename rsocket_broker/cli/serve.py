@@ -186,6 +186,13 @@ HOST_HELP = (
     help="Requests for certificates that are served; a tenth of them at once, and a quarter from one address.",
 )
 @click.option(
+    "--enrollment",
+    type=click.Choice([mode.value for mode in Mode]),
+    help="Who may enrol: whoever reaches the port (open), whoever comes while you hold it open with `enrollment open` "
+    "(window), or whoever shows a token of `enrollment grant` (token).  [default: open where the port for enrolment is "
+    "on localhost, else window]",
+)
+@click.option(
     "--trace-frames",
     "trace_frames",
     multiple=True,
@@ -215,7 +222,7 @@ def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> N
     check_usage(options)
     settings = settings_of(obj, options)
     logs.configure(log_format, log_level)
-    warn_about_exposure(settings.listen, settings.adb)
+    warn_about_exposure(settings.listen, settings.adb, settings.mode)
     allow_open_files(settings.sessions.total + SPARE_FILES)
     event_loop.run(run(settings))
 
@@ -259,6 +266,7 @@ def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
         listen=listen_settings(options),
         sessions=SessionLimits(options["max_sessions"], options["max_sessions_per_identity"]),
         enrollment=EnrollmentLimits.of(options["enrollments_per_minute"]),
+        enrollment_mode=Mode(options["enrollment"]) if options["enrollment"] else None,
         duplicate=DuplicateRule(options["duplicate"]) if options["duplicate"] else None,
         allow_relay=options["allow_relay"],
         resume_seconds=options["resume_seconds"],
@@ -304,9 +312,11 @@ def device_ports(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def warn_about_exposure(listen: ListenSettings, adb: str) -> None:
+def warn_about_exposure(listen: ListenSettings, adb: str, mode: Mode) -> None:
     """Says what the hosts mean for strangers and for devices, where that is not what everybody would expect."""
-    if not is_loopback(listen.plain_host):
+    if mode is Mode.WINDOW:
+        _log.info("the port for enrolment is closed until you run: rsocket-broker enrollment open --for 10m")
+    elif not is_loopback(listen.plain_host) and mode is Mode.OPEN:
         _log.warning("anyone who reaches port %d on %s may enrol", listen.insecure_port, listen.plain_host)
     elif not is_loopback(listen.host):
         _log.info("enrolment stays on %s; --insecure-host opens it to the network", listen.plain_host)

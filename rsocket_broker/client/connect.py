@@ -60,6 +60,7 @@ class Settings:
     plain: Address
     secure: Address | WebAddress
     plugins: Sequence[AppPlugin] = ()
+    token: str | None = attrs.field(default=None, repr=False)
     backoff: Backoff = attrs.field(factory=Backoff)
     retry_refusals: bool = False
     resume: bool = True
@@ -82,6 +83,7 @@ async def connect(
     websocket: str | None = None,
     plugins: Sequence[AppPlugin] = (),
     device: str | None = None,
+    token: str | None = None,
     timeout: float | None = None,
     retry_refusals: bool = False,
     resume: bool = True,
@@ -98,7 +100,8 @@ async def connect(
     again whenever the line is lost, until the block is left. `directory` is the app's own folder for its key and its
     certificates, made with mode 0700 where missing. `host` must be a name or address in the broker's certificate.
     `websocket`, such as `wss://localhost:9088/rsocket`, is where sessions are opened in place of `secure_port`;
-    ValueError says what is wrong with it.
+    ValueError says what is wrong with it. `token` is that of a grant, for a broker that enrols by token only; it is
+    shown whenever there is no certificate, or none that is accepted, and works as often as the grant says.
 
     A refusal in words (of the enrolment, of the session) before the first connection raises EnrollmentRefused or
     SetupRefused with the broker's text, unless `retry_refusals`. Later ones are logged and tried again, and so is
@@ -121,6 +124,7 @@ async def connect(
         plain=Address(host, insecure_port),
         secure=Address(host, secure_port) if websocket is None else WebAddress.parse(websocket),
         plugins=plugins,
+        token=token,
         backoff=backoff or Backoff(),
         retry_refusals=retry_refusals,
         resume=resume,
@@ -215,7 +219,7 @@ class Link:
         self._tell(Stage.ENROLLING, str(self._settings.plain))
         settings = self._settings
         try:
-            enrolled = await exchange(settings.profile, settings.folder, settings.plain)
+            enrolled = await exchange(settings.profile, settings.folder, settings.plain, token=settings.token)
         except (OSError, ConnectionClosed):
             self._reconnector.enrollment_unreachable()
             raise

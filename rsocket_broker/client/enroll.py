@@ -40,9 +40,11 @@ async def enroll(
     host: str = "localhost",
     insecure_port: int = 8089,
     device: str | None = None,
+    token: str | None = None,
 ) -> Enrolled:
     """Obtains a certificate for `app_id` into `directory`, whatever was there before; the broker must be running.
 
+    `token` is that of a grant, for a broker that enrols by token only; it works once.
     `directory` is made with mode 0700 where missing, and must be one that the broker can write to: on the same
     machine, as the same user. Raises EnrollmentRefused with the broker's words, HomeError for a folder that is not
     safe, ConfigurationError for an app id that no certificate could carry, OSError (TimeoutError is one) or
@@ -51,17 +53,21 @@ async def enroll(
     profile = (
         AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
     )
-    return await exchange(profile, AppFolder(directory), Address(host, insecure_port))
+    return await exchange(profile, AppFolder(directory), Address(host, insecure_port), token=token)
 
 
 async def exchange(
-    profile: AppProfile, folder: AppFolder, address: Address, clock: Callable[[], float] = time.time
+    profile: AppProfile,
+    folder: AppFolder,
+    address: Address,
+    clock: Callable[[], float] = time.time,
+    token: str | None = None,
 ) -> Enrolled:
     """One exchange, as `enroll`. The old files are thrown away only once somebody listens. `clock`: the time of day."""
     connection = await open_plain(address, profile.plain_claims(), Refuser())
     try:
         csr = await asyncio.to_thread(folder.begin, profile.app_id)
-        question = Payload(signing_message(csr, folder.destination, clock()))
+        question = Payload(signing_message(csr, folder.destination, clock(), token))
         answer = await connection.request_response(question, timeout=ANSWER_TIMEOUT)
         device_id = device_id_in(bytes(answer.data or b""))
         try:
@@ -80,18 +86,17 @@ async def exchange(
         await connection.close()
 
 
-def signing_message(csr_pem: str, destination: str, now: float) -> bytes:
+def signing_message(csr_pem: str, destination: str, now: float, token: str | None = None) -> bytes:
     """The question; `now` is the time of day in seconds, by which the broker finds clocks that are wrong."""
-    return dump(
-        {
-            "method": "signCertificate",
-            "csr": csr_pem,
-            "destination": destination,
-            "medium": MEDIUM_FILE_SYSTEM,
-            "timestamp": int(now * 1000),
-            "logs": [],
-        }
-    )
+    fields = {
+        "method": "signCertificate",
+        "csr": csr_pem,
+        "destination": destination,
+        "medium": MEDIUM_FILE_SYSTEM,
+        "timestamp": int(now * 1000),
+        "logs": [],
+    }
+    return dump(fields if token is None else {**fields, "token": token})
 
 
 def device_id_in(answer: bytes) -> str:

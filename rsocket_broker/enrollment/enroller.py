@@ -87,7 +87,7 @@ class Enroller:
         self._authority = authority
         self._mediums = mediums
         self._limits = limits or EnrollmentLimits()
-        self._gate = gate or Gate()
+        self.gate = gate or Gate()
         self._clock = clock
         self._now = now
         self._overall = RateLimiter(self._limits.overall)
@@ -137,7 +137,7 @@ class Enroller:
                 app_id = claimed_app_id(request, checked.common_name)
                 self._admit_app(peer, app_id, claims.device)
                 self._check_block(self._authority.revocations.blocked_app(app_id))
-                with self.pending.track(app_id) as exchange, await self._gate.enter(request, app_id, peer) as passage:
+                with self.pending.track(app_id) as exchange, await self.gate.enter(request, app_id, peer) as passage:
                     driver = self._mediums.select(request)
                     course.medium = driver.name
                     async with self.delivery.turns.admitted((app_id, claims.os, claims.device)):

@@ -182,6 +182,10 @@ class Gate:
         if window is self._window and window.used_up:
             self.close_window("its last certificate was issued")
 
+    def enrolling(self) -> tuple[str, bool]:
+        """The mode, and whether an app that is welcome in it may enrol now."""
+        return self.mode.value, not self.barred and (self.mode is not Mode.WINDOW or self.window_is_open)
+
     # --- the window --------------------------------------------------------------------------------------------------
 
     @property

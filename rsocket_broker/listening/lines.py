@@ -6,7 +6,7 @@ A port may close before its connections do: they are drained here when the broke
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from weakref import WeakSet
 
 import attrs
@@ -132,13 +132,16 @@ class Lines:
         observation = self._served.observation
         return connection if observation is None else observation.receiver(port, connection)
 
+    def connections(self) -> list[Connection]:
+        """Those of all ports that are there, the admin line apart."""
+        return list(self._lines)
+
     # --- farewells ---------------------------------------------------------------------------------------------------
 
-    def dismiss_strangers(self) -> None:
-        """Ends the connections of the plain port that ask for nothing at the moment."""
-        for line in list(self._plain_lines):
-            if not line.streams_open:
-                line.abort()
+    async def dismiss_strangers(self, text: str, grace_s: float) -> None:
+        """Ends the connections of the plain port that ask for nothing at the moment; what is written arrives."""
+        idle = [line for line in self._plain_lines if not line.streams_open]
+        await _each(idle, lambda line: line.close(text, grace=grace_s))
 
     async def drain(self, timeout_s: float) -> None:
         """Waits for what is under way on every port, at most so long; nothing new is begun."""
@@ -154,5 +157,5 @@ class Lines:
         await _each(self._admin_lines, lambda line: line.close(text, grace=grace_s))
 
 
-async def _each(lines: WeakSet[Connection], work: Callable[[Connection], Coroutine[object, object, None]]) -> None:
+async def _each(lines: Iterable[Connection], work: Callable[[Connection], Coroutine[object, object, None]]) -> None:
     await asyncio.gather(*(work(line) for line in lines))

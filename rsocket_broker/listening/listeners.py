@@ -45,6 +45,9 @@ HTTP_CONNECTIONS = 256
 ADMIN_CONNECTIONS = 64
 """Commands at work at once."""
 LOOPBACK = "127.0.0.1"
+CLOSED = "enrolment is closed"
+DISMISSAL_S = 0.8
+"""Seconds for whoever was on the plain port for nothing to take that in."""
 
 
 class Contexts(Protocol):
@@ -77,6 +80,7 @@ class Listeners:
         self._admin: Listener | None = None
         self._stopped = False
         self._switching = asyncio.Lock()
+        self._dismissals: set[asyncio.Task[None]] = set()
 
     # --- by name -----------------------------------------------------------------------------------------------------
 
@@ -116,7 +120,8 @@ class Listeners:
             return True
 
     async def close(self, name: str) -> bool:
-        """Refuses newcomers there from now on, at TCP level; False when it is closed already. Sessions live on.
+        """Refuses newcomers there from now on, at TCP level; False when it is closed already. Sessions live on, and
+        enrolments that are under way.
 
         Raises ApplicationError for a listener that is not there.
         """
@@ -142,7 +147,9 @@ class Listeners:
     def _shut(self, name: str, listener: Listener) -> None:
         listener.shut()
         if name == "insecure":
-            self._lines.dismiss_strangers()
+            dismissal = asyncio.ensure_future(self._lines.dismiss_strangers(CLOSED, DISMISSAL_S))
+            self._dismissals.add(dismissal)
+            dismissal.add_done_callback(self._dismissals.discard)
 
     # --- start -------------------------------------------------------------------------------------------------------
 

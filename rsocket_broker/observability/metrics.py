@@ -81,6 +81,7 @@ FAMILIES: Final = (
     ),
     Family("held_seconds_total", "counter", _PORT, "Time in which peers were not read from, for slower ones."),
     Family("resumptions_total", "counter", _PORT, "Connections that went on over a new line."),
+    Family("listener_open", "gauge", _PORT, "1 where connections are taken, 0 where the port is closed."),
     Family("accepted_total", "counter", _PORT, "Connections that the system handed over."),
     Family("turned_away_total", "counter", _PORT, "Connections closed at once, since there were too many."),
     Family("displaced_total", "counter", _PORT, "Connections dropped to make room for newcomers."),
@@ -88,6 +89,7 @@ FAMILIES: Final = (
     Family("tls_handshake_seconds", "histogram", _PORT, "From accept to the end of handshakes that succeeded."),
     Family("setups_total", "counter", ("result",), "Connections to the session ports by what became of their SETUP."),
     Family("setup_seconds", "histogram", (), "From the end of the handshake to a SETUP that was accepted."),
+    Family("enrollment_open", "gauge", ("mode",), "1 while apps may enrol, 0 while they may not."),
     Family("enrollments_total", "counter", ("medium", "result"), "Requests for a certificate by what became of them."),
     Family("enrollment_seconds", "histogram", (), "Duration of enrolments that succeeded."),
     Family("certificates", "gauge", ("profile", "status"), "Certificates that were ever issued."),
@@ -122,6 +124,8 @@ class Sources:
     endpoint: SecureEndpoint
     listeners: Mapping[str, Listener]
     traffic: Mapping[str, Traffic]
+    enrollment: Callable[[], tuple[str, bool]]
+    """How apps enrol, by the name of the mode, and whether they may at the moment."""
     enrollments: Mapping[tuple[str, str], int]
     enrollment_seconds: Histogram
     answer_seconds: Histogram
@@ -214,9 +218,12 @@ class Metrics:
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
         yield Sample("build_info", (__version__, platform.python_version(), loop), 1)
         for port, listener in sources.listeners.items():
+            yield Sample("listener_open", (port,), listener.listening)
             yield from _listener(port, listener.counters)
         yield from _setups(sources.endpoint.setups)
         yield Sample("setup_seconds", (), sources.endpoint.setup_seconds)
+        mode, is_open = sources.enrollment()
+        yield Sample("enrollment_open", (mode,), is_open)
         yield from (Sample("enrollments_total", key, count) for key, count in sources.enrollments.items())
         yield Sample("enrollment_seconds", (), sources.enrollment_seconds)
         yield from self._certificate_samples()

@@ -21,11 +21,13 @@ SESSION_PORTS = frozenset({"secure", "ws_secure"})
 
 @attrs.frozen(slots=True, kw_only=True)
 class Subject:
-    """What is watched. `enrollments` and `enrollment_seconds` are the Enroller's own counters."""
+    """What is watched. `enrollment` tells the mode and whether apps may enrol now; `enrollments` and
+    `enrollment_seconds` are the Enroller's own counters."""
 
     endpoint: SecureEndpoint
     identify: Callable[[bytes], Identity]
     certificates: CertificateCounts
+    enrollment: Callable[[], tuple[str, bool]]
     enrollments: Mapping[tuple[str, str], int]
     enrollment_seconds: Histogram
 
@@ -50,6 +52,7 @@ class Observation:
             endpoint=subject.endpoint,
             listeners=self._listeners,
             traffic=traffic,
+            enrollment=subject.enrollment,
             enrollments=subject.enrollments,
             enrollment_seconds=subject.enrollment_seconds,
             answer_seconds=self._answers,

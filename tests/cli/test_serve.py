@@ -15,6 +15,7 @@ import pytest
 
 from rsocket_broker import client
 from rsocket_broker.cli.serve import STOP_LIMIT_S, device_ports, serve, warn_about_exposure
+from rsocket_broker.enrollment.modes import Mode
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.sessions.live import DuplicateRule
 from rsocket_broker.settings import ListenSettings
@@ -258,9 +259,19 @@ def test_what_is_open_to_the_network_is_said(
     caplog: pytest.LogCaptureFixture, listen: ListenSettings, adb: str, words: list[str]
 ) -> None:
     caplog.set_level("INFO")
-    warn_about_exposure(listen, adb)
+    warn_about_exposure(listen, adb, Mode.OPEN)
     assert len(caplog.messages) == len(words)
     assert all(word in message for word, message in zip(words, caplog.messages, strict=True))
+
+
+@pytest.mark.row("A-11", "A-12")
+def test_by_window_and_by_token_nobody_is_warned_of_strangers(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    listen = ListenSettings(host="0.0.0.0", insecure_host="0.0.0.0")
+    warn_about_exposure(listen, "auto", Mode.WINDOW)
+    warn_about_exposure(listen, "auto", Mode.TOKEN)
+    (message,) = caplog.messages
+    assert "closed until you run: rsocket-broker enrollment open" in message
 
 
 def test_it_is_ready_in_no_time_on_a_warm_home(tmp_path: Path) -> None:

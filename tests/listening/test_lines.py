@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,16 +15,22 @@ from rsocket_broker.settings import Settings
 
 
 class Nobody:
-    """Who answers, where no question comes."""
+    """Who answers, where no question comes. The policy lets requests be passed on, or not."""
+
+    def __init__(self, relays: bool = False) -> None:
+        self.access = SimpleNamespace(policy=SimpleNamespace(relays=relays))
 
     def responder(self) -> Any:
         return self
 
     resume = None
 
+    def closed(self, error: object) -> None:
+        """Whoever asks hears nothing."""
 
-def lines(home: Path, **changes: Any) -> Lines:
-    nobody: Any = Nobody()
+
+def lines(home: Path, *, relays: bool = False, **changes: Any) -> Lines:
+    nobody: Any = Nobody(relays)
     return Lines(Settings(home=home, **changes), Served(enroller=nobody, endpoint=nobody))
 
 
@@ -44,7 +51,7 @@ async def test_certified_lines_alone_may_be_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("relay", [True, False])
 async def test_requests_are_passed_on_only_where_that_is_allowed(tmp_path: Path, relay: bool) -> None:
-    connection: Any = lines(tmp_path, allow_relay=relay).secure()
+    connection: Any = lines(tmp_path, relays=relay).secure()
     assert isinstance(connection._protocol, Relaying) is relay
 
 
@@ -55,6 +62,6 @@ async def test_farewells_reach_every_line_that_lives(tmp_path: Path) -> None:
     await made.drain(0.1)
     await made.close("over", 0.1)
     await made.end_admin("over", 0.1)
-    made.dismiss_strangers()
+    await made.dismiss_strangers("over", 0.1)
     assert receiver is not None
     await asyncio.gather(*(connection.wait_closed() for connection in connections))

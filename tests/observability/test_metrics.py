@@ -69,6 +69,7 @@ class Listener:
     """As much of a listener as a page looks at."""
 
     def __init__(self) -> None:
+        self.listening = True
         self.counters = Counters(accepted=3, handshakes=2, refused=1, failed=1)
         self.counters.reasons["peer:unknown_ca"] += 1
         self.counters.handshake_seconds.observe(0.02, 2)
@@ -81,6 +82,7 @@ def metrics(line: Line, clock: Any = None) -> Metrics:
         endpoint=line.endpoint,
         listeners={"secure": Listener()},  # type: ignore[dict-item]
         traffic={"secure": traffic},
+        enrollment=lambda: ("window", False),
         enrollments={("adb", "proof"): 4},
         enrollment_seconds=Histogram(),
         answer_seconds=Histogram(),

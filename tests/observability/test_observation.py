@@ -18,6 +18,7 @@ def subject(line: Line) -> Subject:
         endpoint=line.endpoint,
         identify=identify,
         certificates=lambda soon: [],
+        enrollment=lambda: ("open", True),
         enrollments={},
         enrollment_seconds=Histogram(),
     )
