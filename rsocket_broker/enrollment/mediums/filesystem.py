@@ -9,6 +9,7 @@ stores the text and sends it back as `device_id`, which then agrees with the cer
 
 import asyncio
 import contextlib
+import os
 import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -102,8 +103,9 @@ class FilesystemMedium(Medium):
         try:
             with AppFolder.reopen(container.location) as folder:
                 return folder.holds_request(csr)
-        except FolderGone:
-            return False
+        except FolderGone as problem:
+            # A disk that is not mounted comes back; another folder in the same place is another app's.
+            return False if os.path.lexists(container.location["directory"]) else StillPending(str(problem))
         except FolderProblem as problem:
             return StillPending(str(problem))
 

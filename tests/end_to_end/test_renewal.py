@@ -1,0 +1,124 @@
+"""Certificates that change under the sessions of a real broker, and in the containers of a device, by `ca rotate`."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from rsocket_broker import client
+from tests.emulated_device import AdbServer, AppSandbox, EmulatedDevice
+from tests.end_to_end.conftest import QUICK, StartBroker
+from tests.end_to_end.processes import BrokerProcess
+from tests.end_to_end.test_android import PACKAGE, Session, enrol, eventually, forwarded
+
+A_STEP = 60.0
+
+
+async def run(broker: BrokerProcess, *arguments: str) -> str:
+    done = await asyncio.to_thread(broker.command, *arguments, timeout=A_STEP)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return done.stdout
+
+
+@contextlib.asynccontextmanager
+async def phone(start: StartBroker, tmp_path: Path, adb: AdbServer) -> AsyncIterator[tuple[BrokerProcess, AppSandbox]]:
+    """A broker, a device that is forwarded to it, and an app there."""
+    async with adb.attached(EmulatedDevice(tmp_path / "phone")) as device:
+        broker = start("--adb", f"{adb.address[0]}:{adb.address[1]}")
+        await eventually(lambda: forwarded(device, broker.insecure_port, broker.secure_port))
+        yield broker, AppSandbox(device, PACKAGE)
+
+
+def serial_in(app: AppSandbox) -> str:
+    return f"{x509.load_pem_x509_certificate(app.file('device.crt').read_bytes()).serial_number:x}"
+
+
+def anchors_in(app: AppSandbox) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(app.file("sonarCA.crt").read_bytes())
+
+
+@pytest.mark.row("D-2", "A-18")
+async def test_twice_round_with_the_plain_port_closed_and_the_device_detached(
+    start: StartBroker, tmp_path: Path, adb_server: AdbServer
+) -> None:
+    """An app of our SDK that was enrolled by adb: its session never drops, and its serial number changes twice."""
+    async with phone(start, tmp_path, adb_server) as (broker, app):
+        await asyncio.to_thread(enrol, app, broker.insecure_port)
+        for name in ("privateKey.pem", "connection_config.json"):
+            app.file(name).chmod(0o600)
+        failed: list[Exception] = []
+        stages: list[client.Progress] = []
+        async with client.connect(
+            app_id=PACKAGE,
+            app="Phone",
+            directory=app.folder,
+            insecure_port=broker.insecure_port,
+            secure_port=broker.secure_port,
+            backoff=QUICK,
+            timeout=15,
+            observer=stages.append,
+        ) as session:
+            await adb_server.disconnect(app.device)
+            await run(broker, "listeners", "close", "insecure")
+
+            async def call() -> None:
+                while True:
+                    try:
+                        assert await session.request("echo.request", "on") == "on"
+                    except Exception as error:
+                        failed.append(error)
+                    await asyncio.sleep(0.002)
+
+            calling = asyncio.create_task(call())
+            (before,) = await asyncio.to_thread(broker.clients)
+            serials = [before["serial"]]
+            for _ in range(2):
+                said = await run(broker, "ca", "rotate", "--auto")
+                assert "steady" in said or "done" in said.lower(), said
+                (now,) = await asyncio.to_thread(broker.clients)
+                assert (now["id"], now["proof"]) == (before["id"], "adb")
+                serials.append(now["serial"])
+                assert serial_in(app) == now["serial"]
+            calling.cancel()
+            assert len(set(serials)) == 3
+            assert failed == []
+            assert session.connections == 1
+        told = {progress.stage for progress in stages}
+        assert not told & {client.Stage.INTERRUPTED, client.Stage.FAILED}
+        assert client.Stage.RENEWED in told
+    assert "Traceback" not in broker.log.read_text()
+
+
+@pytest.mark.row("A-14", "D-1")
+async def test_an_app_of_the_rsocket_era_is_brought_along_by_its_driver(
+    start: StartBroker, tmp_path: Path, adb_server: AdbServer
+) -> None:
+    async with phone(start, tmp_path, adb_server) as (broker, app):
+        device_id = await asyncio.to_thread(enrol, app, broker.insecure_port)
+        old, first = anchors_in(app), serial_in(app)
+        session = await asyncio.to_thread(Session, app, broker.secure_port, device_id)
+        try:
+            await run(broker, "ca", "rotate", "prepare")
+            assert serial_in(app) == first
+            assert anchors_in(app)[1:] == old
+            await run(broker, "ca", "rotate", "switch")
+            second = serial_in(app)
+            assert second != first
+            assert app.names() == {"app.csr", "privateKey.pem", "connection_config.json", "sonarCA.crt", "device.crt"}
+            (there,) = await asyncio.to_thread(broker.clients)
+            assert there["serial"] == first, "the session goes on as it began"
+            await run(broker, "ca", "rotate", "finish")
+            assert len(anchors_in(app)) == 1
+            assert anchors_in(app) != old
+        finally:
+            session.close()
+        again = await asyncio.to_thread(Session, app, broker.secure_port, device_id)
+        try:
+            await eventually(lambda: [one["serial"] for one in broker.clients()] == [second])
+        finally:
+            again.close()
+        clean = await run(broker, "ca", "list", "--json")
+        assert second in clean
