@@ -20,7 +20,7 @@ from rsocket_broker.cli.context import Context
 from rsocket_broker.errors import AuthorityError
 from rsocket_broker.state import STATE_FILE, State
 
-PREPARE_VERB = "ca.rotate.prepare"
+PREPARE_VERB = "rotate.import"
 PATIENCE_S = 60.0
 """For the broker's answer: it makes a certificate and writes to the disk."""
 NEXT = "Next: rsocket-broker ca rotate switch (`ca rotate status` says who has the new root already)."

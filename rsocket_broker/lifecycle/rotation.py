@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping
+from pathlib import Path
 
 import attrs
 
@@ -17,7 +18,11 @@ from rsocket_broker.admin.endpoint import Params, Stream, Verb
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.authority.holders import Holder
+from rsocket_broker.authority.imported import read_issuer
+from rsocket_broker.authority.issue import Issuer
 from rsocket_broker.authority.rotation import Phase, Step
+from rsocket_broker.errors import Invalid
+from rsocket_broker.files import read_private
 from rsocket_broker.lifecycle.anchor import AnchorKeeper
 from rsocket_broker.lifecycle.contexts import CurrentContexts
 from rsocket_broker.lifecycle.spreader import Outcome, Spread, Spreader, Which
@@ -108,6 +113,7 @@ class Rotator:
             "rotate.switch": Stream(lambda params: self.take(Step.SWITCH)),
             "rotate.finish": Stream(lambda params: self.take(Step.FINISH, _texts(params)), optional=without),
             "rotate.rollback": Stream(lambda params: self.take(Step.ROLLBACK, _texts(params)), optional=without),
+            "rotate.import": Verb(lambda params: self.adopt(params["import"]), {"import": dict}),
             "rotate.auto": Stream(lambda params: self.walk(float(params["patience"])), {"patience": (int, float)}),
         }
 
@@ -136,6 +142,20 @@ class Rotator:
         yield await self._phase(step)
         async for said in self._follow():
             yield said
+
+    async def adopt(self, files: Mapping[str, object]) -> dict[str, object]:
+        """Prepare a rotation to an operator's own CA, and begin to bring the clients along. `files` are the paths of
+        its `certificate` and `key`, and of `chain` and `key_passphrase_file` where there are such.
+
+        Answers as `describe`. Raises AuthorityError and HomeError when the CA cannot be ours.
+        """
+        async with self._one_at_a_time:
+            await self._end_round()
+            issuer = await asyncio.to_thread(_read_ca, files)
+            await asyncio.to_thread(self._authority.prepare, issuer)
+            await asyncio.to_thread(self._contexts.prepare)
+            self._begin_round()
+        return await asyncio.to_thread(describe, self._authority)
 
     async def walk(self, patience: float) -> AsyncGenerator[dict[str, object], None]:
         """The whole rotation, from whatever phase the home is in. After the switch, `patience` is how many seconds to
@@ -273,6 +293,15 @@ class Rotator:
 
 def _texts(params: Params) -> list[str]:
     return [text for text in params.get("without", ()) if isinstance(text, str)]
+
+
+def _read_ca(files: Mapping[str, object]) -> Issuer:
+    given = {name: Path(path) for name, path in files.items() if isinstance(path, str)}
+    if not {"certificate", "key"} <= given.keys() <= {"certificate", "key", "chain", "key_passphrase_file"}:
+        raise Invalid("import names the files certificate and key, and may name chain and key_passphrase_file")
+    secret = given.get("key_passphrase_file")
+    passphrase = None if secret is None else read_private(secret).rstrip(b"\r\n")
+    return read_issuer(given["certificate"], given["key"], given.get("chain"), passphrase, utc_now())
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
