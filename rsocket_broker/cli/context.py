@@ -43,7 +43,7 @@ class PortNumber(click.IntRange):
         return super().convert(value, param, ctx)
 
 
-class Duration(click.ParamType):
+class Duration(click.types.StringParamType):
     """A duration such as 90s, 10m, 1h or 2d, as a timedelta."""
 
     name = "duration"

@@ -1,9 +1,10 @@
+from datetime import timedelta
 from pathlib import Path
 
 import click
 import pytest
 
-from rsocket_broker.cli.context import Context, PortNumber, configurable, default_home, wanted
+from rsocket_broker.cli.context import Context, Duration, PortNumber, configurable, default_home, wanted
 from rsocket_broker.errors import ConfigurationError
 
 
@@ -96,3 +97,18 @@ def test_every_option_type_has_a_toml_type() -> None:
         "json": bool,
         "http-port": int,
     }
+
+
+def test_a_duration_is_a_number_and_a_unit(tmp_path: Path) -> None:
+    @click.command()
+    @click.option("--for", "duration", type=Duration(), default="1h")
+    def wait(duration: timedelta) -> None:
+        """Takes its time."""
+
+    assert context(tmp_path, '[wait]\nfor = "10m"\n').defaults(wait, ("wait",)) == {"duration": "10m"}
+    with pytest.raises(ConfigurationError, match="must be a string"):
+        context(tmp_path, "[wait]\nfor = 10\n").defaults(wait, ("wait",))
+    assert wait.make_context("wait", []).params == {"duration": timedelta(hours=1)}
+    assert wait.make_context("wait", ["--for", "90s"]).params == {"duration": timedelta(seconds=90)}
+    with pytest.raises(click.BadParameter, match="90s, 10m, 1h or 2d"):
+        wait.make_context("wait", ["--for", "10"])

@@ -165,6 +165,12 @@ def test_what_the_running_broker_says_of_devices_is_passed_on() -> None:
             "http_port": None,
             "host": "localhost",
         },
+        "listeners": [
+            {"name": "insecure", "open": True, "port": 1},
+            {"name": "ws_secure", "open": True, "port": 3},
+            {"name": "http", "open": False, "port": None},
+        ],
+        "enrollment": {"mode": "open"},
         "adb": {
             "problem": None,
             "devices": [
@@ -176,6 +182,31 @@ def test_what_the_running_broker_says_of_devices_is_passed_on() -> None:
     found = list(diagnosis.check_running(status))
     assert wrong(found) == {"device B": "allow USB debugging on its screen."}
     assert "enrolment on 1, sessions on 2" in found[0].detail
+    assert "listeners" not in [each.what for each in found]
+
+
+@pytest.mark.row("M-17")
+@pytest.mark.parametrize(
+    ("mode", "closed", "level", "words"),
+    [
+        ("open", ["secure"], Level.WARNING, "closed: secure. Open"),
+        ("window", ["insecure"], Level.OK, "closed: insecure (by window)"),
+        ("window", ["insecure", "http"], Level.WARNING, "closed: insecure (by window), http. Open"),
+        ("token", ["insecure"], Level.WARNING, "closed: insecure. Open"),
+    ],
+)
+def test_closed_ports_are_told(mode: str, closed: list[str], level: Level, words: str) -> None:
+    names = ("insecure", "secure", "ws_secure", "http")
+    status: dict[str, Any] = {
+        "ports": {f"{name}_port": None if name in closed else 1 for name in names} | {"host": "localhost"},
+        "listeners": [{"name": name, "open": name not in closed, "port": 1} for name in names],
+        "enrollment": {"mode": mode},
+        "adb": {"problem": None, "devices": []},
+    }
+    found = {each.what: each for each in diagnosis.check_running(status)}
+    assert found["listeners"].level is level
+    assert words in found["listeners"].detail
+    assert mode in found["enrolment"].detail
 
 
 @pytest.mark.row("A-55")

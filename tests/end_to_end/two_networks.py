@@ -56,7 +56,9 @@ def main(folder: Path) -> None:
             configure("link set lo up", f"link add here type veth peer name there netns {there.pid}")
             configure(f"addr add {BROKER}/24 dev here", "link set here up")
             configure("link set lo up", f"addr add {APP}/24 dev there", "link set there up", inside=across)
-            broker = start_broker(folder / "home", "--plugin", "echo", "--host", BROKER, "--insecure-host", BROKER)
+            broker = start_broker(
+                folder / "home", "--plugin", "echo", "--host", BROKER, "--insecure-host", BROKER, "--enrollment", "open"
+            )
             try:
                 ports = [str(broker.insecure_port), str(broker.secure_port)]
                 command = [*across, sys.executable, __file__, str(folder), *ports]
