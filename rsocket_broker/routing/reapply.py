@@ -1,26 +1,33 @@
 """What becomes of a live session when the policy changes: what is not allowed any more ends, in so many words."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from rsocket_broker.errors import Rejected, RequestFailed
 from rsocket_broker.policy.rules import Direction
+from rsocket_broker.routing.seat import Seat
 from rsocket_broker.routing.session import Session
 
 
 def reapply(session: Session) -> None:
     """Goes through all that the session has open. A suspended one too: it learns of it when it comes back."""
     session.changed()
-    _end_what_is_refused(session)
+    seats = session.seats
+    _end_what_is_refused(session, seats)
     session.refit()
     # Requests that came just before have not taken their first step, and are not known before that.
-    asyncio.get_running_loop().call_soon(_end_what_is_refused, session)
+    asyncio.get_running_loop().call_soon(_end_what_is_refused, session, seats)
 
 
-def _end_what_is_refused(session: Session) -> None:
-    for task, plugin, method in tuple(session.running()):
+def running(seats: Mapping[str, Seat]) -> list[tuple[asyncio.Task[Any], str, str]]:
+    """Requests of a client that are being served: by which task, plugin and method."""
+    return [(task, plugin, name) for plugin, seat in seats.items() for task, name in seat.running.items()]
+
+
+def _end_what_is_refused(session: Session, seats: Mapping[str, Seat]) -> None:
+    for task, plugin, method in running(seats):
         _judge(session, Direction.IN, plugin, method, partial(_end_task, session, task))
     for answer, (plugin, method) in tuple(session.calls.items()):
         _judge(session, Direction.OUT, plugin, method, partial(_end_call, answer))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from time import monotonic
@@ -305,11 +305,10 @@ class Session:
             seat = self._seats[host.id] = Seat(host, SessionApp(self, host.id), self.tasks)
         return seat
 
-    def running(self) -> Iterator[tuple[asyncio.Task[Any], str, str]]:
-        """Requests of the client that are being served: by which task, plugin and method."""
-        for plugin, seat in self._seats.items():
-            for task, name in seat.running.items():
-                yield task, plugin, name
+    @property
+    def seats(self) -> Mapping[str, Seat]:
+        """The seats that the session has now, by plugin."""
+        return dict(self._seats)
 
     def events_waiting(self) -> Iterator[tuple[str, int, int]]:
         """(plugin, events that wait for their turn, their bytes)."""
