@@ -39,6 +39,18 @@ def run_and_kill_after(work: Callable[[], bytes], seconds: float) -> tuple[bool,
     return _ended(child), answer
 
 
+def in_background(work: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Run `work` in a child of its own; what it returns waits for the answer (empty when the work failed)."""
+    child, reader = _begin(work, None, 0)
+
+    def wait() -> bytes:
+        answer = _read(reader)
+        os.waitpid(child, 0)
+        return answer
+
+    return wait
+
+
 def count_steps(work: Callable[[], bytes], folder: Path) -> int:
     """How many steps `work` has inside `folder`; it is done to its end, in a child."""
 

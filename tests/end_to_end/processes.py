@@ -1,6 +1,7 @@
 """A real `rsocket-broker serve` in a process of its own."""
 
 import contextlib
+import io
 import json
 import os
 import queue
@@ -83,6 +84,16 @@ def run_command(home: Path, *arguments: str, timeout: float = 20) -> subprocess.
     return subprocess.run(
         program(home, *arguments), capture_output=True, text=True, timeout=timeout, env=clean_environment(), check=False
     )
+
+
+def run_here(home: Path, *arguments: str) -> tuple[int, str]:
+    """The same in this process, which is much faster: exit code, and all that it said. One at a time."""
+    from rsocket_broker.cli.main import run
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = run(["--home", str(home), *arguments])
+    return code, said.getvalue()
 
 
 def start_broker(home: Path, *options: str, insecure_port: int = 0, secure_port: int = 0) -> BrokerProcess:

@@ -5,7 +5,7 @@ before one of its steps (a file it opens, renames or removes; an SQL statement) 
 """
 
 import contextlib
-import io
+import functools
 import json
 import random
 import shutil
@@ -22,12 +22,13 @@ from rsocket_broker import lifecycle  # noqa: F401  (imported before the fork)
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.inventory import Status
 from rsocket_broker.authority.revocation import Selector
-from rsocket_broker.cli.main import run
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
-from tests.authority.crash import count_steps, run_and_kill, run_and_kill_after
+from tests.authority.crash import count_steps, in_background, run_and_kill, run_and_kill_after
 from tests.conftest import SEED
+from tests.end_to_end.processes import run_here, start_broker
+from tests.foreign.sdk_folder import EnrollmentFailed, enrol, make_folder
 
 KILLS = 45
 """Of each kind of work in the long run; with those of the broker below there are 500."""
@@ -38,16 +39,8 @@ APPS = ("org.example.one", "org.example.two", "org.example.three")
 Act = Callable[[Path], object]
 
 
-def command(home: Path, *arguments: str) -> tuple[int, str]:
-    """`rsocket-broker ARGUMENTS` on the home, in this process: exit code and all that it said."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = run(["--home", str(home), *arguments])
-    return code, said.getvalue()
-
-
 def must(home: Path, *arguments: str) -> str:
-    code, said = command(home, *arguments)
+    code, said = run_here(home, *arguments)
     assert code == 0, said
     return said
 
@@ -246,3 +239,79 @@ def check_case(work: Work, home: Path, before: Situation | None, after: Situatio
         assert len(last.revoked) == len(after.revoked)
         assert last.phase == after.phase
         assert set(last.serials) >= set(found.serials)
+
+
+# A broker that is told what to do, and killed while it does it
+
+NEXT = {
+    "steady": ("prepare",),
+    "prepared": ("switch", "switch", "rollback"),
+    "switched": ("finish", "finish", "rollback"),
+}
+LONGEST_S = 0.4
+"""From a command to the kill: more than any of them takes."""
+
+
+def quietly(*arguments: str) -> Callable[[Path], bytes]:
+    """A command whose failure is no failure: the broker that serves it is about to be killed."""
+
+    def work(home: Path) -> bytes:
+        return b"done" if run_here(home, *arguments)[0] == 0 else b""
+
+    return work
+
+
+def enrol_often(folders: list[Path], port: int) -> Callable[[Path], bytes]:
+    def work(home: Path) -> bytes:
+        with contextlib.suppress(OSError, EnrollmentFailed, AssertionError):
+            for folder in folders:
+                enrol(folder, folder.name, port)
+        return b""
+
+    return work
+
+
+@pytest.mark.row("D-15", "A-25")
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_broker_killed_under_commands_and_clients_starts_in_the_old_phase_or_the_new_one(
+    portion: Callable[[int], list[int]], tmp_path: Path
+) -> None:
+    home, folders = (
+        tmp_path / "home",
+        [make_folder(tmp_path / f"org.example.app{n}", f"org.example.app{n}") for n in range(3)],
+    )
+    must(home, "ca", "init")
+    known, done = check_sound(home), Counter[str]()
+    for case in portion(BROKER_KILLS):
+        chance = random.Random(f"{SEED} broker {case}")
+        broker = start_broker(home)
+        step = chance.choice(NEXT[known.phase.split()[0]])
+        given_up = [word for folder in folders for word in ("--without", folder.name)] if step == "finish" else []
+        works = [
+            quietly("ca", "rotate", step, *given_up),
+            quietly("ca", "issue", "--app-id", "org.example.hand", "--out", str(tmp_path / f"hand-{case}")),
+            enrol_often(folders, broker.insecure_port),
+        ]
+        if known.serials and case % 3 == 0:
+            works.append(quietly("ca", "revoke", "--all-before", "2026-01-01" if case % 2 else "2100-01-01"))
+        waiting = [in_background(functools.partial(work, home)) for work in works]
+        time.sleep(chance.uniform(0, LONGEST_S))
+        broker.process.kill()
+        broker.stop()
+        finished = bool(waiting[0]())
+        for wait in waiting[1:]:
+            wait()
+        found = check_sound(home)
+        assert set(found.serials) >= set(known.serials)
+        assert found.revoked >= known.revoked
+        moved = found.phase != known.phase
+        assert moved or not finished, "what the command line was told is so"
+        done[step if moved else "none"] += 1
+        known = found
+    assert len(done) > 1, "each came too late, or too early"
+    broker = start_broker(home)
+    for folder in folders:
+        enrol(folder, folder.name, broker.insecure_port)
+    assert broker.stop() == 0
+    check_sound(home)
