@@ -1,7 +1,7 @@
 """`rsocket-broker doctor`: what is wrong here, and how to mend it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,32 +9,50 @@ import click
 
 from rsocket_broker.admin.client import ask
 from rsocket_broker.admin.run_folder import RunFolder
-from rsocket_broker.cli import diagnosis
+from rsocket_broker.cli import diagnosis, exposure, production
 from rsocket_broker.cli.context import Context
 from rsocket_broker.cli.diagnosis import Level, Symptom, guarded, ok, problem
 from rsocket_broker.cli.main import ENVIRONMENT, check_tables, leaves, root, usage_text
+from rsocket_broker.cli.production import Judgement
 from rsocket_broker.cli.render import print_json, table
 from rsocket_broker.cli.serve import settings_of
 from rsocket_broker.errors import BrokerError
-from rsocket_broker.routing.registry import load_plugins
+from rsocket_broker.routing.registry import LoadedPlugin, load_plugins
 from rsocket_broker.settings import Settings
 
 
 @click.command()
+@click.option(
+    "--production",
+    "for_production",
+    is_flag=True,
+    help="Judge whether this home and its settings are fit for production: each finding is ok, a should or a must.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_obj
-def doctor(obj: Context, as_json: bool) -> None:
+def doctor(obj: Context, for_production: bool, as_json: bool) -> None:
     """Say what is wrong here, and how to mend it. Changes nothing.
 
     Looks at the home, its certificates and settings, the ports, the plugins, adb and its devices, the clocks, and
     what a crash may have left. Each is ok, a warning (it works, or mends itself) or a problem. Exits 1 when there is a
     problem.
 
+    With --production it asks more: how long certificates and keys last and how they are kept, what is open to whom,
+    whether the policy is yours, whether the clock can be right. It exits 1 when a must is open.
+
     \b
-    Example:
+    Examples:
       rsocket-broker doctor --json
+      rsocket-broker doctor --production
     """
-    symptoms = examine(obj)
+    if for_production:
+        tell_judgements(judged(obj), as_json)
+    else:
+        tell_symptoms(examine(obj), as_json)
+
+
+def tell_symptoms(symptoms: list[Symptom], as_json: bool) -> None:
+    """Raises BrokerError, hence exit 1, when there is a problem."""
     if as_json:
         print_json([{"what": each.what, "level": each.level.value, "detail": each.detail} for each in symptoms])
     else:
@@ -42,6 +60,51 @@ def doctor(obj: Context, as_json: bool) -> None:
     wrong = sum(each.level is Level.PROBLEM for each in symptoms)
     if wrong:
         raise BrokerError(f"{wrong} of {len(symptoms)} checks found something to mend.")
+
+
+def tell_judgements(judgements: list[Judgement], as_json: bool) -> None:
+    """Raises BrokerError, hence exit 1, when a must is open."""
+    if as_json:
+        print_json([{"what": each.what, "level": each.level.value, "detail": each.detail} for each in judgements])
+    else:
+        table(((each.level.value, each.what, each.detail) for each in judgements), ["", "WHAT", "DETAIL"])
+    open_musts = sum(each.level is production.Level.MUST for each in judgements)
+    if open_musts:
+        raise BrokerError(f"{open_musts} of {len(judgements)} must be mended before this is fit for production.")
+
+
+def judged(obj: Context) -> list[Judgement]:
+    """All judgements. What cannot be judged, since something before it does not work, is a must of its own."""
+    now = datetime.now(UTC)
+    try:
+        settings, passphrase_file = serve_settings(obj), serve_option(obj, "passphrase_file")
+    except (BrokerError, click.UsageError) as error:
+        text = usage_text(error) if isinstance(error, click.UsageError) else error.public
+        return [production.must("settings", f"{text} See: rsocket-broker doctor")]
+    found = weighed("home", lambda: production.judge_home(obj.home, now, passphrase_file))
+    found += weighed("enrolment", lambda: exposure.judge_enrollment(settings, running_status(obj)))
+    found += weighed("ports", lambda: exposure.judge_ports(settings))
+    found += weighed("policy", lambda: exposure.judge_policy(settings))
+    found += weighed("plugins", lambda: exposure.judge_plugins(loaded_plugins(settings)))
+    return found
+
+
+def weighed(what: str, judge: Callable[[], Iterable[Judgement]]) -> list[Judgement]:
+    """The judgements of a check; a BrokerError that ends it is the last of them."""
+    found: list[Judgement] = []
+    try:
+        found.extend(judge())
+    except BrokerError as error:
+        found.append(production.must(what, error.public))
+    return found
+
+
+def running_status(obj: Context) -> Mapping[str, Any] | None:
+    """What a broker on this home says of itself; None where none runs."""
+    if RunFolder(obj.home).holder() is None:
+        return None
+    status: Mapping[str, Any] = ask(obj.home, "status")
+    return status
 
 
 def examine(obj: Context) -> list[Symptom]:
@@ -93,6 +156,14 @@ def check_config(obj: Context) -> Iterator[Symptom]:
 
 def serve_settings(obj: Context) -> Settings:
     """What `serve` would work with: its defaults, config.toml and the environment."""
+    return settings_of(obj, serve_options(obj))
+
+
+def serve_option(obj: Context, name: str) -> Any:
+    return serve_options(obj)[name]
+
+
+def serve_options(obj: Context) -> dict[str, Any]:
     command = root.get_command(click.Context(root), "serve")
     assert command is not None
     context = command.make_context(
@@ -101,9 +172,12 @@ def serve_settings(obj: Context) -> Settings:
         parent=click.Context(root, obj=obj, auto_envvar_prefix=ENVIRONMENT, info_name="rsocket-broker"),
     )
     options: dict[str, Any] = context.params
-    return settings_of(obj, options)
+    return options
 
 
 def check_plugins(settings: Settings) -> Iterator[Symptom]:
-    found = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
-    yield ok("plugins", ", ".join(plugin.id for plugin in found))
+    yield ok("plugins", ", ".join(plugin.id for plugin in loaded_plugins(settings)))
+
+
+def loaded_plugins(settings: Settings) -> list[LoadedPlugin]:
+    return load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)

@@ -146,3 +146,30 @@ def test_a_home_that_cannot_be_made_is_a_problem(tmp_path: Path, monkeypatch: py
     (symptom,) = check_home(tmp_path / "no" / "home", datetime.now(UTC))
     assert symptom.level is Level.PROBLEM
     assert f"may not write in {tmp_path}." in symptom.detail
+
+
+@pytest.mark.row("M-4")
+def test_what_a_home_is_by_itself_is_not_fit_for_production(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    subprocess.run(program(home, "ca", "init"), check=True, capture_output=True, env=clean_environment())
+    command = program(home, "doctor", "--production")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=clean_environment())
+    assert done.returncode == 1
+    musts = [line.split("  ")[0] for line in done.stdout.splitlines() if line.startswith("must")]
+    assert len(musts) == 3
+    assert "Error: 3 of" in done.stderr
+    found = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=30, env=clean_environment())
+    assert {each["what"] for each in json.loads(found.stdout) if each["level"] == "must"} == {
+        "CA key",
+        "enrolment",
+        "policy",
+    }
+
+
+def test_what_cannot_be_judged_is_a_must(tmp_path: Path) -> None:
+    config(tmp_path / "home", "[serve]\nmax-sessions = 0\n")
+    command = program(tmp_path / "home", "doctor", "--production", "--json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=clean_environment())
+    (found,) = json.loads(done.stdout)
+    assert (done.returncode, found["level"]) == (1, "must")
+    assert "--max-sessions" in found["detail"]
