@@ -146,7 +146,7 @@ class Broker:
         self._revoker = revoker = Revoker(authority, endpoint, enroller, contexts, lines.connections)
         self._expiry = Expiry(lambda session, why: endpoint.children.end(session.node.id, why), sessions.__iter__)
         endpoint.watchers.append(self._expiry.watch)
-        table = {**verbs(sessions, plugins, self.status), **switches.verbs(), **policy.verbs()}
+        table = {**verbs(sessions, plugins, self.status, upkeep.describe), **switches.verbs(), **policy.verbs()}
         self._rotator = rotator = Rotator(authority, upkeep.spreader, endpoint, contexts)
         table |= {**revocation_verbs(revoker, authority), **rotator.verbs()}
         table |= session_verbs(children, sessions)

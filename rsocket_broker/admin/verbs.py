@@ -20,9 +20,18 @@ MAX_CALL_S = 3600.0
 Status = Callable[[], Mapping[str, object]]
 
 
-def verbs(sessions: LiveSessions[Session], plugins: Sequence[LoadedPlugin], status: Status) -> dict[str, Verb | Stream]:
-    """The table for AdminEndpoint. `status` gives what the broker says of itself, as JSON."""
-    clients = _Clients(sessions)
+About = Callable[[Session], Mapping[str, object]]
+
+
+def verbs(
+    sessions: LiveSessions[Session],
+    plugins: Sequence[LoadedPlugin],
+    status: Status,
+    about: About = lambda session: {},
+) -> dict[str, Verb | Stream]:
+    """The table for AdminEndpoint. `status` gives what the broker says of itself, `about` what else there is to say of
+    one client, both as JSON."""
+    clients = _Clients(sessions, about)
     one: Kinds = {"client": str}
     return {
         "status": Verb(lambda params: status()),
@@ -78,8 +87,9 @@ def describe_connection(connection: Connection) -> dict[str, object]:
 class _Clients:
     """The verbs on one client. Each raises ApplicationError when the name of the client fits none, or several."""
 
-    def __init__(self, sessions: LiveSessions[Session]) -> None:
+    def __init__(self, sessions: LiveSessions[Session], about: About) -> None:
         self._sessions = sessions
+        self._about = about
 
     def show(self, params: Params) -> dict[str, object]:
         session = self._sessions.find(params["client"])
@@ -92,6 +102,7 @@ class _Clients:
             "alpn": peer.alpn,
             "key_fingerprint": session.identity.key_fingerprint,
             "certificate_until": session.identity.not_after.isoformat(timespec="seconds"),
+            **self._about(session),
             **describe_connection(connection),
         }
 

@@ -34,6 +34,7 @@ from rsocket_broker.cli.ca_shared import (
 )
 from rsocket_broker.cli.context import Context
 from rsocket_broker.credentials import SigningRequest, make_signing_request
+from rsocket_broker.enrollment.containers import NO_RENEWAL, Containers
 from rsocket_broker.errors import AuthorityError, HomeError
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import STATE_FILE, State
@@ -145,19 +146,25 @@ def show(context: Context, as_json: bool) -> None:
 def list_certificates(context: Context, app: str | None, as_json: bool) -> None:
     """List every certificate that was issued, in order.
 
+    RENEWAL says when one that lies in an app's container is replaced there at the latest, and by whom: by the app over
+    its session, or by a driver; or what is in the way.
+
     \b
     Example:
       rsocket-broker ca list --app org.example.app
     """
     now = datetime.now(UTC)
-    with opened(context.home) as authority:
-        rows = [row_of(record, now) for record in authority.certificates(app)]
+    with opened(context.home) as authority, State.open(context.home / STATE_FILE) as state:
+        records = authority.certificates(app)
+        kept = {each.leaf.serial: each.describe() for each in Containers(state).all()}
+        rows = [row_of(record, now) | dict(kept.get(record.serial, NO_RENEWAL)) for record in records]
     if as_json:
         render.print_json(rows)
         return
     columns = ("serial", "profile", "app_id", "device_id", "proof", "status", "not_after")
     if rows:
-        render.table(([row[name] for name in columns] for row in rows), [name.upper() for name in columns])
+        lines = ([*(row[name] for name in columns), renewal_of(row)] for row in rows)
+        render.table(lines, [*(name.upper() for name in columns), "RENEWAL"])
     else:
         render.note("No certificate was issued to that app. `rsocket-broker ca list` shows all.")
 
@@ -332,7 +339,15 @@ def row_of(record: Record, now: datetime) -> dict[str, object]:
         "not_before": record.not_before.isoformat(),
         "not_after": record.not_after.isoformat(),
         "status": record.status.value if now <= record.not_after else "ended",
+        "renews": None if record.renews is None else f"{record.renews:x}",
     }
+
+
+def renewal_of(row: Mapping[str, object]) -> str:
+    """When and by whom a certificate is renewed, in few words."""
+    if row["renewal_problem"] is not None:
+        return str(row["renewal_problem"])
+    return "" if row["renewal_due"] is None else f"{str(row['renewal_due'])[:10]} by {row['renewal_by']}"
 
 
 def report(findings: Sequence[Finding], as_json: bool) -> None:

@@ -101,9 +101,17 @@ class Kept:
     def principal(self) -> Principal:
         return self.container.principal
 
+    def describe(self) -> dict[str, object]:
+        """What `ca list` and `clients show` tell of the renewal of its certificate, as JSON."""
+        return {
+            "renewal_due": self.due.isoformat(timespec="seconds"),
+            "renewal_by": "session" if self.self_renewing else self.container.medium,
+            "renewal_problem": self.problem or None,
+        }
+
     @property
     def due(self) -> datetime:
-        """When its certificate is to be replaced."""
+        """When its certificate is to be replaced, by the driver at the latest."""
         share = SELF_RENEWAL_DUE if self.self_renewing else RENEWAL_DUE
         return self.leaf.begins + (self.leaf.ends - self.leaf.begins) * share
 
@@ -114,6 +122,10 @@ class Sighting:
 
     channel: str
     self_renewing: bool
+
+
+NO_RENEWAL: Mapping[str, object] = {"renewal_due": None, "renewal_by": None, "renewal_problem": None}
+"""What is told of a certificate that lies in no container that we know: nobody renews it but its holder."""
 
 
 def digest(trust_pem: bytes) -> str:

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.authority import utc_now
+from rsocket_broker.enrollment.containers import NO_RENEWAL
 from rsocket_broker.enrollment.delivery import Delivery
 from rsocket_broker.errors import ConnectionClosed
 from rsocket_broker.lifecycle.identity_plugin import IdentityPlugin
@@ -22,7 +23,7 @@ class Upkeep:
     """Made before the endpoint, which is given `plugin`; then `serve`, and `start` once clients may come."""
 
     def __init__(self, authority: Authority, delivery: Delivery) -> None:
-        containers = delivery.containers
+        self._containers = containers = delivery.containers
         self._endpoint: SecureEndpoint | None = None
         self._task: asyncio.Task[None] | None = None
         self.plugin = IdentityPlugin(authority, containers, self._find, self._served)
@@ -42,6 +43,13 @@ class Upkeep:
         """From now on whoever comes, and whatever is due, is seen to."""
         self._task = asyncio.create_task(self.spreader.run(), name="upkeep of certificates")
         self._task.add_done_callback(_log_failure)
+
+    def describe(self, session: Session) -> Mapping[str, object]:
+        """What `clients show` tells of the renewal of a session's certificate, as JSON. Reads one row."""
+        serial = session.identity.serial
+        kept = self._containers.by_serial([serial]).get(serial)
+        by_session = session.claims.identity and not session.is_child
+        return {"renews_over_session": by_session, **(NO_RENEWAL if kept is None else kept.describe())}
 
     async def reachable(self, mediums: Collection[str]) -> None:
         """A device is back, which drivers of these names could not reach."""

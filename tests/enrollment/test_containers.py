@@ -11,6 +11,7 @@ from rsocket_broker.enrollment.containers import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     MAX_EARLY,
+    NO_RENEWAL,
     Containers,
     Kept,
     Leaf,
@@ -170,3 +171,26 @@ def test_the_table_is_there_after_a_restart(tmp_path: Path) -> None:
     for _ in range(2):
         with State.open(tmp_path / "home" / "state.db") as state:
             assert Containers(state).all() == []
+
+
+def test_operators_see_when_and_by_whom_a_certificate_is_renewed_and_what_is_in_the_way(shelf: Shelf, csr: str) -> None:
+    shelf.ended(csr, b"anchors", shelf.certificate(csr))
+    told = shelf.only().describe()
+    assert told == {
+        "renewal_due": shelf.only().due.isoformat(timespec="seconds"), "renewal_by": "adb", "renewal_problem": None
+    }  # fmt: skip
+    shelf.containers.failed(shelf.only(), "the device is not attached", datetime.now(UTC))
+    shelf.containers.seen({shelf.only().leaf.serial: Sighting("tls", True)})
+    told = shelf.only().describe()
+    assert (told["renewal_by"], told["renewal_problem"]) == ("session", "the device is not attached")
+    assert set(told) == set(NO_RENEWAL)
+
+
+@pytest.mark.row("A-14")
+def test_who_has_which_anchors_is_counted(shelf: Shelf, csr: str) -> None:
+    now = datetime.now(UTC)
+    assert shelf.containers.informed(now, ["x"]) == (0, 0)
+    shelf.ended(csr, b"anchors", shelf.certificate(csr))
+    assert shelf.containers.informed(now, [digest(b"anchors"), "x"]) == (1, 1)
+    assert shelf.containers.informed(now, ["x"]) == (0, 1)
+    assert shelf.containers.informed(shelf.only().leaf.ends, ["x"]) == (0, 0)

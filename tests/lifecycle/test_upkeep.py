@@ -1,10 +1,12 @@
 """The parts that keep certificates good, as a broker puts them together."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from rsocket_broker.admin.client import ask
 from rsocket_broker.client.renewal import serial_of, utc_now
 from rsocket_broker.lifecycle import spreading
 from tests.enrollment.workshop import LOCALHOST, DesktopApp, open_workshop
@@ -64,3 +66,13 @@ async def test_a_device_that_is_back_is_tried_at_once(
         await here.upkeep.reachable(["filesystem"])
         await here.until(lambda: app.pair()[0] == here.authority.trust_pem)
         await here.until(lambda: containers.all()[0].problem == "")
+
+
+async def test_operators_see_who_renews_and_when(tmp_path: Path, home: Path) -> None:
+    async with lab(tmp_path, home) as here, here.app():
+        await here.until(lambda: len(here.containers.all()) == 1 and here.containers.all()[0].self_renewing)
+        told = here.upkeep.describe(here.session())
+        (kept,) = here.containers.all()
+        assert told == {"renews_over_session": True, **kept.describe()}
+        shown = await asyncio.to_thread(ask, home, "clients.show", {"client": "org.example.demo"})
+        assert {name: shown[name] for name in told} == told
