@@ -1,3 +1,5 @@
+import functools
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -9,10 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rsocket_broker.audit import Audit
+from rsocket_broker.authority import Authority
+from rsocket_broker.authority.inventory import Inventory
+from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.enrollment import grants as module
 from rsocket_broker.enrollment.grants import KEPT, KEY_FILE, Grants
 from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused, HomeError
+from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
+from tests.authority.crash import count_steps, run_and_kill
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -189,3 +196,47 @@ def test_every_step_is_in_the_audit_and_no_token(grants: Grants, state: State) -
         "withdrawn",
     ]
     assert all(grant.id in row["body"] and token.split(".")[1] not in row["body"] for row in rows)
+
+
+def enrol_with(home: Path, token: str) -> bytes:
+    """The part of an enrolment that signs, as the enroller does it."""
+    with State.open(home / "state.db") as state:
+        authority = Authority.open(home, state, create=False)
+        grants = Grants(home, state, authority.audit)
+        grant = grants.find(token)
+        assert grant is not None
+        principal = Principal(APP, "a device", Proof.FILESYSTEM)
+
+        def use(database: sqlite3.Connection) -> None:
+            grants.use(database, grant, principal.device_id, NOW)
+
+        request = authority.check_request(make_signing_request(APP).csr_pem)
+        authority.issue(request, principal, condition=use)
+        grants.list()  # a step after the last one that counts
+    return b"issued"
+
+
+@pytest.mark.row("A-07", "D-15")
+def test_killed_at_any_step_a_grant_is_used_exactly_with_its_certificate(first_home: Path, tmp_path: Path) -> None:
+    pattern = Path(shutil.copytree(first_home, tmp_path / "pattern"))
+    with State.open(pattern / "state.db") as state:
+        _, token = Grants(pattern, state, Audit(state)).make(APP, now=NOW, life=HOUR)
+    counted = Path(shutil.copytree(pattern, tmp_path / "counted"))
+    steps = count_steps(lambda: enrol_with(counted, token), counted)
+    seen = set()
+    for step in range(1, steps + 1):
+        home = Path(shutil.copytree(pattern, tmp_path / str(step)))
+        killed, answer = run_and_kill(functools.partial(enrol_with, home, token), home, step)
+        assert killed or answer == b"issued"
+        with State.open(home / "state.db") as state:
+            audit = Audit(state)
+            (grant,) = Grants(home, state, audit).list()
+            issued = len(Inventory(state, audit).records(APP))
+        assert grant.used == issued
+        seen.add((killed, issued))
+        if not issued:
+            assert enrol_with(home, token) == b"issued"  # it was not lost
+        with pytest.raises(EnrollmentRefused, match="used already"):  # and does not work twice
+            enrol_with(home, token)
+        shutil.rmtree(home)
+    assert {(True, 0), (True, 1)} <= seen
