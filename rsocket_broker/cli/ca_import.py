@@ -67,6 +67,8 @@ def import_ca(
         generation = begin(home, issuer, read_passphrase(passphrase_file))
     elif RunFolder(home).holder() is not None:
         generation = prepare_running(home, certificate, key, chain, key_passphrase_file)
+        with State.open(home / STATE_FILE) as state:
+            record(state, generation, issuer)
     else:
         generation = prepare(home, issuer, read_passphrase(passphrase_file))
     tell(issuer, generation, now, as_json)

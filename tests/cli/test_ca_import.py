@@ -1,3 +1,4 @@
+import asyncio
 import json
 import shutil
 import subprocess
@@ -173,3 +174,30 @@ def shake_hands(folder: Path, port: int, client: Path) -> tuple[int, int]:
     command += [str(client / "device.crt"), "-verify_return_error", "-showcerts"]
     done = subprocess.run(command, cwd=folder, input="", capture_output=True, text=True, timeout=20)
     return done.returncode, done.stdout.count("BEGIN CERTIFICATE")
+
+
+@pytest.mark.row("A-14")
+async def test_a_broker_that_runs_moves_to_the_operators_ca_and_on_below_the_same_root(
+    start: Start, home: Path, tmp_path: Path
+) -> None:
+    """The session stays, and what the client holds is good with every anchor on the way."""
+    broker = start(home=home)
+    folder, ports = tmp_path / "app", {"insecure_port": broker.insecure_port, "secure_port": broker.secure_port}
+    async with connect(app_id="org.example.app", app="Example", directory=folder, timeout=20, **ports) as session:
+        for generation, ours in ((2, OURS), (3, NEXT)):
+            options = [str(word) for word in files_of(tmp_path / f"files{generation}", ours)]
+            told = await asyncio.to_thread(broker.command, "ca", "import", *options, "--json")
+            assert told.returncode == 0, told.stderr
+            assert json.loads(told.stdout)["generation"] == generation
+            for step in ("switch", "finish"):
+                done = await asyncio.to_thread(broker.command, "ca", "rotate", step, timeout=60)
+                assert done.returncode == 0, done.stderr
+            assert await session.request("echo.request", generation) == generation
+            assert session.connections == 1
+            held = x509.load_pem_x509_certificates((folder / "device.crt").read_bytes())
+            assert held[1:] == [ours.certificate]
+            held[0].verify_directly_issued_by(ours.certificate)
+            assert (folder / "sonarCA.crt").read_bytes() == certificate_pem(ROOT.certificate)
+    async with connect(app_id="org.example.app", app="Example", directory=folder, timeout=20, **ports) as session:
+        assert await session.request("echo.request", "again") == "again"
+    broker.stop()
