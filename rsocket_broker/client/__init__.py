@@ -1,6 +1,7 @@
 """The client SDK: one call gives an app an enrolled, connected session with the broker."""
 
 from rsocket_broker.client.app_plugin import AppPlugin, method
+from rsocket_broker.client.child import connect_child
 from rsocket_broker.client.connect import connect
 from rsocket_broker.client.enroll import enroll
 from rsocket_broker.client.folder import Enrolled
@@ -39,6 +40,7 @@ __all__ = [
     "SetupRefused",
     "Stage",
     "connect",
+    "connect_child",
     "enroll",
     "method",
 ]

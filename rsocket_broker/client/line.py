@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import secrets
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ import attrs
 from rsocket_broker.connection import Connection, Responder
 from rsocket_broker.credentials import Credentials
 from rsocket_broker.errors import BrokerError, ConnectionClosed, SetupRefused, TlsRefused
+from rsocket_broker.protocol.authentication import bearer_metadata
 from rsocket_broker.protocol.codes import SETUP_ERRORS, ErrorCode
 from rsocket_broker.protocol.frames import LARGEST_INTERVAL, Setup
 from rsocket_broker.protocol.limits import LEASE_PERIOD, LEASE_REQUESTS, PLAIN, RESUME_SECONDS, SECURE, Limits
@@ -179,6 +181,22 @@ async def open_secure(
     connection = _connection(terms.setup(claims), terms.limits(), responder)
     opened(connection)
     await _dial(address, credentials, connection)
+    return await _accepted(connection)
+
+
+async def open_with_token(
+    address: WebAddress, token: str, responder: Responder, opened: Callable[[Connection], None]
+) -> Connection:
+    """As `open_secure`, with a bearer token in place of a certificate, to a port of this machine without TLS."""
+    setup = Setup(keepalive_ms=KEEPALIVE_MS, lifetime_ms=LIFETIME_MS, metadata=bearer_metadata(token))
+    connection = _connection(setup, SECURE, responder)
+    opened(connection)
+    await _dial_web(address, None, connection)
+    return await _accepted(connection)
+
+
+async def _accepted(connection: Connection) -> Connection:
+    """Once the broker has taken its SETUP."""
     try:
         async with asyncio.timeout(ACCEPT_TIMEOUT):
             await connection.wait_accepted()
@@ -214,9 +232,12 @@ async def _dial(address: Address | WebAddress, credentials: Credentials, receive
     if isinstance(address, Address):
         await connect_tls(address.host, address.port, client_context(credentials), receiver)
         return
+    await _dial_web(address, client_context(credentials, [ALPN_HTTP]) if address.secure else None, receiver)
+
+
+async def _dial_web(address: WebAddress, context: ssl.SSLContext | None, receiver: Receiver) -> None:
     from rsocket_broker.transports.websocket_client import connect_websocket  # the library behind it is loaded slowly
 
-    context = client_context(credentials, [ALPN_HTTP]) if address.secure else None
     await connect_websocket(address.host, address.port, receiver, path=address.path, context=context)
 
 

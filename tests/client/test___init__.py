@@ -11,7 +11,7 @@ from rsocket_broker import client
 NAMES = {
     "AppPlugin", "ApplicationError", "Backoff", "BrokerError", "ConnectionClosed", "Enrolled", "EnrollmentRefused",
     "Invalid", "Lease", "Observer", "Payload", "Progress", "Rejected", "RequestFailed", "Session", "SetupRefused",
-    "Stage", "connect", "enroll", "method",
+    "Stage", "connect", "connect_child", "enroll", "method",
 }  # fmt: skip
 
 
