@@ -22,6 +22,7 @@ import calls
 import enrolments
 import flows
 import latency
+import rotation
 import sessions
 from measures import Result, Scale, Workshop
 from report import as_json, shown
@@ -48,6 +49,7 @@ GROUPS: dict[str, Callable[[Workshop, Scale], Iterator[Result]]] = {
     "memory": sessions.measure_memory,
     "enrolments": enrolments.measure,
     "latency": latency.measure,
+    "rotation": rotation.measure,
     "start": sessions.measure_start,
 }
 
