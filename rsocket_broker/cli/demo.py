@@ -12,6 +12,7 @@ import attrs
 import click
 
 from rsocket_broker import client
+from rsocket_broker.admin.client import admin_line
 from rsocket_broker.broker import Broker
 from rsocket_broker.cli import impostors
 from rsocket_broker.cli.render import note
@@ -105,10 +106,12 @@ async def story(folder: Path, narrator: Narrator) -> None:
             await broker_calls_app(stage, narrator)
             for scene in SCENES:
                 await scene(stage, narrator)
+            await rotation(stage, session, narrator)
             with narrator.step("Through all of that, the app's own session was left in peace") as found:
                 verify(await session.request("echo.request", "still here") == "still here", "the session answers")
                 verify(session.connections == 1, "the session was never interrupted")
                 found("it answers, on the connection that it has had from the start")
+            await revocation(stage, session, narrator)
         with narrator.step("The broker stops") as found:
             began = time.monotonic()
             await stage.broker.stop()
@@ -227,6 +230,39 @@ async def into_the_folder_of_another(stage: Stage, narrator: Narrator) -> None:
         verify(len(stage.broker.certificates()) == issued, "nothing was signed")
         verify((stage.app / "device.crt").read_bytes() == before, "the app's certificate is untouched")
         found(f"refused before anything is signed, for want of {text}")
+
+
+async def rotation(stage: Stage, session: client.Session, narrator: Narrator) -> None:
+    with narrator.step("The authority is rotated: a new key signs from now on, while the app stays connected") as found:
+        (before,) = sessions(stage)
+        steps = []
+        async with admin_line(stage.folder / "home") as operator:
+            async for said in operator.stream("rotate.auto", {"patience": PATIENCE_S}):
+                if said["event"] == "phase" and said["step"] is not None:
+                    steps.append(said["step"])
+        (after,) = sessions(stage)
+        verify(steps == ["prepare", "switch", "finish"], "the rotation went through its steps")
+        verify(before["serial"] != after["serial"], "the app has a new certificate")
+        own = await asyncio.to_thread(AppFolder(stage.app).load)
+        verify(own.credentials.trust_pem.count(b"BEGIN CERTIFICATE") == 1, "the app trusts the new authority alone")
+        verify(not (stage.folder / "home" / "ca" / "1" / "ca.key").exists(), "the old key is destroyed")
+        found(f"{', '.join(steps)}: the old key is destroyed, and nobody was refused meanwhile")
+        found(f"the app's certificate was renewed over its own session: {before['serial']} became {after['serial']}")
+
+
+async def revocation(stage: Stage, session: client.Session, narrator: Narrator) -> None:
+    with narrator.step("The operator revokes the app: it gets nothing more, and no new certificate") as found:
+        own = await asyncio.to_thread(AppFolder(stage.app).load)
+        async with admin_line(stage.folder / "home") as operator:
+            receipt = await operator.call("ca.revoke", {"by": "app", "value": APP_ID, "reason": "the story ends here"})
+            verify(receipt["sessions"] == 1 and not session.connected, "its session has ended")
+            found(f"{receipt['sessions']} session ended, the last frame after {receipt['last_frame_ms']:.0f} ms")
+            alert = await impostors.try_credentials(stage.secure_port, own.credentials)
+            verify("revoked" in alert, f"its certificate is refused for being revoked, not with {alert!r}")
+            found(f"its next TLS handshake is refused: {alert}")
+            text = await impostors.try_again(stage.plain_port, APP_ID, own.csr_pem, stage.app)
+            verify("the story ends here" in text, f"the refusal gives the reason: {text!r}")
+            found(f"it asks for a new one, and is refused: {text}")
 
 
 Scene = Callable[[Stage, Narrator], Awaitable[None]]

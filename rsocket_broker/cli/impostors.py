@@ -89,10 +89,18 @@ async def try_plain_call(port: int, name: str) -> str:
 
 async def try_folder_of_another(port: int, app_id: str, folder: Path) -> str:
     """A stranger with a request of its own, who asks in an app's name for delivery into that app's folder."""
+    return await _try_enrolment(port, app_id, make_signing_request(app_id).csr_pem.decode("ascii"), folder)
+
+
+async def try_again(port: int, app_id: str, csr: str, folder: Path) -> str:
+    """An app that was let in before, with the request of then, and its own folder."""
+    return await _try_enrolment(port, app_id, csr, folder)
+
+
+async def _try_enrolment(port: int, app_id: str, csr: str, folder: Path) -> str:
     line = await open_plain(
         Address(LOCALHOST, port), AppProfile(app_id=app_id, app="Stranger").plain_claims(), Refuser()
     )
-    csr = make_signing_request(app_id).csr_pem.decode("ascii")
     try:
         await line.request_response(Payload(signing_message(csr, f"{folder}/", time.time())), TIMEOUT_S)
     except BrokerError as error:

@@ -10,7 +10,7 @@ from rsocket_broker.cli.demo import SCENES, Unverified, verify
 from tests.end_to_end.processes import clean_environment
 
 
-@pytest.mark.row("F-7", "F-10", "F-17", "F-22", "M-1", "M-11", "A-26")
+@pytest.mark.row("F-7", "F-10", "F-17", "F-22", "M-1", "M-11", "A-14", "A-21", "A-26")
 def test_the_whole_story_is_told_and_verified(tmp_path: Path) -> None:
     began = time.monotonic()
     done = subprocess.run(
@@ -23,7 +23,7 @@ def test_the_whole_story_is_told_and_verified(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - began < 10
     steps = re.findall(r"^(\d+)\. ", done.stdout, re.MULTILINE)
-    assert steps == [str(number) for number in range(1, len(SCENES) + 8)]
+    assert steps == [str(number) for number in range(1, len(SCENES) + 10)]
     assert done.stdout.count("✓") >= len(steps)
     assert "Every step was verified" in done.stdout
     assert "PRIVATE KEY" not in done.stdout + done.stderr
