@@ -17,6 +17,7 @@ from rsocket_broker.authority.names import read_names
 from rsocket_broker.enrollment.mediums.base import Container, JournalEntry
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
+from rsocket_broker.transports.base import Channel
 
 RENEWAL_DUE = 2 / 3
 """Of a certificate's life, after which its place is taken by a new one: a device may then be away for ten of thirty
@@ -100,6 +101,11 @@ class Kept:
     @property
     def principal(self) -> Principal:
         return self.container.principal
+
+    @property
+    def knows_one_anchor(self) -> bool:
+        """An app with a Flipper SDK of the WebSocket era: of its file of anchors it reads the first certificate."""
+        return self.channel == Channel.WSS.value and not self.self_renewing
 
     def describe(self) -> dict[str, object]:
         """What `ca list` and `clients show` tell of the renewal of its certificate, as JSON."""

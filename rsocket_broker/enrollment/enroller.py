@@ -249,11 +249,12 @@ class Enroller:
     def _sign(self, checked: CheckedRequest, container: Container, passage: Passage) -> tuple[Issued, JournalEntry]:
         """The certificate and the journal entry for its deployment, which are recorded in one step."""
         entries: list[JournalEntry] = []
+        known = self.delivery.containers.find(container)
+        one_anchor = known is not None and known.knows_one_anchor
+        trust_pem = self._authority.web_trust_pem if one_anchor else self._authority.trust_pem
 
         def record(issued: Issued, database: Connection) -> None:
-            bundle = Bundle(
-                csr=checked.csr_pem, trust_pem=self._authority.trust_pem, certificate_pem=issued.certificate_pem
-            )
+            bundle = Bundle(csr=checked.csr_pem, trust_pem=trust_pem, certificate_pem=issued.certificate_pem)
             entries.append(self.delivery.journal.write(database, container, bundle, self._now()))
 
         use = functools.partial(passage.use, container=container)

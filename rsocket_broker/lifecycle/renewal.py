@@ -19,7 +19,6 @@ from rsocket_broker.enrollment.delivery import Delivery
 from rsocket_broker.enrollment.mediums.base import Bundle, JournalEntry, Medium, StillPending
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.lifecycle.spreader import Outcome, Spread
-from rsocket_broker.transports.base import Channel
 
 HOLDS_S = 60.0
 """Seconds in which a driver must have looked into a container. Drivers limit each device; this is for one that does
@@ -78,8 +77,7 @@ class Renewer:
         return Need(trust, certificate)
 
     def _trust(self, kept: Kept) -> bytes:
-        web = kept.channel == Channel.WSS.value and not kept.self_renewing
-        return self._authority.web_trust_pem if web else self._authority.trust_pem
+        return self._authority.web_trust_pem if kept.knows_one_anchor else self._authority.trust_pem
 
     async def bring(self, kept: Kept, only: Need | None = None) -> Spread | None:
         """Put what a container needs in place, or of that only the kinds in `only`; None when it needs nothing by now.

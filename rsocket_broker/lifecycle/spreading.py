@@ -16,7 +16,6 @@ from rsocket_broker.lifecycle.pushing import Pusher
 from rsocket_broker.lifecycle.renewal import Need, Renewer
 from rsocket_broker.lifecycle.spreader import Informed, Outcome, Spread, Which
 from rsocket_broker.routing.session import Session
-from rsocket_broker.transports.base import Channel
 
 AT_ONCE = 16
 """Clients that are seen to at the same time: each may cost a signature, a device's time, or a wait for an answer."""
@@ -74,7 +73,7 @@ class ClientSpreader:
             if held is None or held.trust != wanted:
                 work.append(_of(self._tell, session, self._pusher.trust))
         stale = await asyncio.to_thread(self._renewer.stale)
-        work += [_of(self._renewer.bring, each, Need(trust=True)) for each in stale if not _is_web(each)]
+        work += [_of(self._renewer.bring, each, Need(trust=True)) for each in stale if not each.knows_one_anchor]
         async with contextlib.aclosing(_each(work)) as spreads:
             async for spread in spreads:
                 yield spread
@@ -85,7 +84,7 @@ class ClientSpreader:
         await self._note_seen()  # or a WebSocket app that has just come would be taken for another
         stale = await asyncio.to_thread(self._renewer.stale)
         if which is Which.WEB:
-            work = [_of(self._renewer.bring, each) for each in stale if _is_web(each)]
+            work = [_of(self._renewer.bring, each) for each in stale if each.knows_one_anchor]
         else:
             live = [each for each in self._sessions() if self._pusher.can(each)]
             late = [each for each in live if each.identity.generation != self._authority.generation]
@@ -185,10 +184,6 @@ class ClientSpreader:
         await asyncio.to_thread(self._containers.expire, self._now())
         stale = await asyncio.to_thread(self._renewer.stale)
         await _all([_of(self._renewer.bring, kept) for kept in stale])
-
-
-def _is_web(kept: Kept) -> bool:
-    return kept.channel == Channel.WSS.value and not kept.self_renewing
 
 
 def _of(function: Callable[..., Coroutine[object, object, Spread | None]], *arguments: object) -> Work:

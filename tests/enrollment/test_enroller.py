@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from rsocket_broker.authority.requests import CheckedRequest
 from rsocket_broker.claims import Claims
 from rsocket_broker.credentials import Credentials
+from rsocket_broker.enrollment.containers import Sighting
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.exchange import SignRequest
 from rsocket_broker.enrollment.mediums.base import (
@@ -655,3 +656,21 @@ async def test_what_the_app_found_is_logged(
         assert await workshop.enroller.serve(message, app.claims, LOCALHOST) == {}
     found = [record for record in caplog.records if words in record.getMessage()]
     assert [record.levelno for record in found] == [level]
+
+
+@pytest.mark.row("A-14")
+@pytest.mark.parametrize(("channel", "first"), [("wss", 0), ("tls", 1)])
+async def test_who_enrols_while_a_rotation_is_prepared_gets_both_anchors_the_one_that_it_needs_first(
+    workshop: Workshop, app: DesktopApp, channel: str, first: int
+) -> None:
+    """On the WebSocket port the old authority is still presented, and its apps read one certificate of the file."""
+    await workshop.enroller.serve(app.message(), app.claims, LOCALHOST)
+    await workshop.enroller.drain(10)
+    (kept,) = workshop.containers.all()
+    workshop.containers.seen({kept.leaf.serial: Sighting(channel, False)})
+    workshop.authority.prepare()
+    app.make_request()
+    await workshop.enroller.serve(app.message(), app.claims, LOCALHOST)
+    anchors = x509.load_pem_x509_certificates(app.pair()[0] or b"")
+    assert len(anchors) == 2
+    assert anchors[first] == workshop.authority.certificate
