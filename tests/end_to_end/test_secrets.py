@@ -1,5 +1,6 @@
 """A whole life of a broker, at its most talkative, is searched for every key, token and passphrase that was in it."""
 
+import asyncio
 import base64
 import json
 import re
@@ -116,7 +117,15 @@ async def test_a_whole_life_leaves_no_secret_anywhere(broker: BrokerProcess, tmp
         await session.request("echo.request", {"said": PAYLOAD})
         with pytest.raises(client.RequestFailed):
             await session.request("nobody.home", {})
-        said.append(said_by(broker, "clients", "show", APP))
+        login = await asyncio.to_thread(said_by, broker, "sessions", "login", APP, "--name", "bench", "--json")
+        tokens = [str(json.loads(login)["token"])]
+        inner = await session.request("sessions.login", {"name": "a page"})
+        tokens.append(str(inner["token"]))  # type: ignore[index]
+        async with client.connect_child(f"ws://localhost:{broker.ports['http_port']}/rsocket", tokens[0]) as child:
+            await child.request("echo.request", {"said": PAYLOAD})
+        for arguments in (("ca", "rotate", "prepare"), ("ca", "rotate", "switch"), ("sessions", "list", "--all")):
+            said.append(await asyncio.to_thread(said_by, broker, *arguments))
+        said.append(await asyncio.to_thread(said_by, broker, "clients", "show", APP))
     with pytest.raises(client.EnrollmentRefused):
         await client.enroll(
             app_id=APP, app="Demo", directory=tmp_path / "again", insecure_port=broker.insecure_port, token=grant
@@ -126,7 +135,8 @@ async def test_a_whole_life_leaves_no_secret_anywhere(broker: BrokerProcess, tmp
     assert broker.stop() == 0
     audit = run_command(home, "audit", "export").stdout
     assert {json.loads(line).get("event") for line in audit.splitlines()} >= {"issue", "grant", "enrolment-refused"}
-    keys = [(home / "ca" / "1" / "ca.key", PASSPHRASE.encode()), (home / "server" / "server.key", None)]
+    keys: list[tuple[Path, bytes | None]] = [(home / "server" / "server.key", None)]
+    keys += [(home / "ca" / generation / "ca.key", PASSPHRASE.encode()) for generation in ("1", "2")]
     keys += [(tmp_path / folder / "privateKey.pem", None) for folder in ("app", "again")]
     secrets = {
         f"{path.parent.name}/{path.name} {index}": number
@@ -134,6 +144,7 @@ async def test_a_whole_life_leaves_no_secret_anywhere(broker: BrokerProcess, tmp
         for index, number in enumerate(numbers(path.read_bytes(), passphrase))
     }
     secrets |= {"the passphrase": PASSPHRASE.encode(), "what an app said": PAYLOAD.encode()}
+    secrets |= {f"token {index} of a session": token.encode() for index, token in enumerate(tokens)}
     secrets |= {path.name: path.read_bytes() for path in (home / "grants.key",) if path.exists()}
     told = {"the log": broker.log.read_bytes(), "the audit": audit.encode(), "what commands said": b"".join(said)}
     database = {path.name: path.read_bytes() for path in home.glob("state.db*")}
