@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from rsocket_broker import jsontext
 from rsocket_broker.admin.client import ask, follow
 from rsocket_broker.cli.context import Context, Number
 from rsocket_broker.cli.render import cell, facts, note, print_json, table
+from rsocket_broker.sessions.tree import outline
 
 GRACE_S = 5.0
 """Longer than the app has for its answer, so that the broker's word on a late one is heard."""
@@ -37,7 +39,7 @@ def clients() -> None:
 @json_option
 @click.pass_obj
 def list_(obj: Context, as_json: bool) -> None:
-    """Who is connected.
+    """Who is connected. Below a client stand the sessions that it has let in, if they are connected.
 
     \b
     Example:
@@ -50,7 +52,14 @@ def list_(obj: Context, as_json: bool) -> None:
         note("No client is connected.")
     else:
         columns = ("id", "app", "app_id", "device", "device_id", "proof", "transport", "state", "plugins", "since")
-        table(([client[name] for name in columns] for client in found), [name.upper() for name in columns])
+        table(([row[name] for name in columns] for row in as_tree(found)), [name.upper() for name in columns])
+
+
+def as_tree(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The clients, children below their parents with their ids further to the right."""
+    by_node = {client["node"]: client for client in found}
+    order = outline({client["node"]: client["parent"] for client in found})
+    return [{**by_node[node], "id": "  " * depth + cell(by_node[node]["id"])} for depth, node in order]
 
 
 @clients.command()

@@ -49,6 +49,17 @@ class App(abc.ABC):
         """The device name that the app claims; "" when it claims none."""
 
     @property
+    def kind(self) -> str:
+        """What the client's session is for: `device` has the certificate itself; `web`, `cli` and `plugin` were let in
+        by a session with it, and have a token."""
+        return "device"
+
+    @property
+    def user(self) -> str:
+        """The user that the session was bound to by whoever let it in; "" for nobody."""
+        return ""
+
+    @property
     @abc.abstractmethod
     def data_mime(self) -> str:
         """The MIME type of request data that the client declared when it connected."""

@@ -67,6 +67,14 @@ class SessionApp(App):
         return self._session.claims.device
 
     @property
+    def kind(self) -> str:
+        return self._session.node.kind.value
+
+    @property
+    def user(self) -> str:
+        return self._session.node.user
+
+    @property
     def data_mime(self) -> str:
         return self._session.connection.data_mime
 

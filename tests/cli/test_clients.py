@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rsocket_broker import client
-from rsocket_broker.cli.clients import show_message
+from rsocket_broker.cli.clients import as_tree, show_message
 from tests.end_to_end.processes import BrokerProcess, clean_environment, program, run_command, start_broker
 
 
@@ -62,6 +62,16 @@ def app(broker: BrokerProcess, tmp_path: Path) -> Iterator[None]:
     thread.join()
     while broker.clients():  # the next test begins with nobody
         pass
+
+
+def test_sessions_below_a_client_stand_below_it() -> None:
+    found = [
+        {"id": "c1", "node": "c1", "parent": None},
+        {"id": "c2", "node": "c2", "parent": None},
+        {"id": "c3", "node": "s-a", "parent": "c1"},
+        {"id": "c4", "node": "s-c", "parent": "s-b"},
+    ]
+    assert [row["id"] for row in as_tree(found)] == ["c1", "  c3", "c2", "c4"]
 
 
 def test_nobody_is_no_error(broker: BrokerProcess) -> None:

@@ -36,6 +36,10 @@ class Echo(Plugin):
     def request(self, app: App, payload: Payload) -> Payload:
         return payload
 
+    @method("what")
+    def what(self, app: App) -> list[str]:
+        return [app.kind, app.user, app.identity.app_id]
+
     @method("never")
     async def never(self, app: App) -> None:
         await asyncio.Event().wait()
@@ -77,6 +81,15 @@ async def test_a_token_opens_a_session_below_the_one_that_asked() -> None:
         assert (shown["session"], shown["parent"], shown["app_id"]) == ("web", parent.session.id, "com.demo")
         assert not session.speaks_json
         assert line.endpoint.descendants(parent.session) == [session]
+
+
+@pytest.mark.row("M-10")
+async def test_a_plugin_sees_whom_it_serves() -> None:
+    async with Line(Echo) as line:
+        parent = await line.connect()
+        child = await line.connect_child(await login(line, parent, user="anna", kind=NodeKind.CLI))
+        assert await parent.json("echo.what") == ["device", "", "com.demo"]
+        assert await child.json("echo.what") == ["cli", "anna", "com.demo"]
 
 
 async def test_the_token_may_be_the_whole_metadata_of_the_setup() -> None:
