@@ -34,6 +34,7 @@ COMMANDS = (
     "enroll",
     "clients",
     "sessions",
+    "policy",
     "enrollment",
     "listeners",
     "plugins",

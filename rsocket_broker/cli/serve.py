@@ -11,6 +11,7 @@ import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -139,7 +140,15 @@ HOST_HELP = (
 @click.option(
     "--allow-relay",
     is_flag=True,
-    help="Let any client send requests to any other, by the route client:<id, app id or app id@device id>.",
+    help="Let any client send requests to any other, by the route client:<id, app id or app id@device id>, unless the "
+    "policy denies it.",
+)
+@click.option(
+    "--vendor-policy",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Rules that stand above HOME/policy.toml: what they allow or deny, no other file can change. Other users must "
+    "not be able to write it.",
 )
 @click.option(
     "--resume-seconds",
@@ -269,6 +278,7 @@ def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
         enrollment_mode=Mode(options["enrollment"]) if options["enrollment"] else None,
         duplicate=DuplicateRule(options["duplicate"]) if options["duplicate"] else None,
         allow_relay=options["allow_relay"],
+        vendor_policy=None if options["vendor_policy"] is None else options["vendor_policy"].absolute(),
         resume_seconds=options["resume_seconds"],
         resume_bytes=options["resume_bytes"],
         lease_requests=options["lease_requests"],
@@ -347,7 +357,7 @@ async def run(settings: Settings) -> None:
     """Starts a broker, says so, and stops it at the first signal. Raises BrokerError when it cannot start."""
     broker = Broker(settings)
     stopping = asyncio.Event()
-    with on_signals(stopping, broker.abandon):
+    with on_signals(stopping, broker.abandon), on_hangup(broker.reload_policy):
         starting = asyncio.ensure_future(broker.start())
         waiting = asyncio.ensure_future(stopping.wait())
         try:
@@ -376,6 +386,17 @@ def announce(broker: Broker) -> None:
     home = logs.visible(str(broker.settings.home))
     with contextlib.suppress(OSError):
         click.echo(f"ready {words} host={ports.host} pid={ports.pid} home={home}")
+
+
+@contextlib.contextmanager
+def on_hangup(do: Callable[[], None]) -> Iterator[None]:
+    """Calls `do` on the loop for each SIGHUP, the signal by which daemons are told to read their files anew."""
+    loop = asyncio.get_running_loop()
+    before = signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(do))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextlib.contextmanager

@@ -10,14 +10,16 @@ import logging
 from collections.abc import Collection
 from datetime import UTC, datetime
 
-from rsocket_broker.admin.endpoint import Stream, Verb
+from rsocket_broker.admin.endpoint import Params, Stream, Verb
 from rsocket_broker.audit import Audit, Event
-from rsocket_broker.errors import BrokerError
-from rsocket_broker.routing.access import Access
+from rsocket_broker.errors import BrokerError, Invalid, RequestFailed
+from rsocket_broker.policy.rules import Direction
+from rsocket_broker.routing.access import Access, recorded
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.hook import Hook
 from rsocket_broker.routing.policy_files import Loaded, PolicyFiles
 from rsocket_broker.routing.tasks import Tasks
+from rsocket_broker.sessions.scope import allows
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the files' times: three calls of the system, and soon enough for an operator."""
@@ -76,6 +78,7 @@ class PolicyKeeper:
         return {
             "since": self._since.isoformat(timespec="seconds"),
             "problem": self.access.problem or None,
+            "allow_relay": self._files.allow_relay,
             "hook": None if self._loaded.hook is None else self._loaded.hook.url,
             "layers": [
                 {
@@ -91,9 +94,43 @@ class PolicyKeeper:
     def verbs(self) -> dict[str, Verb | Stream]:
         """What the command line may ask."""
         return {
-            "policy.reload": Verb(lambda params: self.reload()),
+            "policy.reload": Verb(lambda params: self._reload_for_operator()),
             "policy.status": Verb(lambda params: self.describe()),
+            "policy.facts": Verb(self._facts, {"client": str, "direction": str}, {"method": str, "to": str}),
         }
+
+    async def _reload_for_operator(self) -> dict[str, object]:
+        described = await self.reload()
+        await asyncio.to_thread(self._audit.flush)  # so that `audit list` shows it at once
+        return described
+
+    def _facts(self, params: Params) -> list[dict[str, object]]:
+        """A call of a live session as rules see it: of its own node, and of each above it up to the root.
+
+        Raises ApplicationError when the name fits no session, or several, Invalid for a direction that is none.
+        """
+        if self._endpoint is None or params["direction"] not in [each.value for each in Direction]:
+            raise Invalid("direction must be in, out or relay")
+        session, direction = self._endpoint.sessions.find(params["client"]), Direction(params["direction"])
+        plugin, method = self._place(params.get("method", ""))
+        if direction is Direction.RELAY:
+            plugin, method = params.get("to", ""), ""
+        found = []
+        for node in session.lineage:
+            facts = self.access.facts(session, node, direction, plugin, method)
+            reached = direction is Direction.OUT or allows(node.scope, facts.method)
+            found.append({**recorded(facts), "session": node.id, "in_scope": reached})
+        return found
+
+    def _place(self, route: str) -> tuple[str, str]:
+        """Plugin and method of a route, also where no such plugin is here."""
+        assert self._endpoint is not None
+        try:
+            host, name = self._endpoint.router.resolve(route)
+        except RequestFailed:
+            plugin, _, name = route.rpartition(".")
+            return plugin, name
+        return host.id, name
 
     def _look_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
