@@ -2,7 +2,7 @@
 a broker runs there."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from cryptography import x509
 
 from rsocket_broker import credentials, files
 from rsocket_broker.admin.run_folder import RunFolder
-from rsocket_broker.authority import Authority, CheckedRequest, Finding, Record
+from rsocket_broker.authority import Authority, CheckedRequest, Finding, Record, Status
 from rsocket_broker.authority.home import CaHome, certificate_pem
 from rsocket_broker.authority.keys import key_fingerprint, key_kind
 from rsocket_broker.authority.profiles import BROKER, CLIENT, CLIENT_PROFILES
@@ -157,7 +157,8 @@ def list_certificates(context: Context, app: str | None, as_json: bool) -> None:
     with opened(context.home) as authority, State.open(context.home / STATE_FILE) as state:
         records = authority.certificates(app)
         kept = {each.leaf.serial: each.describe() for each in Containers(state).all()}
-        rows = [row_of(record, now) | dict(kept.get(record.serial, NO_RENEWAL)) for record in records]
+        trusted = authority.rotation.trusted
+        rows = [row_of(record, now, trusted) | dict(kept.get(record.serial, NO_RENEWAL)) for record in records]
     if as_json:
         render.print_json(rows)
         return
@@ -322,7 +323,7 @@ def describe(home: Path, authority: Authority) -> dict[str, object]:
     }
 
 
-def row_of(record: Record, now: datetime) -> dict[str, object]:
+def row_of(record: Record, now: datetime, trusted: Collection[int]) -> dict[str, object]:
     """One certificate as `list` shows it: serial and fingerprints in hex, dates in ISO 8601."""
     principal = record.principal
     return {
@@ -338,7 +339,7 @@ def row_of(record: Record, now: datetime) -> dict[str, object]:
         "issued": record.issued.isoformat(),
         "not_before": record.not_before.isoformat(),
         "not_after": record.not_after.isoformat(),
-        "status": record.status.value if now <= record.not_after else "ended",
+        "status": status_of(record, now, trusted),
         "renews": None if record.renews is None else f"{record.renews:x}",
     }
 
@@ -348,6 +349,14 @@ def renewal_of(row: Mapping[str, object]) -> str:
     if row["renewal_problem"] is not None:
         return str(row["renewal_problem"])
     return "" if row["renewal_due"] is None else f"{str(row['renewal_due'])[:10]} by {row['renewal_by']}"
+
+
+def status_of(record: Record, now: datetime, trusted: Collection[int]) -> str:
+    """What became of a certificate; `dropped` is one of a generation that is accepted no more."""
+    if record.status is Status.ACTIVE and record.generation not in trusted:
+        return "dropped"
+    ended = record.status is Status.ACTIVE and now > record.not_after
+    return "ended" if ended else str(record.status.value)
 
 
 def report(findings: Sequence[Finding], as_json: bool) -> None:
