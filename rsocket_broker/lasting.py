@@ -73,6 +73,11 @@ class Lasting(Serving, Receiver):
         """What the peer has shown on the line that there is now, as DER; None where there is none."""
         return None if self._transport is None else self.peer.certificate
 
+    @property
+    def bytes_unwritten(self) -> int:
+        """Bytes for the peer that the kernel has not taken yet; 0 once the line has gone."""
+        return 0 if self._transport is None else self._transport.queued
+
     # ---- another line ----------------------------------------------------------------------------------------
 
     def resume(self, door: Self, event: ResumeReceived) -> None:

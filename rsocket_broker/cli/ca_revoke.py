@@ -216,6 +216,7 @@ def show_receipt(receipt: dict[str, Any]) -> None:
     if receipt["last_frame_ms"] is not None:
         pairs.append(("in the database after", f"{receipt['in_database_ms']:.1f} ms"))
         pairs.append(("last frame written after", f"{receipt['last_frame_ms']:.1f} ms"))
+        pairs.append(("last line closed after", f"{receipt['last_line_ms']:.1f} ms"))
         pairs.append(("TLS and CRL renewed after", f"{receipt['in_contexts_ms']:.1f} ms"))
     render.facts(pairs)
     if not receipt["certificates"]:
