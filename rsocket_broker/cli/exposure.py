@@ -77,7 +77,7 @@ def judge_policy(settings: Settings) -> Iterator[Judgement]:
         yield must("policy", f'rule "{rule.id}" ({rule.origin}) lets anyone call anything. Name apps or methods in it.')
     if not wide:
         layers = ", ".join(layer.level.value for layer in loaded.layers)
-        yield ok("policy", f"{len(rules)} rules of the layers {layers}; what none allows is denied")
+        yield ok("policy", f"layers: {layers}; rules: {len(rules)}; what none of them allows is denied")
     if not any(layer.level is Level.VENDOR for layer in loaded.layers):
         yield ok("vendor's layer", "none: the operator's policy is the highest")
 
