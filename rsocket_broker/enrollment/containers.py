@@ -302,11 +302,14 @@ def next_try(failures: int, now: datetime) -> datetime:
 
 
 def _note(database: Connection, serial: int, sighting: Sighting) -> bool:
-    """Whether there is a container that holds this certificate."""
-    values = sighting.channel, int(sighting.self_renewing), f"{serial:x}"
-    return (
-        database.execute("UPDATE containers SET channel = ?, self_renewing = ? WHERE serial = ?", values).rowcount > 0
-    )
+    """Whether there is a container that holds this certificate. What has not changed costs the disk nothing."""
+    known = database.execute("SELECT channel, self_renewing FROM containers WHERE serial = ?", (f"{serial:x}",))
+    row, values = known.fetchone(), (sighting.channel, int(sighting.self_renewing))
+    if row is not None and tuple(row) != values:
+        database.execute(
+            "UPDATE containers SET channel = ?, self_renewing = ? WHERE serial = ?", (*values, f"{serial:x}")
+        )
+    return row is not None
 
 
 def _where(container: Container) -> tuple[str, str]:

@@ -29,6 +29,9 @@ from rsocket_broker.plugin_api.plugin import Plugin
 
 GROUP = "rsocket_broker.plugins"
 
+RESERVED = frozenset({"identity", "sessions"})
+"""Ids of plugins that are parts of every broker: another one under such a name would take its routes."""
+
 BUILT_IN = "built in"
 """How a plugin was found that was not looked for."""
 
@@ -136,6 +139,13 @@ class Registry:
         if self._naming:
             self._by_id[loaded.id] = attrs.evolve(loaded, named=True)
 
+    def _add_found(self, plugin: object, via: str) -> None:
+        instance = _instance(plugin, via)
+        if instance.id in RESERVED:
+            where = _origin(instance, via)
+            raise ConfigurationError(f'{where}: the id "{instance.id}" is the broker\'s own. Choose another one.')
+        self.add_plugin(instance, via)
+
     def check_settings(self) -> None:
         """Raises ConfigurationError when the config has a table for a plugin that is not here."""
         for name in self._settings:
@@ -151,7 +161,7 @@ class Registry:
             raise
         except (Exception, SystemExit) as error:
             raise _load_error(f"{via} ({entry.value})", None, error) from error
-        self.add_plugin(plugin, via)
+        self._add_found(plugin, via)
 
     def _add_module(self, name: str) -> None:
         if name.partition(".")[0] in _AMBIGUOUS:
@@ -183,7 +193,7 @@ class Registry:
                 )
             raise ConfigurationError(f"{where} has no plugin: no name `plugin`, and no class made from Plugin.")
         for plugin in found:
-            self.add_plugin(plugin, via)
+            self._add_found(plugin, via)
 
 
 def built_in(plugin: Plugin) -> LoadedPlugin:

@@ -44,7 +44,9 @@ def test_with_a_broker_what_it_has_loaded_is_listed(start: Start, tmp_path: Path
     path.write_text(PLUGIN)
     broker = start("--plugin", str(path))
     found = json.loads(broker.command("plugins", "list", "--json").stdout)
-    assert {plugin["id"] for plugin in found} == {"echo", "Mine"}
+    via = {plugin["id"]: plugin["via"] for plugin in found}
+    assert set(via) == {"echo", "Mine", "identity", "sessions"}
+    assert via["identity"] == via["sessions"] == "built in"
 
 
 def test_a_new_plugin_is_checked_tested_and_served(start: Start, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rsocket_broker.errors import ConfigurationError, HomeError
 from rsocket_broker.plugin_api import App, Plugin, method
-from rsocket_broker.routing.registry import Registry, built_in, load_plugins
+from rsocket_broker.routing.registry import RESERVED, Registry, built_in, load_plugins
 
 GOOD = """\
 from rsocket_broker.plugin_api import App, Plugin, method
@@ -54,6 +54,15 @@ def test_a_part_of_the_broker_is_a_plugin_that_was_not_looked_for() -> None:
     assert (loaded.id, loaded.via, loaded.plugin) == ("part", "built in", part)
     assert Path(loaded.origin).name == "test_registry.py"
     assert [handler.route for handler in loaded.routes.handlers()] == ["part.word"]
+
+
+@pytest.mark.row("A-55")
+@pytest.mark.parametrize("plugin_id", sorted(RESERVED))
+def test_nobody_takes_the_place_of_a_part_of_the_broker(tmp_path: Path, plugin_id: str) -> None:
+    registry = Registry()
+    with pytest.raises(ConfigurationError, match="the broker's own"):
+        registry.add_path(write(tmp_path / "mine.py", GOOD.format(id=plugin_id)))
+    assert registry.plugins == {}
 
 
 def test_a_folder_of_modules_and_packages(tmp_path: Path) -> None:
