@@ -235,11 +235,9 @@ async def into_the_folder_of_another(stage: Stage, narrator: Narrator) -> None:
 async def rotation(stage: Stage, session: client.Session, narrator: Narrator) -> None:
     with narrator.step("The authority is rotated: a new key signs from now on, while the app stays connected") as found:
         (before,) = sessions(stage)
-        steps = []
         async with admin_line(stage.folder / "home") as operator:
-            async for said in operator.stream("rotate.auto", {"patience": PATIENCE_S}):
-                if said["event"] == "phase" and said["step"] is not None:
-                    steps.append(said["step"])
+            told = [said async for said in operator.stream("rotate.auto", {"patience": PATIENCE_S})]
+        steps = [said["step"] for said in told if said["event"] == "phase" and said["step"] is not None]
         (after,) = sessions(stage)
         verify(steps == ["prepare", "switch", "finish"], "the rotation went through its steps")
         verify(before["serial"] != after["serial"], "the app has a new certificate")
