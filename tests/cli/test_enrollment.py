@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rsocket_broker.client.folder import AppFolder
-from tests.cli.conftest import Start
+from tests.cli.conftest import Start, say
 from tests.cli.test_listeners import refused
-from tests.end_to_end.processes import BrokerProcess, run_command
+from tests.end_to_end.processes import BrokerProcess
 
 APP_ID = "com.example.app"
 
@@ -24,33 +24,33 @@ def ports(broker: BrokerProcess) -> dict[str, int | None]:
 def test_a_window_from_opening_to_its_last_use(start: Start, tmp_path: Path) -> None:
     broker = start("--enrollment", "window")
     assert "insecure-port" not in broker.ready and broker.ports["insecure_port"] is None
-    closed = broker.command("enroll", APP_ID, "--into", str(tmp_path / "app"))
+    closed = say(broker, "enroll", APP_ID, "--into", str(tmp_path / "app"))
     assert closed.returncode == 1 and "enrollment open --for 10m" in closed.stderr
 
-    opened = broker.command("enrollment", "open", "--for", "10m", "--uses", "1")
+    opened = say(broker, "enrollment", "open", "--for", "10m", "--uses", "1")
     port = ports(broker)["insecure_port"]
     assert port and opened.stderr == f"Enrolment is open on port {port} for 10m, for 1 certificate.\n"
-    shown = broker.command("enrollment", "status").stdout
+    shown = say(broker, "enrollment", "status").stdout
     assert "closes in" in shown and "0 of 1" in shown and str(port) in shown
 
-    done = broker.command("enroll", APP_ID, "--into", str(tmp_path / "app"))
+    done = say(broker, "enroll", APP_ID, "--into", str(tmp_path / "app"))
     assert done.returncode == 0, done.stderr
-    status = json.loads(broker.command("enrollment", "status", "--json").stdout)
+    status = json.loads(say(broker, "enrollment", "status", "--json").stdout)
     assert status == {"mode": "window", "window": None, "insecure_port": None}
     assert refused(port) and ports(broker)["insecure_port"] is None
-    assert "No window was open" in broker.command("enrollment", "close").stderr
-    assert "closed: insecure (by window)" in broker.command("doctor").stdout
+    assert "No window was open" in say(broker, "enrollment", "close").stderr
+    assert "closed: insecure (by window)" in say(broker, "doctor").stdout
 
 
 @pytest.mark.row("A-11")
 def test_a_window_closes_by_hand_and_by_time(start: Start) -> None:
     broker = start("--enrollment", "window")
-    broker.command("enrollment", "open", "--for", "1h")
+    say(broker, "enrollment", "open", "--for", "1h")
     port = ports(broker)["insecure_port"]
     assert port and not refused(port)
-    assert broker.command("enrollment", "close").stderr == "Enrolment is closed.\n"
+    assert say(broker, "enrollment", "close").stderr == "Enrolment is closed.\n"
     assert refused(port)
-    broker.command("enrollment", "open", "--for", "1s")
+    say(broker, "enrollment", "open", "--for", "1s")
     deadline = time.monotonic() + 10
     while ports(broker)["insecure_port"] is not None:
         assert time.monotonic() < deadline
@@ -61,57 +61,57 @@ def test_a_window_closes_by_hand_and_by_time(start: Start) -> None:
 @pytest.mark.row("A-07", "A-13")
 def test_a_token_from_the_grant_to_its_last_use(start: Start, tmp_path: Path) -> None:
     broker = start("--enrollment", "token")
-    missing = broker.command("enroll", APP_ID, "--into", str(tmp_path / "app"))
+    missing = say(broker, "enroll", APP_ID, "--into", str(tmp_path / "app"))
     assert missing.returncode == 1 and "enrols by token, and the request has none" in missing.stderr
 
     file = tmp_path / "token"
-    made = broker.command("enrollment", "grant", "--app", APP_ID, "--for", "30m", "--out", str(file))
+    made = say(broker, "enrollment", "grant", "--app", APP_ID, "--for", "30m", "--out", str(file))
     assert made.returncode == 0 and made.stdout == "" and "good once, for 30m" in made.stderr
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     token = file.read_text().strip()
-    done = broker.command("enroll", APP_ID, "--into", str(tmp_path / "app"), "--token-file", str(file))
+    done = say(broker, "enroll", APP_ID, "--into", str(tmp_path / "app"), "--token-file", str(file))
     assert done.returncode == 0, done.stderr
     assert AppFolder(tmp_path / "app").load()
 
-    again = broker.command("enroll", APP_ID, "--into", str(tmp_path / "app"), "--token-file", str(file))
+    again = say(broker, "enroll", APP_ID, "--into", str(tmp_path / "app"), "--token-file", str(file))
     assert again.returncode == 1 and "the token was used already" in again.stderr
-    listed = broker.command("enrollment", "grants")
+    listed = say(broker, "enrollment", "grants")
     assert "used up" in listed.stdout
-    told = broker.log.read_text() + listed.stdout + again.stderr + broker.command("audit", "list", "--json").stdout
+    told = broker.log.read_text() + listed.stdout + again.stderr + say(broker, "audit", "list", "--json").stdout
     assert token not in told and token.split(".")[1] not in told
 
 
 def test_grants_are_made_and_withdrawn_also_while_no_broker_runs(start: Start, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    nothing = run_command(home, "enrollment", "grants")
+    nothing = say(home, "enrollment", "grants")
     assert nothing.returncode == 1 and "no home yet" in nothing.stderr
     start().stop()
-    assert "There are no grants" in run_command(home, "enrollment", "grants").stderr
-    made = run_command(home, "enrollment", "grant", "--app", APP_ID, "--json")
+    assert "There are no grants" in say(home, "enrollment", "grants").stderr
+    made = say(home, "enrollment", "grant", "--app", APP_ID, "--json")
     grant = json.loads(made.stdout)
     assert grant["state"] == "open" and len(grant["token"]) == 56
-    text = run_command(home, "enrollment", "grant", "--app", APP_ID, "--device", "phone", "--uses", "2")
+    text = say(home, "enrollment", "grant", "--app", APP_ID, "--device", "phone", "--uses", "2")
     assert len(text.stdout.strip()) == 56 and "good 2 times, for 1h" in text.stderr
-    (listed, other) = json.loads(run_command(home, "enrollment", "grants", "--json").stdout)
+    (listed, other) = json.loads(say(home, "enrollment", "grants", "--json").stdout)
     assert {listed["id"], other["id"]} > {grant["id"]} and "token" not in listed
-    withdrawn = run_command(home, "enrollment", "withdraw", grant["id"])
+    withdrawn = say(home, "enrollment", "withdraw", grant["id"])
     assert withdrawn.stderr == f"Withdrew the grant {grant['id']} of {APP_ID}.\n"
-    again = run_command(home, "enrollment", "withdraw", grant["id"])
+    again = say(home, "enrollment", "withdraw", grant["id"])
     assert again.returncode == 1 and "withdrawn already" in again.stderr
 
     broker = start("--enrollment", "token")
     (tmp_path / "token").write_text(grant["token"])
     (tmp_path / "token").chmod(0o600)
-    refusal = broker.command("enroll", APP_ID, "--into", str(tmp_path / "app"), "--token-file", str(tmp_path / "token"))
+    refusal = say(broker, "enroll", APP_ID, "--into", str(tmp_path / "app"), "--token-file", str(tmp_path / "token"))
     assert "was withdrawn" in refusal.stderr
 
 
 def test_a_token_that_nobody_asks_for_is_warned_of(start: Start) -> None:
     broker = start()
-    made = broker.command("enrollment", "grant", "--app", APP_ID)
+    made = say(broker, "enrollment", "grant", "--app", APP_ID)
     assert made.returncode == 0 and "Warning: the broker runs with --enrollment open" in made.stderr
     for command in (["open", "--for", "1m"], ["close"]):
-        done = broker.command("enrollment", *command)
+        done = say(broker, "enrollment", *command)
         assert done.returncode == 1 and "has no window" in done.stderr
 
 
@@ -129,7 +129,7 @@ def test_a_token_that_nobody_asks_for_is_warned_of(start: Start) -> None:
     ],
 )
 def test_what_makes_no_sense_is_told(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
-    done = run_command(tmp_path / "home", "enrollment", *arguments)
+    done = say(tmp_path / "home", "enrollment", *arguments)
     assert done.returncode == code and words in done.stderr, done.stderr
 
 
@@ -140,11 +140,11 @@ def test_the_mode_comes_from_the_file_the_environment_or_the_flag(start: Start, 
     config.write_text('[serve]\nenrollment = "token"\n')
     config.chmod(0o600)
     broker = start()
-    assert json.loads(broker.command("enrollment", "status", "--json").stdout)["mode"] == "token"
+    assert json.loads(say(broker, "enrollment", "status", "--json").stdout)["mode"] == "token"
     broker.stop()
     broker = start("--enrollment", "open")
-    assert json.loads(broker.command("enrollment", "status", "--json").stdout)["mode"] == "open"
+    assert json.loads(say(broker, "enrollment", "status", "--json").stdout)["mode"] == "open"
     broker.stop()
     config.write_text('[serve]\nenrollment = "widow"\n')
-    done = run_command(home, "serve")
+    done = say(home, "serve")
     assert done.returncode == 1 and '"window"' in done.stderr

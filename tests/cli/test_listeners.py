@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Start
+from tests.cli.conftest import Start, say
 
 
 def refused(port: int) -> bool:
@@ -21,7 +21,7 @@ def refused(port: int) -> bool:
 @pytest.mark.row("M-17")
 def test_a_port_is_closed_and_opened(start: Start, tmp_path: Path) -> None:
     broker = start("--http-port", "0")
-    listed = broker.command("listeners", "list")
+    listed = say(broker, "listeners", "list")
     assert [line.split()[:2] for line in listed.stdout.splitlines()] == [
         ["NAME", "OPEN"],
         ["insecure", "yes"],
@@ -30,20 +30,20 @@ def test_a_port_is_closed_and_opened(start: Start, tmp_path: Path) -> None:
         ["http", "yes"],
     ]
     port = int(broker.ports["ws_secure_port"])
-    closed = broker.command("listeners", "close", "ws_secure")
+    closed = say(broker, "listeners", "close", "ws_secure")
     assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "The listener ws_secure is closed.\n")
     assert refused(port)
     assert json.loads((broker.home / "run" / "ports.json").read_text())["ws_secure_port"] is None
-    again = broker.command("listeners", "close", "ws_secure")
+    again = say(broker, "listeners", "close", "ws_secure")
     assert "was closed already" in again.stderr
-    (row,) = [each for each in json.loads(broker.command("listeners", "list", "--json").stdout) if not each["open"]]
+    (row,) = [each for each in json.loads(say(broker, "listeners", "list", "--json").stdout) if not each["open"]]
     assert (row["name"], row["port"]) == ("ws_secure", port)
-    doctor = broker.command("doctor")
+    doctor = say(broker, "doctor")
     assert "closed: ws_secure" in doctor.stdout
-    opened = broker.command("listeners", "open", "ws_secure")
+    opened = say(broker, "listeners", "open", "ws_secure")
     assert opened.stderr == f"The listener ws_secure is open, on port {port}.\n"
     assert not refused(port)
-    assert json.loads(broker.command("listeners", "open", "ws_secure", "--json").stdout) == {
+    assert json.loads(say(broker, "listeners", "open", "ws_secure", "--json").stdout) == {
         "name": "ws_secure",
         "open": True,
         "port": port,
@@ -55,8 +55,8 @@ def test_a_port_is_closed_and_opened(start: Start, tmp_path: Path) -> None:
 def test_what_cannot_be_switched_is_told(start: Start) -> None:
     broker = start()
     for name, words in (("admin", "cannot be closed"), ("secur", "no listener"), ("http", "--http-port")):
-        done = broker.command("listeners", "close", name)
+        done = say(broker, "listeners", "close", name)
         assert done.returncode == 1 and words in done.stderr
-    broker.command("listeners", "close", "ws_secure")
-    last = broker.command("listeners", "close", "secure")
+    say(broker, "listeners", "close", "ws_secure")
+    last = say(broker, "listeners", "close", "secure")
     assert "Warning: No client can connect any more" in last.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.processes import BrokerProcess, start_broker
+from tests.end_to_end.processes import BrokerProcess, run_here, start_broker
 from tests.foreign.conftest import run_js_app
 from tests.foreign.sdk_folder import EnrollmentFailed, enrol, make_folder
 
@@ -32,9 +32,14 @@ def refused(port: int) -> bool:
 
 
 def told(broker: BrokerProcess, *arguments: str) -> str:
-    done = broker.command(*arguments, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    code, said = run_here(broker.home, *arguments)
+    assert code == 0, said
+    return said
+
+
+def granted(broker: BrokerProcess, *options: str) -> str:
+    """The token of a new grant."""
+    return told(broker, "enrollment", "grant", *options).split()[0]
 
 
 def opened(broker: BrokerProcess, *options: str) -> int:
@@ -90,9 +95,9 @@ def test_by_token_each_foreign_client_is_told_its_reason(tmp_path: Path) -> None
     broker = start_broker(tmp_path / "home", "--enrollment", "token")
     try:
         folder = make_folder(tmp_path / "sonar", APP_ID)
-        token = told(broker, "enrollment", "grant", "--app", APP_ID).strip()
-        elsewhere = told(broker, "enrollment", "grant", "--app", APP_ID, "--device", "emulator-5554").strip()
-        foreign = told(broker, "enrollment", "grant", "--app", "org.example.other").strip()
+        token = granted(broker, "--app", APP_ID)
+        elsewhere = granted(broker, "--app", APP_ID, "--device", "emulator-5554")
+        foreign = granted(broker, "--app", "org.example.other")
         for fields, words in (
             ({}, r"^token: .*the request has none.*--enrollment window"),
             ({"token": 5}, "^message: the field token must be text"),
