@@ -2,6 +2,7 @@
 
     python prober.py probe SERVER SECONDS     calls at a steady pace; prints [[due, delay], ...] in seconds
     python prober.py storm SERVER COUNT       on a line of stdin connects all at once; prints [begin, end]
+    python prober.py callers SERVER COUNT     so many sessions that call all the time; prints how many answers came
     python prober.py streams SERVER COUNT     draws so many streams without end; prints how many items came
 
 SERVER is JSON. Each prints `ready` first. Those that make delay hold their sessions until stdin ends. Times are of the
@@ -154,6 +155,37 @@ async def streams(server: Contestant, count: float) -> None:
     print(sum(line.at for line in lines) // len(Endless.expected), flush=True)
 
 
+class Patient(Line):
+    """Calls, and calls again a moment after the answer has come."""
+
+    PAUSE = 0.05
+    """Seconds: two hundred of these ask a few thousand calls a second, and leave a small machine room for others."""
+    answered = 0
+    at_work = True
+
+    def begin(self) -> None:
+        self.transport.write(request(2 * self.answered + 3, REQUEST_RESPONSE, "bench.echo", b"%d" % FIRST))
+
+    def take(self, stream_id: int, kind: int, body: bytes) -> None:
+        assert data_of(body) == b"%d" % FIRST, body
+        self.answered += 1
+        if self.at_work:
+            asyncio.get_running_loop().call_later(self.PAUSE, self.begin)
+
+
+async def callers(server: Contestant, count: float) -> None:
+    lines = [Patient(GREETING) for _ in range(int(count))]
+    async with connected(server, lines):
+        for line in lines:
+            line.begin()
+        announce()
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        for line in lines:
+            line.at_work = False
+            assert not line.done.done(), line.done
+    print(sum(line.answered for line in lines), flush=True)
+
+
 def main() -> None:
     role, told, amount = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
     told["secrets"] = Path(told["secrets"])
@@ -162,7 +194,7 @@ def main() -> None:
         probe(server, amount)
         return
     os.nice(GENTLE)
-    roles: dict[str, Callable[[Contestant, float], Any]] = {"storm": storm, "streams": streams}
+    roles: dict[str, Callable[[Contestant, float], Any]] = {"storm": storm, "streams": streams, "callers": callers}
     asyncio.run(roles[role](server, amount))
 
 

@@ -22,6 +22,7 @@ import calls
 import enrolments
 import flows
 import latency
+import revocations
 import rotation
 import sessions
 from measures import Result, Scale, Workshop
@@ -49,6 +50,7 @@ GROUPS: dict[str, Callable[[Workshop, Scale], Iterator[Result]]] = {
     "memory": sessions.measure_memory,
     "enrolments": enrolments.measure,
     "latency": latency.measure,
+    "revocations": revocations.measure,
     "rotation": rotation.measure,
     "start": sessions.measure_start,
 }

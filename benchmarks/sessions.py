@@ -1,5 +1,6 @@
 """New sessions a second, memory of idle ones, and the time from start to ready."""
 
+import contextlib
 import functools
 import gc
 import os
@@ -112,13 +113,13 @@ SETTLES = 1.0
 MEMORY_REACHES = (Limit("kib", 56, "KiB"), Limit("mb", 60, "MB"))
 
 
-def idle(server: Contestant, count: int, settle: float) -> Figures:
-    """Memory of `count` sessions that do nothing, each after one call. They end with the sockets, when this returns.
+@contextlib.contextmanager
+def idle_sockets(server: Contestant, count: int) -> Iterator[None]:
+    """`count` sessions that do nothing, each after one call. They end with the block.
 
     The client keeps only the sockets, so that ten thousand sessions cost the generator nothing to speak of.
     """
-    base, context = resident(server.pid), client_context(server)
-    turns, sockets = iter(range(count)), []
+    context, turns, sockets = client_context(server), iter(range(count)), []
 
     def client() -> None:
         while next(turns, None) is not None:
@@ -128,11 +129,18 @@ def idle(server: Contestant, count: int, settle: float) -> Figures:
     try:
         in_threads(min(WORKERS, count), client)
         gc.collect()
-        time.sleep(settle)
-        return {"kib": (resident(server.pid) - base) / count / 1024, "mb": base / 1e6}
+        yield
     finally:
         for one in sockets:
             one.close()
+
+
+def idle(server: Contestant, count: int, settle: float) -> Figures:
+    """Memory of `count` sessions that do nothing."""
+    base = resident(server.pid)
+    with idle_sockets(server, count):
+        time.sleep(settle)
+        return {"kib": (resident(server.pid) - base) / count / 1024, "mb": base / 1e6}
 
 
 def measure_memory(workshop: Workshop, scale: Scale) -> Iterator[Result]:

@@ -43,6 +43,8 @@ REFERENCES = {
     "a session at 1,000 calls/s, alone": {"node", "floor"},
     "a session at 1,000 calls/s while 20 others connect": {"node", "floor"},
     "a session at 1,000 calls/s while 5 stream flat out": {"node"},
+    "one revocation while": set(),
+    "revocation of 1,000 sessions": set(),
     "start to ready, cold home": {"bare Python"},
     "start to ready, warm home": {"bare Python"},
 }
