@@ -105,6 +105,8 @@ class Broker:
         """Returns when every listener accepts. Raises BrokerError with the reason and the next step; call `stop`."""
         settings = self.settings
         self._folder.acquire()
+        files = PolicyFiles(settings.home, settings.vendor_policy, settings.allow_relay)
+        files.read()  # before keys are made: whoever has mistyped a rule need not wait for them
         self._state = state = State.open(settings.home / STATE_FILE)
         self._audit = audit = Audit(state)
         self._authority = authority = Authority.open(
@@ -121,7 +123,6 @@ class Broker:
         sessions = LiveSessions[Session](settings.sessions, settings.duplicate)
         children = Children(SessionStore.open(state, audit))
         plugins.append(built_in(SessionsPlugin(children, sessions.get)))
-        files = PolicyFiles(settings.home, settings.vendor_policy, settings.allow_relay)
         self._policy = policy = PolicyKeeper(files, [plugin.id for plugin in plugins if plugin.named], audit)
         self._endpoint = endpoint = SecureEndpoint(
             authority.identify,

@@ -8,7 +8,7 @@ import enum
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import attrs
 
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.authority import Authority
+from rsocket_broker.authority.ends import Foreseen
 from rsocket_broker.broker import load_mediums
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.exchange import CLOCK_TOLERANCE
@@ -23,12 +24,10 @@ from rsocket_broker.enrollment.forwards import READY
 from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import AdbAbsent, AdbProblem, AdbServer, server_address
 from rsocket_broker.errors import BrokerError
+from rsocket_broker.routing.policy_files import PolicyFiles
 from rsocket_broker.settings import LOCALHOST, Settings
 from rsocket_broker.state import STATE_FILE, State
 from rsocket_broker.transports.binding import Options, bind_tcp
-
-NEAR_END = timedelta(days=30)
-"""How long before the end of the CA's certificate to speak up: every app must enrol anew after it."""
 
 STATE_REMEDIES = {
     "unauthorized": "Allow USB debugging on its screen.",
@@ -89,25 +88,26 @@ def check_home(home: Path, now: datetime) -> Iterator[Symptom]:
     for finding in Authority.verify_home(home):
         yield problem(finding.what, finding.problem) if finding.problem else ok(finding.what)
     with State.open(home / STATE_FILE) as state:
-        certificate = Authority.open(home, state, create=False).certificate
-        yield from check_dates(certificate.not_valid_before_utc, certificate.not_valid_after_utc, now)
+        authority = Authority.open(home, state, clock=lambda: now, create=False)
+        yield from check_clock_by(authority.certificate.not_valid_before_utc, now)
+        yield from check_ends(authority.foreseen())
         yield from check_journal(Journal(state))
 
 
-def check_dates(begin: datetime, end: datetime, now: datetime) -> Iterator[Symptom]:
-    """The CA's certificate against this machine's clock."""
+def check_clock_by(begin: datetime, now: datetime) -> Iterator[Symptom]:
+    """This machine's clock against the first day of the CA's certificate."""
     if now < begin:
         yield problem(
             "clock",
             f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but the CA was made after that, on {begin:%Y-%m-%d}. "
             "Set the clock.",
         )
-    elif now > end - NEAR_END:
-        yield problem(
-            "CA near its end",
-            f"the CA certificate ends on {end:%Y-%m-%d}, and no client is let in after that. Move the home away for a "
-            "new CA, and let every app enrol anew.",
-        )
+
+
+def check_ends(ends: Iterable[Foreseen]) -> Iterator[Symptom]:
+    """What the operator has to renew, since nobody else can."""
+    for each in ends:
+        yield problem("CA near its end", each.text) if each.urgent else warning("CA too old for some", each.text)
 
 
 def check_journal(journal: Journal) -> Iterator[Symptom]:
@@ -169,6 +169,24 @@ async def check_ports(settings: Settings) -> AsyncIterator[Symptom]:
         for one in bound:
             one.close()
         yield ok(what, f"{port} is free" if port else "any free one")
+
+
+def check_policy(settings: Settings) -> Iterator[Symptom]:
+    """Whether the files of the policy can be read as they are now."""
+    policy = PolicyFiles(settings.home, settings.vendor_policy, settings.allow_relay).read().policy
+    sources = ", ".join(layer.source for layer in policy.layers)
+    yield ok("policy", f"{len(list(policy.rules))} rules from {sources}")
+
+
+def check_policy_in_force(status: dict[str, Any]) -> Iterator[Symptom]:
+    """What keeps the running broker from taking up the files as they are now."""
+    if status["policy"]["problem"]:
+        since = status["policy"]["since"]
+        yield problem(
+            "policy in force",
+            f"it is that of {since}, since the files have a fault by now: {status['policy']['problem']} Mend that, and "
+            "the broker takes them up by itself.",
+        )
 
 
 def check_running(status: dict[str, Any]) -> Iterator[Symptom]:

@@ -116,6 +116,7 @@ def examine(obj: Context) -> list[Symptom]:
     running = folder.holder() is not None
     if running:
         symptoms += guarded("broker", lambda: diagnosis.check_running(ask(obj.home, "status")))
+        symptoms += guarded("broker", lambda: diagnosis.check_policy_in_force(ask(obj.home, "status")))
     if configured[-1].level is Level.PROBLEM:
         return symptoms
     try:
@@ -124,6 +125,7 @@ def examine(obj: Context) -> list[Symptom]:
         text = usage_text(error) if isinstance(error, click.UsageError) else error.public
         return [*symptoms, problem("settings", text)]
     symptoms += guarded("plugins", lambda: check_plugins(settings))
+    symptoms += guarded("policy", lambda: diagnosis.check_policy(settings))
     symptoms += guarded("medium drivers", lambda: diagnosis.check_mediums(settings))
     return symptoms + asyncio.run(gathered(outside(settings, running)))
 

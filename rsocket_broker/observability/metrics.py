@@ -20,6 +20,7 @@ from rsocket_broker import __version__
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.observability.loop_lag import LoopLag
 from rsocket_broker.observability.traffic import Levels, Sums, Traffic, in_turns
+from rsocket_broker.routing.access import Access
 from rsocket_broker.routing.calls import Calls
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.plugin_host import PluginHost
@@ -98,6 +99,10 @@ FAMILIES: Final = (
     Family("calls_total", "counter", ("plugin", "result"), "Requests to handlers of plugins by how they ended."),
     Family("call_seconds", "histogram", _PLUGIN, "Duration of requests whose handlers took their time and succeeded."),
     Family("answer_seconds", "histogram", (), "From a read to the answers that were given at once, run by run."),
+    Family("calls_refused_total", "counter", (), "Calls, either way or between clients, that the policy has refused."),
+    Family("policy_rules", "gauge", ("layer",), "Rules of the policy that is in force."),
+    Family("policy_outdated", "gauge", (), "1 while the policy's files have changed and cannot be used, else 0."),
+    Family("policy_hook_total", "counter", ("result",), "Questions to the policy's hook by what it said, or failed."),
     Family("handlers_running", "gauge", _PLUGIN, "Handlers that run now and hold a place of their plugin."),
     Family("calls_waiting", "gauge", _PLUGIN, "Requests that wait for a place."),
     Family("events_waiting", "gauge", _PLUGIN, "Events that wait for their turn."),
@@ -229,6 +234,7 @@ class Metrics:
         yield from self._certificate_samples()
         for host in sources.endpoint.router.hosts.values():
             yield from _plugin(host)
+        yield from _policy(sources.endpoint.access)
         yield Sample("answer_seconds", (), sources.answer_seconds)
         yield Sample("event_loop_lag_seconds", (), sources.lag.seconds)
 
@@ -268,6 +274,15 @@ class Census:
         for plugin, (count, size) in self._events.items():
             yield Sample("events_waiting", (plugin,), count)
             yield Sample("events_waiting_bytes", (plugin,), size)
+
+
+def _policy(access: Access) -> Iterator[Sample]:
+    yield Sample("calls_refused_total", (), access.refused)
+    yield Sample("policy_outdated", (), bool(access.problem))
+    for layer in access.policy.layers:
+        yield Sample("policy_rules", (layer.level.value,), len(layer.rules))
+    if access.hook is not None:
+        yield from (Sample("policy_hook_total", (result,), count) for result, count in access.hook.results.items())
 
 
 def _setups(counts: Mapping[str, int]) -> Iterator[Sample]:

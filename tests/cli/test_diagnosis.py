@@ -185,6 +185,20 @@ def test_what_the_running_broker_says_of_devices_is_passed_on() -> None:
     assert "listeners" not in [each.what for each in found]
 
 
+@pytest.mark.row("A-28")
+def test_a_policy_that_cannot_be_taken_up_is_a_problem() -> None:
+    policy = {"problem": "policy.toml:2: a rule without an id.", "since": "2026-01-01T00:00:00+00:00"}
+    found = wrong(list(diagnosis.check_policy_in_force({"policy": policy})))
+    assert "policy.toml:2: a rule without an id." in found["policy in force"]
+    assert list(diagnosis.check_policy_in_force({"policy": policy | {"problem": None}})) == []
+
+
+@pytest.mark.row("A-27")
+def test_the_policy_is_read_as_serve_would(tmp_path: Path) -> None:
+    (found,) = diagnosis.check_policy(Settings(home=tmp_path, allow_relay=True))
+    assert found == ok("policy", "6 rules from built-in default")
+
+
 @pytest.mark.row("M-17")
 @pytest.mark.parametrize(
     ("mode", "closed", "level", "words"),

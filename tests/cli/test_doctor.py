@@ -66,14 +66,16 @@ def test_each_fault_is_named_and_the_exit_code_says_so(tmp_path: Path) -> None:
     (home / "plugins").mkdir(parents=True)
     home.chmod(0o700)
     (home / "plugins" / "bad.py").write_text("import nothing_of_this_name\n")
+    (home / "policy.toml").write_text("version = 1\n[[rule]]\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, found, err = examined(home, RSOCKET_BROKER_SERVE_SECURE_PORT=str(port))
     assert code == 1
     assert "bad.py, line 1" in found["plugins"]["detail"]
+    assert "policy.toml:2: a rule without an id" in found["policy"]["detail"]
     assert f"process {os.getpid()}" in found["secure port"]["detail"]
     assert found["insecure port"]["level"] == "ok"
-    assert "2 of " in err
+    assert "3 of " in err
 
 
 @pytest.mark.parametrize(

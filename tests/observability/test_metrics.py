@@ -11,17 +11,21 @@ import attrs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rsocket_broker.errors import ApplicationError
+from rsocket_broker.errors import ApplicationError, Rejected
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.observability.loop_lag import LoopLag
 from rsocket_broker.observability.metrics import FAMILIES, PREFIX, REST, Metrics, Sources, _setups
 from rsocket_broker.observability.traffic import TURN, Traffic
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
+from rsocket_broker.policy.hook import HookSettings
 from rsocket_broker.protocol.metadata import route
+from rsocket_broker.routing.hook import Hook
 from rsocket_broker.sessions.live import SessionLimits
 from rsocket_broker.settings import ListenSettings
 from rsocket_broker.transports.listener import Counters
+from tests.policy.making import policy
+from tests.routing.decider import deciding
 from tests.routing.line import Line, until
 from tests.test_broker import app, running
 
@@ -262,6 +266,22 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
         assert family.name.endswith("_total") is (family.kind == "counter"), family.name
         assert family.kind != "histogram" or family.name.endswith("_seconds")
         assert family.help.endswith(".")
+
+
+@pytest.mark.row("A-28", "M-18")
+async def test_the_policy_is_counted() -> None:
+    async with Line(Busy) as line, deciding(lambda question: False) as decider:
+        made = metrics(line)
+        await line.change(policy("ask Busy.*"), Hook(HookSettings(url=decider.url)))
+        line.access.problem = "policy.toml:2: …"
+        client = await line.connect()
+        with pytest.raises(Rejected):
+            await client.ask("Busy.plain")
+        found = await now(made)
+        assert found["calls_refused_total{}"] == 1
+        assert found["policy_rules{layer=operator}"] == 1
+        assert found["policy_outdated{}"] == 1
+        assert found["policy_hook_total{result=denied}"] == 1
 
 
 def documented() -> dict[str, tuple[str, str, str]]:
