@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from sqlite3 import Connection, Row
+from typing import TypeVar
 
 import attrs
 from cryptography import x509
@@ -27,6 +28,8 @@ SELF_RENEWAL_DUE = 5 / 6
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 """Between two tries. A device that comes back is tried at once; this is for what comes back unseen."""
+
+T = TypeVar("T")
 
 MAX_EARLY = 4096
 """Apps that are remembered as seen before their deployment has ended, which is half a second later; and clients that
@@ -145,7 +148,9 @@ class Containers:
     def __init__(self, state: State) -> None:
         self._state = state
         self._early: dict[int, Sighting] = {}
-        """Of those that have no row yet, or never will. Only touched within a transaction, which one thread has."""
+        self._early_renewals: dict[int, tuple[Leaf, str]] = {}
+        """Of those that have no row yet, or never will: how they were seen, and what they have renewed by themselves.
+        Only touched within a transaction, which one thread has."""
         state.migrate("containers", _SCHEMA)
 
     def keep(self, database: Connection, entry: JournalEntry) -> None:
@@ -183,8 +188,15 @@ class Containers:
                 *_leaf_columns(leaf)[2:],
             ),
         )
-        if (sighting := self._early.pop(leaf.serial, None)) is not None:
-            _note(database, leaf.serial, sighting)
+        self._catch_up(database, leaf.serial)
+
+    def _catch_up(self, database: Connection, serial: int) -> None:
+        """What has happened to this certificate before its row was there."""
+        if (sighting := self._early.pop(serial, None)) is not None:
+            _note(database, serial, sighting)
+        if (renewal := self._early_renewals.pop(serial, None)) is not None:
+            _renew(database, serial, *renewal)
+            self._catch_up(database, renewal[0].serial)
 
     @staticmethod
     def _set_leaf(database: Connection, leaf: Leaf, where: tuple[str, str]) -> None:
@@ -195,14 +207,12 @@ class Containers:
         )
 
     def renewed(self, old_serial: int, certificate_pem: bytes, trust_pem: bytes) -> None:
-        """The app of the container that holds `old_serial` has put this in its place by itself, anchors included."""
-        leaf = Leaf.read(certificate_pem)
+        """The app of the container that holds `old_serial` has put this in its place by itself, anchors included. Where
+        that one's deployment is still on its way to the disk, this is remembered until it ends."""
+        renewal = Leaf.read(certificate_pem), digest(trust_pem)
         with self._state.transaction() as database:
-            database.execute(
-                "UPDATE containers SET serial = ?, generation = ?, begins = ?, ends = ?, trust = ?, retry = 0,"
-                " failures = 0, problem = '' WHERE serial = ?",
-                (*_leaf_columns(leaf), digest(trust_pem), f"{old_serial:x}"),
-            )
+            if not _renew(database, old_serial, *renewal):
+                _remember(self._early_renewals, old_serial, renewal)
 
     def trusts(self, serial: int, trust_pem: bytes) -> None:
         """The app of the container that holds `serial` has stored these anchors by itself."""
@@ -215,9 +225,7 @@ class Containers:
         with self._state.transaction() as database:
             for serial, sighting in sightings.items():
                 if not _note(database, serial, sighting):
-                    self._early[serial] = sighting
-            while len(self._early) > MAX_EARLY:
-                del self._early[next(iter(self._early))]
+                    _remember(self._early, serial, sighting)
 
     def failed(self, kept: Kept, problem: str, retry: datetime) -> None:
         """A try came to nothing; the next one is not to be made before `retry`."""
@@ -299,6 +307,22 @@ class Containers:
 def next_try(failures: int, now: datetime) -> datetime:
     """When a container is tried again that could not be reached `failures` times before."""
     return now + min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(failures, 16)))
+
+
+def _renew(database: Connection, old_serial: int, leaf: Leaf, trust: str) -> bool:
+    """Whether there is a container that held the old certificate, and now holds this."""
+    done = database.execute(
+        "UPDATE containers SET serial = ?, generation = ?, begins = ?, ends = ?, trust = ?, retry = 0,"
+        " failures = 0, problem = '' WHERE serial = ?",
+        (*_leaf_columns(leaf), trust, f"{old_serial:x}"),
+    )
+    return done.rowcount > 0
+
+
+def _remember(early: dict[int, T], serial: int, what: T) -> None:
+    early[serial] = what
+    while len(early) > MAX_EARLY:
+        del early[next(iter(early))]
 
 
 def _note(database: Connection, serial: int, sighting: Sighting) -> bool:

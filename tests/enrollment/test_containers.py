@@ -119,6 +119,16 @@ def test_an_app_that_is_seen_before_its_deployment_has_ended_is_not_forgotten(sh
     assert len(shelf.containers._early) == MAX_EARLY
 
 
+def test_a_renewal_before_the_deployment_has_ended_is_not_forgotten(shelf: Shelf, csr: str) -> None:
+    first, second, third = (shelf.certificate(csr) for _ in range(3))
+    shelf.containers.renewed(Leaf.read(first).serial, second, b"two")
+    shelf.containers.renewed(Leaf.read(second).serial, third, b"three")
+    shelf.containers.seen({Leaf.read(third).serial: Sighting("wss", True)})
+    shelf.ended(csr, b"one", first)
+    assert (shelf.only().channel, shelf.only().self_renewing) == ("wss", True)
+    assert (shelf.only().leaf, shelf.only().trust) == (Leaf.read(third), digest(b"three"))
+
+
 @pytest.mark.row("A-14")
 def test_what_an_earlier_generation_has_left_is_stale(shelf: Shelf, csr: str) -> None:
     shelf.ended(csr, b"anchors", shelf.certificate(csr))
