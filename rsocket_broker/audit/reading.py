@@ -1,13 +1,23 @@
 """Reading the record: newest first, by kind and client, and all of it to verify. Needs no broker."""
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import attrs
 
 from rsocket_broker.audit.audit import COMPONENT, STEPS, read_head
-from rsocket_broker.audit.chain import Entry, Head, Mark, Verdict, content, first_fault, misplaced_base, missing_mark
+from rsocket_broker.audit.chain import (
+    Entry,
+    Head,
+    Mark,
+    Verdict,
+    canonical,
+    content,
+    first_fault,
+    misplaced_base,
+    missing_mark,
+)
 from rsocket_broker.audit.events import Book, Event
 from rsocket_broker.errors import HomeError
 from rsocket_broker.state import State
@@ -46,11 +56,14 @@ def prepare(state: State) -> None:
 def newest(state: State, wanted: Wanted, limit: int) -> list[Entry]:
     """The newest records that are wanted, the oldest of them first."""
     found: list[Entry] = []
+    events = list(wanted.events) or [event.value for event in Event]
+    books = [book.value for book in Book]
     with state.snapshot() as database:
         rows = database.execute(
-            f"SELECT {_COLUMNS} FROM audit WHERE time >= ? AND book IN (?, ?)"  # noqa: S608
-            " ORDER BY time DESC, book, number DESC",
-            (wanted.since, *(book.value for book in Book)),
+            f"SELECT {_COLUMNS} FROM audit WHERE time >= ? AND +book IN ({_marks(books)})"  # noqa: S608
+            f" AND event IN ({_marks(events)}) AND (? IS NULL OR instr(body, ?))"
+            " ORDER BY time DESC, book DESC, number DESC",
+            (wanted.since, *books, *events, wanted.app_id, _as_in_a_body(wanted.app_id or "")),
         )
         for each in map(_entry, rows):
             if len(found) >= limit:
@@ -58,6 +71,15 @@ def newest(state: State, wanted: Wanted, limit: int) -> list[Entry]:
             if wanted.takes(each.event, content(each)):
                 found.append(each)
     return found[::-1]
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _as_in_a_body(text: str) -> str:
+    """A text as JSON has it inside its quotes: most records can be passed over without being read."""
+    return canonical(text)[1:-1]
 
 
 def later(state: State, wanted: Wanted, seen: dict[Book, int]) -> list[Entry]:
