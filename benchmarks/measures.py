@@ -11,9 +11,12 @@ import attrs
 from servers import APP_ID, FAR_APP_ID, Contestant, Unavailable, broker, issue, make_home, reference
 
 Figures = Mapping[str, float]
-"""One contestant's figures: `rate` (operations a second), `cpu` (microseconds of server CPU for each), `p50` and `p99`
-(milliseconds), `kib` (KiB for each session), `mb` (MB), `seconds`, `resumed` (a share),
+"""One contestant's figures: `rate` (operations a second), `cpu` (microseconds of server CPU for each), `ns`
+(nanoseconds of CPU for each), `p50` and `p99` (milliseconds), `kib` (KiB for each session), `mb` (MB), `seconds`, `resumed` (a share),
 `refused` (how many)."""
+
+LESS_IS_BETTER = ("cpu", "ns")
+"""Of the figures by which one outdoes another."""
 
 SLOW = {"rsocket-py": 8}
 """Contestants that get this many times less to do, so that their rounds do not take minutes."""
@@ -62,7 +65,8 @@ class Outdo:
             return None
         ours, theirs = found["broker"], found[self.against]
         ratios = {
-            name: theirs[name] / ours[name] if name == "cpu" else ours[name] / theirs[name] for name in self.figures
+            name: theirs[name] / ours[name] if name in LESS_IS_BETTER else ours[name] / theirs[name]
+            for name in self.figures
         }
         shown = ", ".join(f"{ratio:.2f} by {name}" for name, ratio in ratios.items())
         met = [name for name, ratio in ratios.items() if ratio >= self.factor]

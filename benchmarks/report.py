@@ -16,6 +16,7 @@ from measures import Figures, Result, Scale
 COLUMNS = {
     "rate": ("rate/s", "{:.0f}"),
     "cpu": ("CPU us", "{:.2f}"),
+    "ns": ("CPU ns", "{:.0f}"),
     "p50": ("p50 ms", "{:.3f}"),
     "p99": ("p99 ms", "{:.2f}"),
     "kib": ("KiB each", "{:.1f}"),
@@ -28,7 +29,7 @@ COLUMNS = {
 """Figures in the order of their columns, with what stands above and how they are written."""
 
 MORE_IS_BETTER = ("rate",)
-DECIDES = ("cpu", "p50", "kib", "p99", "seconds", "rate")
+DECIDES = ("cpu", "ns", "p50", "kib", "p99", "seconds", "rate")
 """The figure by which contestants are compared: the first of these that a measure has, unless it has a better one."""
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import attrs
 import calls
+import decisions
 import enrolments
 import flows
 import latency
@@ -52,6 +53,7 @@ GROUPS: dict[str, Callable[[Workshop, Scale], Iterator[Result]]] = {
     "latency": latency.measure,
     "revocations": revocations.measure,
     "rotation": rotation.measure,
+    "policy": decisions.measure,
     "start": sessions.measure_start,
 }
 

@@ -45,6 +45,9 @@ REFERENCES = {
     "a session at 1,000 calls/s while 5 stream flat out": {"node"},
     "one revocation while": set(),
     "revocation of 1,000 sessions": set(),
+    "policy decision, 1 rule": {"plain scan"},
+    "policy decision, 100 rules": {"plain scan"},
+    "policy decision, 1,000 rules": {"plain scan"},
     "start to ready, cold home": {"bare Python"},
     "start to ready, warm home": {"bare Python"},
 }
