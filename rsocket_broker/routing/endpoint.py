@@ -38,6 +38,8 @@ from rsocket_broker.transports.base import Channel
 
 logger = logging.getLogger(__name__)
 
+NO_CERTIFICATE = "A client certificate is needed here."
+UNPROVEN = "A token is needed here, as bearer authentication in the metadata of SETUP: ask for one with sessions.login."
 REPLACED = "a newer session of the same identity has taken the place of this one"
 TURN = 64
 """Sessions that are gone through at once when the policy has changed, before everybody else has a turn."""
@@ -218,7 +220,7 @@ class SecureEndpoint:
     def _identity(self, connection: Connection) -> Identity:
         certificate = connection.peer.certificate
         if certificate is None:
-            raise SetupRefused("A client certificate is needed here.")
+            raise SetupRefused(NO_CERTIFICATE if connection.peer.channel in CERTIFIED else UNPROVEN)
         try:
             return self._identify(certificate)
         except SetupRefused:

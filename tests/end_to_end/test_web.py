@@ -37,7 +37,7 @@ from tests.transports.outsiders import needs_openssl
 from tests.transports.test_http import UPGRADE
 from tests.two_sides import Side
 
-REFUSED = "A client certificate is needed here."
+REFUSED = "A token is needed here, as bearer authentication in the metadata of SETUP: ask for one with sessions.login."
 
 
 @pytest.fixture(scope="module")
