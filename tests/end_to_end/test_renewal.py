@@ -2,17 +2,22 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from websockets.asyncio.client import connect
 
 from rsocket_broker import client
 from tests.emulated_device import AdbServer, AppSandbox, EmulatedDevice
+from tests.end_to_end import wire
 from tests.end_to_end.conftest import QUICK, StartBroker
 from tests.end_to_end.processes import BrokerProcess
 from tests.end_to_end.test_android import PACKAGE, Session, enrol, eventually, forwarded
+from tests.foreign.sdk_folder import enrolled_folder
 
 A_STEP = 60.0
 
@@ -122,3 +127,65 @@ async def test_an_app_of_the_rsocket_era_is_brought_along_by_its_driver(
             again.close()
         clean = await run(broker, "ca", "list", "--json")
         assert second in clean
+
+
+@pytest.mark.row("A-14", "A-16", "D-1")
+async def test_a_device_that_was_away_is_named_and_brought_along_when_it_is_back(
+    start: StartBroker, tmp_path: Path, adb_server: AdbServer
+) -> None:
+    async with phone(start, tmp_path, adb_server) as (broker, app):
+        device_id = await asyncio.to_thread(enrol, app, broker.insecure_port)
+        old, first = anchors_in(app), serial_in(app)
+        await adb_server.disconnect(app.device)
+        await run(broker, "ca", "rotate", "prepare")
+        await run(broker, "ca", "rotate", "switch")
+        refused = await asyncio.to_thread(broker.command, "ca", "rotate", "finish")
+        assert refused.returncode == 1
+        assert PACKAGE in refused.stderr
+        assert (anchors_in(app), serial_in(app)) == (old, first)
+        assert "not attached" in await run(broker, "ca", "list", "--app", PACKAGE)
+        await adb_server.connect(app.device)
+        await eventually(lambda: serial_in(app) != first and len(anchors_in(app)) == 2)
+        await run(broker, "ca", "rotate", "finish")
+        await eventually(lambda: forwarded(app.device, broker.insecure_port, broker.secure_port))
+        session = await asyncio.to_thread(Session, app, broker.secure_port, device_id)
+        session.close()
+
+
+def one_anchor(folder: Path) -> ssl.SSLContext:
+    """As the SDK of the WebSocket era: of its file of anchors it takes the first certificate and no other."""
+    anchors = x509.load_pem_x509_certificates((folder / "sonarCA.crt").read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=anchors[0].public_bytes(serialization.Encoding.DER))
+    context.load_cert_chain(folder / "device.crt", folder / "privateKey.pem")
+    return context
+
+
+async def visit(broker: BrokerProcess, folder: Path) -> None:
+    """Connects with the files of the moment, calls once, and goes."""
+    url = f"wss://localhost:{broker.ports['ws_secure_port']}/rsocket"
+    async with connect(url, ssl=one_anchor(folder)) as line:
+        await line.send(wire.setup(mime=wire.COMPOSITE)[3:])
+        await line.send(wire.request(wire.REQUEST_RESPONSE, 1, b"[1]", wire.routed("echo.request"))[3:])
+        async with asyncio.timeout(10):
+            answer = await line.recv()
+        assert bytes(answer).endswith(b"[1]")  # type: ignore[arg-type]
+
+
+@pytest.mark.row("A-14", "D-1", "F-1")
+async def test_an_app_that_knows_one_anchor_is_served_in_every_phase(start: StartBroker, tmp_path: Path) -> None:
+    broker = start()
+    folder = await asyncio.to_thread(enrolled_folder, tmp_path / "sonar", "org.example.web", broker.insecure_port)
+    await visit(broker, folder)
+    serials = [(folder / "device.crt").read_bytes()]
+    for _ in range(2):
+        for step in ("prepare", "switch", "finish"):
+            await run(broker, "ca", "rotate", step)
+            await visit(broker, folder)
+        serials.append((folder / "device.crt").read_bytes())
+    await run(broker, "ca", "rotate", "prepare")
+    await run(broker, "ca", "rotate", "switch")
+    for _ in range(2):
+        await run(broker, "ca", "rotate", "rollback")
+        await visit(broker, folder)
+    assert len(set(serials)) == 3
