@@ -9,7 +9,7 @@ import pytest
 
 from rsocket_broker.connection import Connection
 from rsocket_broker.enrollment.first_bytes import FirstBytes
-from rsocket_broker.listening.lines import RSOCKET_PATH, Lines, Served
+from rsocket_broker.listening.lines import MAX_STRANGERS, RSOCKET_PATH, Lines, Served
 from rsocket_broker.protocol.relay import Relaying
 from rsocket_broker.settings import Settings
 
@@ -24,6 +24,7 @@ class Nobody:
         return self
 
     resume = None
+    session = None
 
     def closed(self, error: object) -> None:
         """Whoever asks hears nothing."""
@@ -65,3 +66,15 @@ async def test_farewells_reach_every_line_that_lives(tmp_path: Path) -> None:
     await made.dismiss_strangers("over", 0.1)
     assert receiver is not None
     await asyncio.gather(*(connection.wait_closed() for connection in connections))
+
+
+async def test_who_shows_no_token_gives_way_to_others(tmp_path: Path) -> None:
+    made = lines(tmp_path)
+    first, *_ = [made._child_line() for _ in range(MAX_STRANGERS)]
+    assert first.closing is None
+    last = made._child_line()
+    assert first.closing is not None
+    assert last.closing is None
+    await last.close()
+    made._child_line()
+    assert len(made._strangers) == MAX_STRANGERS
