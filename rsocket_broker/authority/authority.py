@@ -23,6 +23,7 @@ from rsocket_broker.audit import Audit
 from rsocket_broker.authority import keys, requests, server, verify
 from rsocket_broker.authority.arrivals import Arrivals
 from rsocket_broker.authority.endpoint import ServerPair
+from rsocket_broker.authority.ends import Foreseen, foreseen
 from rsocket_broker.authority.generations import Generations
 from rsocket_broker.authority.holders import Holder
 from rsocket_broker.authority.home import CaHome, certificate_pem
@@ -183,6 +184,10 @@ class Authority:
     def is_imported(self) -> bool:
         """Whether the CA that signs at present is an operator's own, which cannot be renewed here."""
         return self._home.load_above(self.generation) is not None
+
+    def foreseen(self) -> list[Foreseen]:
+        """What the operator must do soon, since it cannot be done here."""
+        return foreseen(self.chain, self.is_imported, self._clock())
 
     def cross_certificate(self) -> x509.Certificate | None:
         """In `switched`: the certificate by the former CA for the root of the present one; None where there is none."""

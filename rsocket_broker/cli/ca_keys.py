@@ -10,6 +10,7 @@ import click
 from rsocket_broker import files
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.audit import Audit, Event
+from rsocket_broker.authority import Authority
 from rsocket_broker.authority.home import CaHome
 from rsocket_broker.authority.passphrase import Protection, begin_with_key_ring, expose, protect, protection
 from rsocket_broker.cli import render
@@ -167,6 +168,7 @@ def changing(path: Path, what: str) -> Iterator[CaHome]:
     check_made(path)
     with State.open(path / STATE_FILE) as state:
         audit = Audit(state)
+        Authority.open(path, state, create=False, audit=audit)  # puts a generation in place that a kill left beside it
         with files.locked(path):
             refuse_running(path)
             home = CaHome(path)

@@ -1,5 +1,6 @@
 """`rsocket-broker home …`: a whole home in one file, and back."""
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from rsocket_broker.backup.take import Taken, take
 from rsocket_broker.cli import render
 from rsocket_broker.cli.ca_shared import read_passphrase
 from rsocket_broker.cli.context import Context
-from rsocket_broker.errors import ConfigurationError, HomeError
+from rsocket_broker.errors import BrokerError, ConfigurationError, HomeError
 from rsocket_broker.state import STATE_FILE, State
 
 SERVER = "server certificate"
@@ -73,6 +74,7 @@ def backup(context: Context, out: Path | None, encrypt_with: Path | None, as_jso
     """
     now = datetime.now(UTC)
     target = (out or Path(f"{context.home.name}-{now:%Y%m%dT%H%M%SZ}.backup")).expanduser().absolute()
+    finish_changes(context.home)
     taken = take(context.home, target, now, read_passphrase(encrypt_with))
     with State.open(context.home / STATE_FILE) as state:
         audit = Audit(state)
@@ -134,6 +136,13 @@ def restore_home(context: Context, file: Path, decrypt_with: Path | None) -> Non
     click.echo(f"Restored {context.home}: {len(checked.manifest.entries)} files of {when(checked)}.")
     tell_consequences(context.home, checked)
     judge(look(context.home))
+
+
+def finish_changes(path: Path) -> None:
+    """Have what a kill left undone finished first, where the home opens; it is backed up as it is where it does not."""
+    if (path / STATE_FILE).exists():
+        with contextlib.suppress(BrokerError), State.open(path / STATE_FILE) as state:
+            Authority.open(path, state, create=False)
 
 
 def refuse_running(path: Path) -> None:

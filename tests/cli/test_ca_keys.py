@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from rsocket_broker.authority import Authority
 from rsocket_broker.cli.main import run
+from rsocket_broker.state import State
 from tests.cli.conftest import Start
 from tests.end_to_end.processes import run_command
 
@@ -120,3 +122,21 @@ def test_a_passphrase_must_come_from_somewhere(ca: Ca, command: list[str]) -> No
     code, _, err = ca("passphrase", *command)
     assert code == 2
     assert "--keyring, or both" in err
+
+
+@pytest.mark.row("A-24", "D-15")
+def test_a_generation_that_a_kill_left_beside_its_place_gets_the_passphrase_too(
+    ca: Ca, home: Path, tmp_path: Path
+) -> None:
+    with State.open(home / "state.db") as state:
+        Authority.open(home, state).prepare()
+    (home / "ca" / "2").rename(home / "ca" / ".new")
+    one = secret(tmp_path / "one", "the first passphrase")
+    code, out, err = ca("passphrase", "set", "--passphrase-file", one)
+    assert code == 0, err
+    assert out.count("encrypted") == 2
+    assert ca("verify", "--passphrase-file", one)[0] == 0
+    (home / "ca" / "2").rename(home / "ca" / ".new")
+    assert run_command(home, "home", "backup", "--out", str(tmp_path / "b")).returncode == 0
+    told = run_command(home, "home", "verify", str(tmp_path / "b"), "--json")
+    assert json.loads(told.stdout)["generations"] == [1, 2]

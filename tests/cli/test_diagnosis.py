@@ -8,6 +8,7 @@ import pytest
 
 from rsocket_broker.admin.run_folder import Ports, RunFolder
 from rsocket_broker.authority import Authority
+from rsocket_broker.authority.ends import Foreseen
 from rsocket_broker.cli import diagnosis
 from rsocket_broker.cli.diagnosis import Level, Symptom, guarded, ok
 from rsocket_broker.enrollment.mediums.adb import AdbMedium
@@ -64,10 +65,17 @@ def test_a_damaged_server_certificate_is_found(home: Path) -> None:
 def test_a_ca_near_its_end_is_a_problem_and_says_what_follows(home: Path) -> None:
     with State.open(home / STATE_FILE) as state:
         end = Authority.open(home, state, create=False).certificate.not_valid_after_utc
-    found = {each.what: each for each in diagnosis.check_dates(NOW, end, end - timedelta(days=29))}
+    found = {each.what: each for each in diagnosis.check_home(home, end - timedelta(days=29))}
     assert found["CA near its end"].level is Level.PROBLEM
     assert f"{end:%Y-%m-%d}" in found["CA near its end"].detail
-    assert list(diagnosis.check_dates(NOW, end, end - timedelta(days=31))) == []
+    assert "ca rotate prepare" in found["CA near its end"].detail
+    later = {each.what for each in diagnosis.check_home(home, end - timedelta(days=31))}
+    assert "CA near its end" not in later
+
+
+def test_a_ca_that_some_clients_find_too_old_is_a_warning() -> None:
+    (found,) = diagnosis.check_ends([Foreseen(False, "too old, import one")])
+    assert (found.level, found.detail) == (Level.WARNING, "too old, import one")
 
 
 @pytest.mark.row("A-55")

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 from datetime import timedelta
 from pathlib import Path
 
@@ -6,11 +7,14 @@ import pytest
 from cryptography import x509
 
 from rsocket_broker.authority import Authority
+from rsocket_broker.authority.home import CaHome
+from rsocket_broker.authority.imported import make_issuer
 from rsocket_broker.errors import HomeError
 from rsocket_broker.lifecycle.anchor import LONGEST, SHORTEST, AnchorKeeper
 from rsocket_broker.lifecycle.contexts import CurrentContexts
 from rsocket_broker.state import State
 from tests.authority.conftest import Clock
+from tests.authority.operators_ca import make_ca
 
 
 class Enough(Exception):
@@ -67,3 +71,24 @@ async def test_a_failure_is_tried_again_in_a_minute(
             await asyncio.wait_for(AnchorKeeper(authority, contexts, now=clock, sleep=sleep).run(), 10)
         assert sleep.naps == [SHORTEST] * 3
         assert "The disk is full" in caplog.text
+
+
+async def test_what_only_the_operator_can_renew_is_told_once_a_day(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    root = make_ca("Root", number=154, life=timedelta(days=90))
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    CaHome(home).prepare()
+    CaHome(home).add_generation(make_issuer(root.certificate, root.key, [], clock()))
+    with State.open(home / "state.db") as state:
+        authority = Authority.open(home, state, clock=clock)
+        clock.advance(days=70)
+        with pytest.raises(Enough), caplog.at_level(logging.INFO, "rsocket_broker.lifecycle.anchor"):
+            sleep = Sleep(clock, 49)
+            await AnchorKeeper(authority, CurrentContexts(authority), now=clock, sleep=sleep).run()
+    ends = [record for record in caplog.records if "ends on" in record.message]
+    assert [record.levelname for record in ends] == ["WARNING"] * 3
+    assert "ca import" in ends[0].message
+    assert len([record for record in caplog.records if "too old" in record.message]) == 3
