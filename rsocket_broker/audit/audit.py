@@ -43,6 +43,8 @@ STEPS = (
 
 FLUSH_S = 0.25
 """From the first note to the disk. One transaction then takes all that came meanwhile."""
+CLOSE_S = 1.0
+"""For the thread that writes to end what it is at."""
 MAX_TEXT = 512
 """Characters kept of one text: peers choose some of them."""
 MAX_ITEMS = 100
@@ -70,6 +72,7 @@ class Audit:
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._waiting = Waiting()
+        self._closed = False
         self._timer: tuple[float, threading.Timer] | None = None
         self._quiet = QuietLog(_log)
         state.migrate(COMPONENT, STEPS)
@@ -111,15 +114,20 @@ class Audit:
                     self._waiting.lost(notes, time.monotonic())
 
     def close(self) -> None:
-        """Write what waits, counts included. Notes that come later start anew, so calling it again is harmless."""
-        self._stop_timer()
+        """Write what waits, counts included. What is noted later is not written; calling it again is harmless."""
+        with self._lock:
+            self._closed = True
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer[1].cancel()
+            timer[1].join(CLOSE_S)
         self.flush(all_of_it=True)
 
     def _wake(self) -> None:
         """See that a thread writes what waits when it is due. Called with the lock held."""
         now = time.monotonic()
         due = self._waiting.due(now + FLUSH_S)
-        if due is None or (self._timer is not None and self._timer[0] <= due):
+        if due is None or self._closed or (self._timer is not None and self._timer[0] <= due):
             return
         if self._timer is not None:
             self._timer[1].cancel()
@@ -134,12 +142,6 @@ class Audit:
         self.flush()
         with self._lock:
             self._wake()
-
-    def _stop_timer(self) -> None:
-        with self._lock:
-            if self._timer is not None:
-                self._timer[1].cancel()
-            self._timer = None
 
     def _append(self, database: sqlite3.Connection, when: str, event: Event, facts: chain.Facts) -> None:
         head = read_head(database, event.book)

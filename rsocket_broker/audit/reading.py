@@ -56,14 +56,14 @@ def prepare(state: State) -> None:
 def newest(state: State, wanted: Wanted, limit: int) -> list[Entry]:
     """The newest records that are wanted, the oldest of them first."""
     found: list[Entry] = []
-    events = list(wanted.events) or [event.value for event in Event]
+    events = list(wanted.events)
     books = [book.value for book in Book]
     with state.snapshot() as database:
         rows = database.execute(
             f"SELECT {_COLUMNS} FROM audit WHERE time >= ? AND +book IN ({_marks(books)})"  # noqa: S608
-            f" AND event IN ({_marks(events)}) AND (? IS NULL OR instr(body, ?))"
+            f" AND (? OR event IN ({_marks(events)})) AND (? IS NULL OR instr(body, ?))"
             " ORDER BY time DESC, book DESC, number DESC",
-            (wanted.since, *books, *events, wanted.app_id, _as_in_a_body(wanted.app_id or "")),
+            (wanted.since, *books, not events, *events, wanted.app_id, _as_in_a_body(wanted.app_id or "")),
         )
         for each in map(_entry, rows):
             if len(found) >= limit:

@@ -74,6 +74,15 @@ def test_what_was_noted_is_on_the_disk_once_it_is_closed(state: State, audit: Au
     assert [record["event"] for record in bodies(state, Book.CHANGES)] == ["listener"]
 
 
+def test_nothing_runs_after_it_is_closed(state: State, audit: Audit) -> None:
+    audit.note(Event.CALL_REFUSED, app_id="a")
+    audit.flush()
+    audit.close()
+    audit.note(Event.CALL_REFUSED, app_id="b")
+    assert [thread.name for thread in threading.enumerate() if thread.name == "audit"] == []
+    assert len(bodies(state, Book.TRAFFIC)) == 1
+
+
 def test_two_who_write_at_once_make_one_chain(state: State, tmp_path: Path) -> None:
     def work() -> None:
         with State.open(tmp_path / "state.db") as mine:
