@@ -18,8 +18,10 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from rsocket_broker.audit import Event
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.authority import Issued
+from rsocket_broker.authority.inventory import principal_facts
 from rsocket_broker.enrollment.containers import Containers
 from rsocket_broker.enrollment.throttle import Rate, RateLimiter
 from rsocket_broker.errors import ApplicationError, BrokerError, Rejected
@@ -101,6 +103,8 @@ class IdentityPlugin(Plugin):
             issued = await asyncio.to_thread(self._sign, identity, csr)
         except BrokerError as error:
             log.warning("%s (%s) did not get a new certificate: %s", session.id, identity.principal, error.public)
+            facts = principal_facts(identity.principal)
+            self._authority.audit.note(Event.ENROLMENT_REFUSED, step="renewal", reason=error.public, **facts)
             raise ApplicationError(error.public) from error
         trust_pem = self._authority.trust_pem
         waiting: dict[int, _HandedOut] = app.state.waiting

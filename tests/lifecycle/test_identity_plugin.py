@@ -9,11 +9,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from rsocket_broker.authority.revocation import Selector
+from rsocket_broker.claims import Claims
 from rsocket_broker.client.renewal import serial_of
 from rsocket_broker.credentials import make_signing_request
-from rsocket_broker.errors import ApplicationError, RequestFailed
-from rsocket_broker.identity import Proof
-from rsocket_broker.lifecycle.identity_plugin import MAX_WAITING, RATE
+from rsocket_broker.errors import ApplicationError, Rejected, RequestFailed
+from rsocket_broker.identity import Identity, Proof
+from rsocket_broker.lifecycle.identity_plugin import MAX_WAITING, RATE, IdentityPlugin
+from rsocket_broker.routing.session import Session
 from tests.lifecycle.lab import lab
 
 
@@ -73,7 +75,7 @@ def weak_request() -> str:
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
-@pytest.mark.row("A-19")
+@pytest.mark.row("A-19", "D-14")
 @pytest.mark.parametrize("by", ["serial", "client"])
 async def test_a_revoked_certificate_cannot_renew(tmp_path: Path, home: Path, by: str) -> None:
     """Not even over a session that nobody has ended yet."""
@@ -86,6 +88,9 @@ async def test_a_revoked_certificate_cannot_renew(tmp_path: Path, home: Path, by
         with pytest.raises(ApplicationError):
             await session.request("identity.renew", {"csr": csr})
         assert [record.renews for record in here.authority.certificates(identity.app_id)] == [None]
+        here.authority.audit.flush()
+        (body,) = here.authority._inventory.state.read("SELECT body FROM audit WHERE event = 'enrolment-refused'")
+        assert '"renewal"' in body[0]
 
 
 @pytest.mark.row("A-19")
@@ -127,6 +132,27 @@ async def test_a_client_renews_by_itself_a_few_times_and_then_waits(tmp_path: Pa
         await session.request("identity.stored", {"serial": serial_in(answers[-MAX_WAITING])})
         here.authority.prepare()
         here.authority.switch()
-        (spread,) = await here.pairs()
-        assert spread.reason == "", "what we ask for is not counted"
+        spreads = await here.pairs()  # none where the session is being seen to already
+        assert [spread.reason for spread in spreads if spread.reason] == [], "what we ask for is not counted"
+        await here.until(lambda: here.session().identity.generation == here.authority.generation)
         assert f"{here.session().identity.serial:x}" == serial_of(here.held())
+
+
+@pytest.mark.row("A-59")
+async def test_a_session_below_another_renews_nothing(tmp_path: Path, home: Path) -> None:
+    """It has no certificate: it would be given one of the session above it."""
+    async with lab(tmp_path, home) as here, here.app():
+        root = here.session()
+        child = Session("c9", root.identity, Claims(), root.connection, root._router, root.since, parent=root)
+        plugin = IdentityPlugin(here.authority, here.containers, lambda session_id: child, lambda: NOBODY)
+        with pytest.raises(Rejected, match="opened with a token"):
+            await plugin.renew(root.seat(root._router.hosts["identity"]).app, here.held().csr_pem)
+        assert len(here.authority.certificates("org.example.demo")) == 1
+
+
+class Nobody:
+    def renewed(self, session: Session, identity: Identity) -> None:
+        raise AssertionError("unreachable")
+
+
+NOBODY = Nobody()
