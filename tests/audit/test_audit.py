@@ -63,6 +63,7 @@ def test_a_note_is_on_the_disk_soon_and_nobody_waits_for_it(state: State, audit:
     audit.flush = flush  # type: ignore[method-assign]
     audit.note(Event.CALL_REFUSED, app_id="com.example", method="echo.request")
     assert written.wait(5)
+    audit.close()
     (record,) = bodies(state, Book.TRAFFIC)
     assert record["facts"] == {"app_id": "com.example", "method": "echo.request"}
 
@@ -75,11 +76,13 @@ def test_what_was_noted_is_on_the_disk_once_it_is_closed(state: State, audit: Au
 
 
 def test_nothing_runs_after_it_is_closed(state: State, audit: Audit) -> None:
+    before = threading.active_count()
     audit.note(Event.CALL_REFUSED, app_id="a")
     audit.flush()
+    assert threading.active_count() == before + 1
     audit.close()
     audit.note(Event.CALL_REFUSED, app_id="b")
-    assert [thread.name for thread in threading.enumerate() if thread.name == "audit"] == []
+    assert threading.active_count() == before
     assert len(bodies(state, Book.TRAFFIC)) == 1
 
 
