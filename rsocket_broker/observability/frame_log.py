@@ -15,7 +15,7 @@ from rsocket_broker.identity import Identity
 from rsocket_broker.protocol.trace import FrameTrace
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
-from rsocket_broker.transports.base import MessageTransport, Peer, Receiver, Transport
+from rsocket_broker.transports.base import Channel, MessageTransport, Peer, Receiver, Transport
 
 EVERYBODY: Final = "all"
 """Stands for every connection, those that only enrol included."""
@@ -65,19 +65,17 @@ class Watch:
             (identity.app_id, f"{identity.app_id}@{identity.device_id}")
         )
 
-    def may_want(self, identity: Identity | None) -> bool:
-        """Whether the id of its session may decide."""
-        return identity is not None and bool(self._ids)
+    def may_want(self, identity: Identity | None, peer: Peer) -> bool:
+        """Whether its session may decide: by its id, and where a token stands for a certificate by its client too."""
+        return bool(self._clients) if peer.channel is Channel.WS else identity is not None and bool(self._ids)
 
     def session(self, identity: Identity | None, receiver: Receiver) -> Session | None:
         """The session that a connection carries, once there is one."""
-        if identity is None:
-            return None
-        found = self._sessions.of(identity.principal)
+        found = self._sessions if identity is None else self._sessions.of(identity.principal)
         return next((session for session in found if session.connection is receiver), None)
 
     def wants_session(self, session: Session) -> bool:
-        return session.id in self._clients
+        return session.id in self._clients or (session.is_child and self.wants(session.identity))
 
 
 class FrameTap:
@@ -98,7 +96,7 @@ class FrameTap:
         watch, peer = self._watch, transport.peer
         self._identity = identity = watch.identity(peer)
         if not watch.wants(identity):
-            if not watch.may_want(identity):
+            if not watch.may_want(identity, peer):
                 transport.hand_over(self._receiver)
                 self._receiver.transport_ready(transport)
                 return

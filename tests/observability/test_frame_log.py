@@ -3,18 +3,22 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from rsocket_broker.connection import Connection
 from rsocket_broker.observability import frame_log
-from rsocket_broker.observability.frame_log import FrameTap, Watch
+from rsocket_broker.observability.frame_log import FrameTap, TappedTransport, Watch
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, method
 from rsocket_broker.protocol.frames import cancel
 from rsocket_broker.protocol.metadata import route
 from rsocket_broker.sessions.live import LiveSessions
-from rsocket_broker.transports.base import Receiver
+from rsocket_broker.sessions.tree import NodeKind, Wish
+from rsocket_broker.transports.base import Channel, Receiver
 from rsocket_broker.transports.memory import MemoryTransport, memory_pair
 from tests.routing.line import Client, Line, identify
 from tests.test_lasting import TOKEN, Host
@@ -110,6 +114,38 @@ async def test_who_has_no_identity_is_shown_to_those_who_want_everybody(
             client = line.attempt(certificate)
             await client.connection.wait_closed()
         assert ("REJECTED_SETUP" in caplog.text) is expected
+
+
+@pytest.mark.row("A-53", "D-14")
+@pytest.mark.parametrize(
+    ("spec", "expected"), [("all", True), ("com.demo", True), ("c2", True), ("c1", False), ("com.other", False)]
+)
+async def test_a_child_is_shown_as_its_root_and_its_token_is_not(
+    spec: str, expected: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Tapped(spec) as line:
+        parent = await line.connect()
+        wish = Wish(kind=NodeKind.WEB, channel=Channel.WS, expires=datetime.now(UTC) + timedelta(hours=1))
+        _, token = await line.endpoint.children.login(parent.session.node.id, wish)
+        caplog.clear()
+        child = await line.connect_child(token)
+        large = bytes(3 * 1024 * 1024)
+        assert await child.ask("echo.request", large) == large
+    assert ("SETUP stream=0" in caplog.text) is expected
+    assert token not in caplog.text
+
+
+async def test_a_tap_lets_longer_messages_through_where_there_are_messages() -> None:
+    heard: list[int] = []
+
+    class Messages(MemoryTransport):
+        def expect(self, size: int) -> None:
+            heard.append(size)
+
+    nobody: Any = SimpleNamespace(hand_over=None)
+    for kind in (Messages, MemoryTransport):
+        TappedTransport(kind(nobody), nobody).expect(7)
+    assert heard == [7]
 
 
 async def test_frames_are_shown_whatever_the_level_of_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ from websockets.frames import BINARY, PING, CloseCode, Frame
 from websockets.typing import Subprotocol
 
 from rsocket_broker.transports import websocket
-from rsocket_broker.transports.base import Channel
+from rsocket_broker.transports.base import Channel, MessageTransport
 from rsocket_broker.transports.memory import HIGH_WATER, memory_pair
 from rsocket_broker.transports.websocket_client import connect_websocket
 from tests.transports.recording import PATIENCE, Polite, Recorder, framed
@@ -83,6 +83,21 @@ async def test_a_message_beyond_the_limit_of_its_path_ends_the_line() -> None:
         assert line.close_code == CloseCode.MESSAGE_TOO_BIG
         assert isinstance(await (await guest(here)).lost(), ConnectionAbortedError)
         assert (await guest(here)).data == b""
+
+
+async def test_messages_may_be_longer_once_the_peer_is_known() -> None:
+    async with place() as here, connect(url(here)) as line:
+        await line.send(b"who I am")
+        assert await line.recv() == b"who I am"
+        transport = (await guest(here)).transport
+        assert isinstance(transport, MessageTransport)
+        transport.expect(2000)
+        await line.send(bytes(2000))
+        assert await line.recv() == bytes(2000)
+        await line.send(bytes(2001))
+        with pytest.raises(ConnectionClosed):
+            await line.recv()
+        assert line.close_code == CloseCode.MESSAGE_TOO_BIG
 
 
 async def test_a_goodbye_is_answered_with_a_goodbye() -> None:
