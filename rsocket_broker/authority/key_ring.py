@@ -103,6 +103,11 @@ def forget(entry: Entry) -> bool:
     return True
 
 
+def keeps_in_the_clear() -> bool:
+    """Whether the key ring here is one that writes passphrases to a file as they are. Raises ConfigurationError."""
+    return "Plaintext" in type(_library().get_keyring()).__name__
+
+
 def _library() -> ModuleType:
     try:
         import keyring  # an extra, and slow: it looks for every key ring there could be

@@ -74,17 +74,22 @@ def _opened(file: BinaryIO, passphrase: bytes | None) -> Iterator[BinaryIO]:
 def _read_members(archive: tarfile.TarFile, place: Place) -> Manifest:
     members = iter(archive)
     first = next(members, None)
-    if first is None or first.name != manifest.MANIFEST or not first.isreg() or first.size > manifest.MAX_BYTES:
+    if first is None or first.name != manifest.MANIFEST or not _is_plain(first) or first.size > manifest.MAX_BYTES:
         raise HomeError("It does not begin with a list of its files, so it is no backup of a home.")
     contents = manifest.parse(_content(archive, first).read())
     for entry in contents.entries:
         member = next(members, None)
-        if member is None or (member.name, member.size) != (entry.path, entry.size) or not member.isreg():
+        if member is None or (member.name, member.size) != (entry.path, entry.size) or not _is_plain(member):
             raise HomeError(f"{entry.path} is not where the list of its files says.")
         _copy(_content(archive, member), entry, place)
     if next(members, None) is not None:
         raise HomeError("It holds more than the list of its files says.")
     return contents
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """Whether a member is a file with all its bytes: one with holes could be made larger than any disk."""
+    return member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
 
 
 def _copy(source: BinaryIO, entry: Entry, place: Place) -> None:

@@ -314,6 +314,8 @@ def describe(home: Path, authority: Authority) -> dict[str, object]:
         "key": key_kind(certificate.public_key()),
         "key_fingerprint": key_fingerprint(certificate.public_key()),
         "key_encrypted": authority.key_is_encrypted,
+        "imported": authority.is_imported,
+        "anchor": authority.chain[-1].subject.rfc4514_string(),
         "not_before": certificate.not_valid_before_utc.isoformat(),
         "not_after": certificate.not_valid_after_utc.isoformat(),
         "phase": authority.phase.value,

@@ -15,7 +15,7 @@ import attrs
 
 from rsocket_broker.audit import Event, reading
 from rsocket_broker.audit.reading import Wanted
-from rsocket_broker.authority import Authority, Record, Status
+from rsocket_broker.authority import Authority, Record, Status, key_ring
 from rsocket_broker.authority.home import CaHome
 from rsocket_broker.authority.imported import YOUNG
 from rsocket_broker.authority.profiles import BROKER, CLIENT_PROFILES, ROOT, load_profile
@@ -120,6 +120,10 @@ def judge_key_protection(ca: CaHome, passphrase_file: Path | None) -> Iterator[J
         )
     elif passphrase_file is not None and passphrase_file.resolve().is_relative_to(ca.root.resolve()):
         yield must(what, f"its passphrase lies in the home, in {passphrase_file}. Move it elsewhere.")
+    elif ca.note() is not None and key_ring.keeps_in_the_clear():
+        yield must(
+            what, "its passphrase is in a key ring that keeps it in the clear. Use another, or a file elsewhere."
+        )
     elif ca.note() is not None:
         yield ok(what, "encrypted, the passphrase is in the key ring")
     else:

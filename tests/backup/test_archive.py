@@ -95,7 +95,10 @@ def test_what_the_manifest_does_not_list_is_not_taken(tmp_path: Path, manifest: 
         read(path)
 
 
-def test_a_link_in_a_files_place_is_not_taken(tmp_path: Path, manifest: Manifest) -> None:
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.GNUTYPE_SPARSE, tarfile.DIRTYPE])
+def test_what_is_no_plain_file_is_not_taken_in_the_place_of_one(
+    tmp_path: Path, manifest: Manifest, kind: bytes
+) -> None:
     path = written(tmp_path / "a", manifest)
     with tarfile.open(path) as source:
         listed = source.extractfile("manifest.json")
@@ -106,9 +109,9 @@ def test_a_link_in_a_files_place_is_not_taken(tmp_path: Path, manifest: Manifest
         first.size = len(listing)
         target.addfile(first, io.BytesIO(listing))
         link = tarfile.TarInfo("config.toml")
-        link.type, link.linkname, link.size = tarfile.SYMTYPE, "/etc/passwd", len(FILES["config.toml"])
+        link.type, link.linkname, link.size = kind, "/etc/passwd", len(FILES["config.toml"])
         target.addfile(link)
-    with pytest.raises(HomeError, match=r"config\.toml is not where"):
+    with pytest.raises(HomeError, match=r"config\.toml is not where|damaged, or no backup"):
         read(path)
 
 

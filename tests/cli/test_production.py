@@ -6,6 +6,8 @@ from pathlib import Path
 
 import attrs
 import pytest
+from keyring.backends.null import Keyring as NullKeyring
+from keyrings.alt.file import PlaintextKeyring
 
 from rsocket_broker.audit import Audit, Event
 from rsocket_broker.authority import Authority
@@ -45,7 +47,9 @@ def judged(home: Path, now: datetime = NOW, passphrase_file: Path | None = None)
 
 
 @pytest.mark.row("M-4", "A-24")
-def test_a_key_in_the_clear_is_a_must_until_it_is_encrypted(home: Path, tmp_path: Path) -> None:
+def test_a_key_in_the_clear_is_a_must_until_it_is_encrypted(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = judged(home)["CA key"]
     assert found.level is Level.MUST
     assert "generation 1" in found.detail
@@ -58,8 +62,12 @@ def test_a_key_in_the_clear_is_a_must_until_it_is_encrypted(home: Path, tmp_path
     assert (found.level, "Move it elsewhere" in found.detail) == (Level.MUST, True)
     assert judged(home, passphrase_file=tmp_path / "passphrase")["CA key"].level is Level.OK
     CaHome(home).rekey(b"a passphrase", b"a passphrase", Entry("somewhere"))
+    monkeypatch.setattr("keyring.core._keyring_backend", NullKeyring())
     (judgement,) = production.judge_key_protection(CaHome(home), None)
-    assert "in the key ring" in judgement.detail
+    assert (judgement.level, "in the key ring" in judgement.detail) == (Level.OK, True)
+    monkeypatch.setattr("keyring.core._keyring_backend", PlaintextKeyring())
+    (judgement,) = production.judge_key_protection(CaHome(home), None)
+    assert (judgement.level, "in the clear" in judgement.detail) == (Level.MUST, True)
 
 
 @pytest.mark.row("M-4")
