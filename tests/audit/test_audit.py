@@ -56,8 +56,8 @@ def test_a_note_is_on_the_disk_soon_and_nobody_waits_for_it(state: State, audit:
     written = threading.Event()
     write = audit.flush
 
-    def flush() -> None:
-        write()
+    def flush(*, all_of_it: bool = False) -> None:
+        write(all_of_it=all_of_it)
         written.set()
 
     audit.flush = flush  # type: ignore[method-assign]
