@@ -144,7 +144,9 @@ async def test_a_tap_lets_longer_messages_through_where_there_are_messages() -> 
 
     nobody: Any = SimpleNamespace(hand_over=None)
     for kind in (Messages, MemoryTransport):
-        TappedTransport(kind(nobody), nobody).expect(7)
+        line = kind(nobody)
+        line.join(line)
+        TappedTransport(line, nobody).expect(7)
     assert heard == [7]
 
 
