@@ -240,10 +240,6 @@ class Broker:
         if self._lines is not None:
             self.listeners.stop()  # 1. nobody is sent here any more, and nobody gets in
         self._watch_no_more()
-        if self._rotator is not None:
-            await self._rotator.stop()
-        if self._upkeep is not None:
-            await self._upkeep.stop()
         await self._finish_work()  # 2. what is under way ends, or is out of time
         await self._say_goodbye()  # 3. the connections are closed,
         await self._let_plugins_go()  # and each plugin is told of its sessions' end
@@ -267,9 +263,14 @@ class Broker:
             self._policy.stop()
 
     async def _finish_work(self) -> None:
+        """Nothing new is begun meanwhile, by nobody."""
         work = [] if self._lines is None else [self._lines.drain(DRAIN_S)]
         if self._enroller is not None:
             work.append(self._enroller.drain(DRAIN_S))
+        if self._rotator is not None:
+            work.append(self._rotator.stop())
+        if self._upkeep is not None:
+            work.append(self._upkeep.stop())
         await asyncio.gather(*work)
 
     async def _say_goodbye(self) -> None:

@@ -1,11 +1,14 @@
+import io
 import json
 import socket
 from pathlib import Path
 
 import pytest
 
-from rsocket_broker.cli.enroll import running_port
+from rsocket_broker.admin.run_folder import Ports, RunFolder
+from rsocket_broker.cli.enroll import read_token, running_port
 from rsocket_broker.client.folder import AppFolder
+from rsocket_broker.errors import BrokerError, ConfigurationError, HomeError
 from tests.cli.conftest import Start
 from tests.end_to_end.processes import run_command
 
@@ -60,3 +63,33 @@ def test_an_id_that_no_certificate_can_carry_is_refused(tmp_path: Path, app_id: 
 def test_another_hosts_broker_is_not_asked_on_our_port(tmp_path: Path) -> None:
     assert running_port(tmp_path, "broker.example") == 8089
     assert running_port(tmp_path / "none", "localhost") == 8089
+
+
+def test_a_token_comes_from_a_private_file_or_from_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_token(None) is None
+    file = tmp_path / "token"
+    file.write_text("0123456789ab.secret\n")
+    file.chmod(0o600)
+    assert read_token(file) == "0123456789ab.secret"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"  from.stdin \n")))
+    assert read_token(Path("-")) == "from.stdin"
+    file.chmod(0o644)
+    with pytest.raises(HomeError, match="chmod"):
+        read_token(file)
+    file.chmod(0o600)
+    for content in (b"", b"\n", b"x" * 257, b"a\x1b[2Jb"):
+        file.write_bytes(content)
+        with pytest.raises((ConfigurationError, HomeError)):
+            read_token(file)
+
+
+def test_a_closed_port_is_told_and_no_other_broker_asked(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    folder = RunFolder(home)
+    folder.acquire()
+    try:
+        folder.publish(Ports(pid=1, started=0.0, host="localhost", admin="/nowhere", secure_port=1))
+        with pytest.raises(BrokerError, match=r"closed its port for enrolment.*\n.*enrollment open --for 10m"):
+            running_port(home, "localhost")
+    finally:
+        folder.release()
