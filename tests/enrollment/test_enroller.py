@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from rsocket_broker.authority.requests import CheckedRequest
+from rsocket_broker.authority.revocation import Selector
 from rsocket_broker.claims import Claims
 from rsocket_broker.credentials import Credentials
 from rsocket_broker.enrollment.containers import Sighting
@@ -674,3 +675,71 @@ async def test_who_enrols_while_a_rotation_is_prepared_gets_both_anchors_the_one
     anchors = x509.load_pem_x509_certificates(app.pair()[0] or b"")
     assert len(anchors) == 2
     assert anchors[first] == workshop.authority.certificate
+
+
+# ---- revoked clients -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("D-3")
+async def test_a_blocked_app_is_refused_before_any_driver_looks_for_it(console: Console) -> None:
+    console.workshop.authority.revocations.revoke(Selector.app(DEMO), "sold")
+    with pytest.raises(EnrollmentRefused, match=rf"block list: app {DEMO} was revoked .*\(sold\)\. Ask whoever"):
+        await console.ask()
+    assert console.driver.steps == []
+
+
+@pytest.mark.row("D-3")
+@pytest.mark.parametrize("selector", [Selector.device("console-1"), Selector.client(DEMO, "console-1")], ids=str)
+async def test_a_blocked_device_is_refused_as_soon_as_it_is_known(console: Console, selector: Selector) -> None:
+    revocations = console.workshop.authority.revocations
+    revocations.revoke(selector, "stolen")
+    with pytest.raises(EnrollmentRefused, match=r"stolen.*ca unblock"):
+        await console.ask()
+    assert console.driver.steps == ["prove"] and console.workshop.issued(DEMO) == 0
+    revocations.unblock(selector)
+    assert await console.ask()
+
+
+@pytest.mark.row("D-3", "A-19")
+async def test_who_is_blocked_while_it_is_proven_gets_nothing_signed(console: Console) -> None:
+    console.driver.may_prove.clear()
+    asking = asyncio.create_task(console.ask())
+    await console.reached("prove")
+    console.workshop.authority.revocations.revoke(Selector.client(DEMO, "console-1"))
+    console.driver.may_prove.set()
+    with pytest.raises(EnrollmentRefused, match="block list"):
+        await asking
+    assert console.workshop.issued(DEMO) == 0
+    assert len(console.workshop.enroller.pending) == 0
+
+
+@pytest.mark.row("D-3")
+async def test_who_is_dropped_while_it_is_served_is_told_and_its_container_left_in_order(console: Console) -> None:
+    console.driver.may_deploy.clear()
+    asking = asyncio.create_task(console.ask())
+    await console.reached("deploy")
+    (record,) = console.workshop.authority.certificates(DEMO)
+    done = console.workshop.authority.revocations.revoke(Selector.app(DEMO), "sold")
+    dropped = console.workshop.enroller.pending.drop(
+        lambda each: done.blocks[0].refusal() if each.serial == record.serial else None
+    )
+    assert dropped == 1
+    with pytest.raises(EnrollmentRefused, match="sold"):
+        await asking
+    console.driver.may_deploy.set()
+    await console.workshop.enroller.drain(5)
+    assert console.driver.steps[-1] == "deployed", "what was begun in a container comes to its end"
+
+
+@pytest.mark.row("D-3")
+async def test_deployments_that_wait_for_their_device_are_dropped(console: Console) -> None:
+    console.driver.failure = OSError("it was unplugged")
+    console.driver.settles_to = StillPending("the device is away")
+    with pytest.raises(OSError, match="unplugged"):
+        await console.ask()
+    workshop = console.workshop
+    (entry,) = workshop.journal.pending()
+    (record,) = workshop.authority.certificates(DEMO)
+    assert await workshop.enroller.delivery.drop({record.serial + 1}) == 0
+    assert await workshop.enroller.delivery.drop({record.serial}) == 1
+    assert workshop.journal.pending() == [] and entry.container.medium == "console"
