@@ -201,3 +201,20 @@ async def test_a_broker_that_runs_moves_to_the_operators_ca_and_on_below_the_sam
     async with connect(app_id="org.example.app", app="Example", directory=folder, timeout=20, **ports) as session:
         assert await session.request("echo.request", "again") == "again"
     broker.stop()
+
+
+@pytest.mark.row("A-14")
+def test_away_from_the_operators_ca_those_who_trust_its_root_alone_still_verify(
+    ca: Ca, start: Start, home: Path, tmp_path: Path
+) -> None:
+    assert ca("import", *files_of(tmp_path / "files", OURS))[0] == 0
+    assert ca("issue", "--app-id", "org.example.app", "--out", tmp_path / "client")[0] == 0
+    for step in ("prepare", "switch"):
+        assert ca("rotate", step)[0] == 0
+    assert ca("export", "--what", "cross")[0] == 0
+    broker = start(home=home)
+    code, sent = shake_hands(tmp_path, broker.secure_port, tmp_path / "client")
+    assert (code, sent) == (0, 3), "leaf, the new root by the old CA, and that CA below the old root"
+    assert ca("export", "--what", "ca", "--out", tmp_path / "files" / "root.crt")[0] == 0
+    assert shake_hands(tmp_path, broker.secure_port, tmp_path / "client")[0] == 0, "and those who trust the new one"
+    broker.stop()
