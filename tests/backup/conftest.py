@@ -7,12 +7,20 @@ import pytest
 
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.requests import check_request
+from rsocket_broker.backup import sealing
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
 from tests.authority.conftest import START, Clock
 
 PASSPHRASE = b"a passphrase for the backup"
+CHEAP = 1 << 10
+"""For each guess, in place of half a second: one test pays the real price."""
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "_COST", CHEAP)
 
 
 @pytest.fixture(scope="session")
