@@ -43,6 +43,9 @@ STEPS = (
 
 FLUSH_S = 0.25
 """From the first note to the disk. One transaction then takes all that came meanwhile."""
+AT_ONCE, BREATH_S = 100, 0.001
+"""Notes in one transaction, a hundredth of a second, and the pause in which others may write: nobody who revokes a
+certificate is to wait until all that was noted is on the disk."""
 CLOSE_S = 1.0
 """For the thread that writes to end what it is at."""
 MAX_TEXT = 512
@@ -102,16 +105,22 @@ class Audit:
             with self._lock:
                 notes = self._waiting.take(time.monotonic(), all_of_it=all_of_it)
             try:
-                if notes:
-                    with self._state.transaction() as database:
-                        for each in notes:
-                            self._append(database, each.time, each.event, each.facts)
+                while notes:
+                    self._write_notes(notes[:AT_ONCE])
+                    del notes[:AT_ONCE]
+                    if notes:
+                        time.sleep(BREATH_S)
             except (HomeError, sqlite3.Error) as error:
                 self._quiet.write(
                     logging.ERROR, "audit", "%d audit records could not be written: %s", len(notes), error
                 )
                 with self._lock:
                     self._waiting.lost(notes, time.monotonic())
+
+    def _write_notes(self, notes: list[Note]) -> None:
+        with self._state.transaction() as database:
+            for each in notes:
+                self._append(database, each.time, each.event, each.facts)
 
     def close(self) -> None:
         """Write what waits, counts included. What is noted later is not written; calling it again is harmless."""

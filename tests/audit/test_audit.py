@@ -190,3 +190,16 @@ def test_a_change_is_never_taken_away(state: State, audit: Audit, monkeypatch: p
         with state.transaction() as database:
             audit.write(database, Event.ISSUED, serial=f"{number:x}")
     assert len(bodies(state, Book.CHANGES)) == 10
+
+
+def test_many_notes_are_written_a_few_at_a_time(state: State, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_module, "FLUSH_S", 60)
+    monkeypatch.setattr(audit_module, "AT_ONCE", 10)
+    sizes: list[int] = []
+    write = audit._write_notes
+    monkeypatch.setattr(audit, "_write_notes", lambda notes: (sizes.append(len(notes)), write(notes)))
+    for number in range(35):
+        audit.note(Event.CALL_REFUSED, app_id=f"a{number}")
+    audit.close()
+    assert sizes == [10, 10, 10, 5]
+    assert len(bodies(state, Book.TRAFFIC)) == 35
