@@ -12,8 +12,8 @@ from servers import APP_ID, FAR_APP_ID, Contestant, Unavailable, broker, issue, 
 
 Figures = Mapping[str, float]
 """One contestant's figures: `rate` (operations a second), `cpu` (microseconds of server CPU for each), `ns`
-(nanoseconds of CPU for each), `p50` and `p99` (milliseconds), `kib` (KiB for each session), `mb` (MB), `seconds`, `resumed` (a share),
-`refused` (how many)."""
+(nanoseconds of CPU for each), `p50` and `p99` (milliseconds), `kib` (KiB for each session), `mb` (MB), `seconds`,
+`resumed` (a share), `refused` (how many)."""
 
 LESS_IS_BETTER = ("cpu", "ns")
 """Of the figures by which one outdoes another."""
