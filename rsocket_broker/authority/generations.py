@@ -284,7 +284,8 @@ class Generations:
     def _certified(self, made: Issuer, current: Issuer, now: datetime) -> list[Record]:
         if made.anchor == current.anchor:
             return []
-        cross = issue_cross(load_profile(ROOT), made.anchor, current, x509.random_serial_number(), now)
+        serial, below = x509.random_serial_number(), len(made.above)
+        cross = issue_cross(load_profile(ROOT), made.anchor, current, serial, now, below=below)
         return [make_record(cross, CROSS, current.generation, now)]
 
     def _check_distinct(self, made: Issuer) -> None:

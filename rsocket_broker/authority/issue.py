@@ -71,16 +71,16 @@ def renew_root(profile: Profile, issuer: Issuer, serial: int, now: datetime) -> 
 
 
 def issue_cross(
-    profile: Profile, anchor: x509.Certificate, issuer: Issuer, serial: int, now: datetime
+    profile: Profile, anchor: x509.Certificate, issuer: Issuer, serial: int, now: datetime, *, below: int = 0
 ) -> x509.Certificate:
     """A certificate by `issuer` for the name and key of another CA: whoever trusts the issuer alone then verifies what
-    that CA signs.
+    that CA signs. `below` is how many CAs there are between that one and what is to be verified.
 
     Raises AuthorityError when `issuer` may not certify a CA (the path length of an operator's own may forbid it).
     """
     for above, certificate in enumerate((issuer.certificate, *issuer.above)):
         length = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
-        if length is not None and length < above + 1:
+        if length is not None and length < above + 1 + below:
             raise AuthorityError(
                 f"{certificate.subject.rfc4514_string()} may not certify another CA: its path length is {length}. "
                 "Import a CA below the same root instead (rsocket-broker ca import); then nothing has to be certified."

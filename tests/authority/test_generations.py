@@ -1,10 +1,11 @@
 import itertools
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -17,13 +18,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rsocket_broker.audit import Event
 from rsocket_broker.authority import Authority, CheckedRequest, Issued, keys
-from rsocket_broker.authority.home import CaHome
+from rsocket_broker.authority.authority import utc_now
+from rsocket_broker.authority.home import CaHome, certificate_pem
+from rsocket_broker.authority.issue import Issuer
 from rsocket_broker.authority.rotation import Phase, Step
 from rsocket_broker.errors import AuthorityError, BrokerError
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
+from rsocket_broker.transports.tls_contexts import server_context
 from tests.authority.conftest import Clock, some_key
 from tests.authority.crash import run_and_kill
+from tests.authority.operators_ca import OperatorsCa, make_ca
 
 CRASH_POINTS = 400
 
@@ -306,6 +311,81 @@ def test_the_files_of_another_generation_are_not_taken_for_a_renewal(
         shutil.copy2(tmp_path / "other" / "ca" / "1" / name, home / "ca" / "1" / name)
     with pytest.raises(AuthorityError, match="not the certificate that the inventory knows"):
         Authority.open(home, state, clock=clock)
+
+
+# An operator's own CA, by the handshakes of its clients
+
+
+def verifies(authority: Authority, *anchors: x509.Certificate) -> bool:
+    """Whether a client that trusts these verifies what the RSocket port presents."""
+    serving = authority.serving()
+    server = server_context(serving.secure, ssl.TLSVersion.TLSv1_2)
+    server.verify_mode = ssl.CERT_NONE
+    client = ssl.create_default_context(cadata="".join(certificate_pem(each).decode() for each in anchors))
+    ends = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asks = client.wrap_bio(*ends, server_hostname="localhost")
+    answers = server.wrap_bio(*reversed(ends), server_side=True)
+    for _ in range(4):
+        for end in (asks, answers):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError:
+                return False
+    return True
+
+
+def imported(ca: OperatorsCa, *above: OperatorsCa) -> Issuer:
+    return Issuer(1, ca.certificate, ca.key, tuple(each.certificate for each in above), imported=True)
+
+
+@pytest.mark.row("A-14", "A-24")
+def test_from_our_own_ca_to_one_below_an_operators_root_and_on(home: Path, state: State) -> None:
+    """By the real clock, since TLS takes no other."""
+    authority = Authority.open(home, state)
+    ours = authority.certificate
+    root = make_ca("Root", number=60, now=utc_now())
+    first = make_ca("First", root, number=61, now=utc_now())
+    authority.prepare(imported(first, root))
+    assert verifies(authority, ours) and not verifies(authority, root.certificate)
+    authority.switch()
+    assert verifies(authority, ours) and verifies(authority, root.certificate)
+    authority.finish()
+    assert verifies(authority, root.certificate) and not verifies(authority, ours)
+    assert authority.due < datetime.max.replace(tzinfo=UTC), "the endpoint's own certificate still is renewed"
+
+    second = make_ca("Second", root, number=62, now=utc_now())
+    authority.prepare(imported(second, root))
+    assert authority.trust_pem == certificate_pem(root.certificate), "one root, named once"
+    authority.switch()
+    assert authority.cross_certificate() is None, "nobody has to be brought from one root to another"
+    assert verifies(authority, root.certificate)
+    authority.finish()
+
+    authority.prepare()
+    new = authority.trusted()[0]
+    authority.switch()
+    assert verifies(authority, root.certificate) and verifies(authority, new)
+    authority.finish()
+    assert verifies(authority, new) and not verifies(authority, root.certificate)
+
+
+def test_a_ca_that_may_not_certify_the_next_one_says_so_before_anything_changes(home: Path, state: State) -> None:
+    authority = Authority.open(home, state)
+    root = make_ca("Root", number=60, now=utc_now())
+    narrow = make_ca("Narrow", root, number=61, now=utc_now(), path_length=0)
+    authority.prepare(imported(narrow, root))
+    authority.switch()
+    authority.finish()
+    with pytest.raises(AuthorityError, match="may not certify another CA"):
+        authority.prepare()
+    assert authority.phase is Phase.STEADY
+    with pytest.raises(AuthorityError, match="the same key"):
+        authority.prepare(imported(attrs.evolve(make_ca("Other", root, number=61, now=utc_now())), root))
+    with pytest.raises(AuthorityError, match="the same name"):
+        authority.prepare(imported(make_ca("Narrow", root, number=63, now=utc_now()), root))
+    assert CaHome(home).generations() == [2]
 
 
 # Crashes and other processes

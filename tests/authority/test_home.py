@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import attrs
 import pytest
 
 from rsocket_broker.authority.home import CaHome
@@ -85,3 +86,28 @@ def test_an_operators_ca_is_kept_with_the_chain_above_it(home: Path) -> None:
     found.ca_chain(2).unlink()
     with pytest.raises(AuthorityError, match="sound CA certificate"):
         found.load_ca_certificate(2)
+
+
+def test_a_staged_generation_counts_for_nothing_until_it_is_placed(home: Path) -> None:
+    found = CaHome(home)
+    issuer = attrs.evolve(found.load_generation(1), generation=2)
+    assert found.staged() is None
+    found.stage_generation(issuer)
+    assert (found.generations(), found.staged()) == ([1], issuer.certificate)
+    found.place_generation(2)
+    assert (found.generations(), found.staged()) == ([1, 2], None)
+    found.stage_generation(attrs.evolve(issuer, generation=3))
+    (home / "ca" / ".new" / "ca.crt").write_bytes(b"damaged")
+    assert found.staged() is None
+
+
+@pytest.mark.row("A-24")
+def test_a_generation_is_destroyed_key_first_and_may_be_gone_already(home: Path, tmp_path: Path) -> None:
+    found = CaHome(home)
+    kept = tmp_path / "kept"
+    kept.hardlink_to(found.ca_key(1))
+    size = kept.stat().st_size
+    found.destroy_generation(1)
+    assert kept.read_bytes() == bytes(size)
+    assert found.generations() == []
+    found.destroy_generation(1)

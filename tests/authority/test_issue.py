@@ -3,18 +3,20 @@ import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from rsocket_broker.authority.home import certificate_pem
-from rsocket_broker.authority.issue import Issuer, host_names, issue_leaf, issue_root
+from rsocket_broker.authority.issue import Issuer, host_names, issue_cross, issue_leaf, issue_root, renew_root
 from rsocket_broker.authority.names import read_names, to_uri
 from rsocket_broker.authority.profiles import load_profile
 from rsocket_broker.errors import AuthorityError, ConfigurationError
 from rsocket_broker.identity import Principal, Proof
 from tests.authority.conftest import START, some_key
+from tests.authority.operators_ca import make_ca
 
 HOSTS = host_names(["localhost", "127.0.0.1", "::1"])
 CLIENT = Principal("org.example.app", "device-1", Proof.FILESYSTEM)
@@ -146,3 +148,47 @@ def test_openssl_verifies_the_chains_strictly(tmp_path: Path) -> None:
     assert not verify("-CAfile", "ca.crt", "-purpose", "sslserver", "client.crt")
     assert not verify("-CAfile", "other.crt", "-purpose", "sslclient", "client.crt")
     assert not verify("-CAfile", "client.crt", "-purpose", "sslserver", "server.crt")
+
+
+# CA certificates of one key, and of one generation for another
+
+
+@pytest.mark.row("A-14")
+def test_a_renewed_root_verifies_what_the_old_one_did_and_the_other_way_round() -> None:
+    old = root(1)
+    later = START + timedelta(days=25)
+    renewed = renew_root(load_profile("root"), old, 77, later)
+    assert (renewed.subject, renewed.public_key()) == (old.certificate.subject, old.certificate.public_key())
+    assert renewed.not_valid_before_utc == later - load_profile("root").backdate
+    assert renewed.serial_number == 77
+    by_old = issue_leaf(load_profile("broker"), some_key("p-256").public_key(), HOSTS, old, 5, later, common_name="x")
+    by_old.verify_directly_issued_by(renewed)
+    by_new = issue_leaf(
+        load_profile("broker"), some_key("p-256").public_key(), HOSTS, attrs.evolve(old, certificate=renewed), 6, later
+    )
+    by_new.verify_directly_issued_by(old.certificate)
+
+
+@pytest.mark.row("A-14")
+def test_a_cross_certificate_has_the_name_and_key_of_the_one_and_the_signature_of_the_other() -> None:
+    old, new = root(1), root(2)
+    cross = issue_cross(load_profile("root"), new.certificate, old, 9, START)
+    cross.verify_directly_issued_by(old.certificate)
+    leaf = issue_leaf(load_profile("broker"), some_key("p-256").public_key(), HOSTS, new, 5, START)
+    leaf.verify_directly_issued_by(cross)
+    key_id = cross.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    assert key_id == new.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    assert cross.not_valid_after_utc <= min(old.certificate.not_valid_after_utc, new.certificate.not_valid_after_utc)
+
+
+def test_a_ca_that_may_certify_no_other_is_named() -> None:
+    top = make_ca("Root", path_length=1)
+    below = make_ca("Issuing", top, number=101)
+    issuer = Issuer(1, below.certificate, below.key, (top.certificate,), imported=True)
+    with pytest.raises(AuthorityError, match=r"CN=Root.*path length is 1"):
+        issue_cross(load_profile("root"), root(2).certificate, issuer, 9, START)
+    roomy = make_ca("Root", path_length=2)
+    issuer = Issuer(1, make_ca("Issuing", roomy, number=101).certificate, below.key, (roomy.certificate,), True)
+    issue_cross(load_profile("root"), root(2).certificate, issuer, 9, START)
+    with pytest.raises(AuthorityError, match="path length is 2"):
+        issue_cross(load_profile("root"), root(2).certificate, issuer, 9, START, below=1)

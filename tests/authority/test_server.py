@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from rsocket_broker.authority import server
-from rsocket_broker.authority.issue import Issuer, host_names, issue_leaf, issue_root
+from rsocket_broker.authority.issue import Issuer, host_names, issue_cross, issue_leaf, issue_root
 from rsocket_broker.authority.profiles import load_profile
 from tests.authority.conftest import START, some_key
 
@@ -52,3 +52,14 @@ def test_who_signed_what() -> None:
     assert server.is_issued_by(LEAF, ROOT.certificate)
     assert not server.is_issued_by(LEAF, OTHER.certificate)
     assert not server.is_issued_by(ROOT.certificate, LEAF)
+
+
+@pytest.mark.row("A-14")
+def test_what_the_secure_port_presents_by_what_stands_above_the_leaf() -> None:
+    root, other = ROOT.certificate, OTHER.certificate
+    cross = issue_cross(load_profile("root"), other, ROOT, 9, START)
+    assert server.secure_chain(LEAF, root) == CHAIN
+    assert server.secure_chain(LEAF, root, (), cross, (other,)) == [LEAF, cross]
+    assert server.secure_chain(LEAF, root, (other,)) == [LEAF, root], "a root that is not the issuer stays at home"
+    assert server.secure_chain(LEAF, root, (other,), cross, (other,)) == [LEAF, root, cross]
+    assert server.secure_chain(LEAF, root, (), cross, (other, root)) == [LEAF, cross, other]
