@@ -82,9 +82,14 @@ def judged(obj: Context) -> list[Judgement]:
         text = usage_text(error) if isinstance(error, click.UsageError) else error.public
         return [production.must("settings", f"{text} See: rsocket-broker doctor")]
     found = weighed("home", lambda: production.judge_home(obj.home, now, passphrase_file))
-    found += weighed("enrolment", lambda: exposure.judge_enrollment(settings, running_status(obj)))
-    found += weighed("ports", lambda: exposure.judge_ports(settings))
-    found += weighed("policy", lambda: exposure.judge_policy(settings))
+    status: Mapping[str, Any] | None = None
+    try:
+        status = running_status(obj)
+    except BrokerError as error:
+        found.append(production.must("broker", error.public))
+    found += weighed("enrolment", lambda: exposure.judge_enrollment(settings, status))
+    found += weighed("ports", lambda: exposure.judge_ports(settings, status))
+    found += weighed("policy", lambda: exposure.judge_policy(settings, status))
     found += weighed("plugins", lambda: exposure.judge_plugins(loaded_plugins(settings)))
     return found
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rsocket_broker.cli.production import Judgement, is_open_to_others, must, ok, should
 from rsocket_broker.enrollment.modes import Mode
+from rsocket_broker.policy.default import SOURCE as DEFAULT
 from rsocket_broker.policy.rules import Direction, Effect, Level, Rule
 from rsocket_broker.routing.policy_files import PolicyFiles
 from rsocket_broker.routing.registry import LoadedPlugin
@@ -35,9 +36,12 @@ def judge_enrollment(settings: Settings, status: Status | None) -> Iterator[Judg
         yield should("window", "it is open now. Close it when you are done: rsocket-broker enrollment close")
 
 
-def judge_ports(settings: Settings) -> Iterator[Judgement]:
-    listen = settings.listen
-    if listen.http_port is None:
+def judge_ports(settings: Settings, status: Status | None) -> Iterator[Judgement]:
+    """What listens where: by the settings, or, where a broker runs, what it says."""
+    ports = {"host": settings.listen.host, "http_port": settings.listen.http_port}
+    if status is not None:
+        ports = status["ports"]
+    if ports["http_port"] is None:
         yield ok("HTTP port", "closed")
     else:
         yield should(
@@ -45,7 +49,7 @@ def judge_ports(settings: Settings) -> Iterator[Judgement]:
             "every user of this machine can read the metrics and knock at /rsocket. Where nothing needs it, set "
             'http-port = "off" below [serve].',
         )
-    reach = "this machine alone" if is_loopback(listen.host) else f"whoever reaches {listen.host}"
+    reach = "this machine alone" if is_loopback(str(ports["host"])) else f"whoever reaches {ports['host']}"
     yield ok("session ports", f"for {reach}, with a client certificate")
     if settings.adb == "off":
         yield ok("adb", "off")
@@ -59,12 +63,15 @@ def judge_ports(settings: Settings) -> Iterator[Judgement]:
         yield should("frames", "frames are traced into the log. Take trace-frames out of config.toml.")
 
 
-def judge_policy(settings: Settings) -> Iterator[Judgement]:
+def judge_policy(settings: Settings, status: Status | None) -> Iterator[Judgement]:
     """Who may call what. Raises BrokerError for a policy that does not load."""
+    in_force = (status or {}).get("policy") or {}
+    if in_force.get("problem"):
+        yield must("policy in force", f"the broker goes on with the one before: {in_force['problem']}")
     files = PolicyFiles(settings.home, settings.vendor_policy, settings.allow_relay)
     loaded = files.read().policy
     _, operator, _ = files.paths
-    if not os.path.lexists(operator):
+    if not os.path.lexists(operator) or DEFAULT in (layer["source"] for layer in in_force.get("layers", ())):
         yield must(
             "policy",
             f"the built-in default is in use. Write {operator} with the methods that each app needs "

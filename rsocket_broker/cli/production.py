@@ -160,7 +160,7 @@ def judge_life(what: str, life: timedelta, mend: str) -> Judgement:
 def judge_ca(authority: Authority, records: list[Record], now: datetime) -> Iterator[Judgement]:
     """The age of the key that signs, and the end of its certificate and of all above it."""
     own = [record for record in records if record.profile == ROOT and record.generation == authority.generation]
-    since = min((record.issued for record in own), default=now)
+    since = min((record.not_before if authority.is_imported else record.issued for record in own), default=now)
     age = f"its key is in use since {since:%Y-%m-%d}"
     rotate = "Rotate: rsocket-broker ca rotate prepare"
     if now - since > OLDEST_KEY:

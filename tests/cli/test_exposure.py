@@ -53,9 +53,9 @@ def test_a_broker_that_runs_counts_for_what_it_does(tmp_path: Path) -> None:
 
 @pytest.mark.row("M-4")
 def test_open_doors_are_named(tmp_path: Path) -> None:
-    found = levels(exposure.judge_ports(settings(tmp_path, listen=attrs.evolve(NETWORK, http_port=0))))
+    found = levels(exposure.judge_ports(settings(tmp_path, listen=attrs.evolve(NETWORK, http_port=0)), None))
     assert found == {"HTTP port": Level.SHOULD, "session ports": Level.OK, "adb": Level.SHOULD}
-    found = levels(exposure.judge_ports(settings(tmp_path, adb="off", trace_frames=("all",))))
+    found = levels(exposure.judge_ports(settings(tmp_path, adb="off", trace_frames=("all",)), None))
     assert found == {"HTTP port": Level.OK, "session ports": Level.OK, "adb": Level.OK, "frames": Level.SHOULD}
 
 
@@ -74,21 +74,21 @@ RULE = 'version = 1\n[[rule]]\nid = "one"\neffect = "allow"\n'
     ],
 )
 def test_a_policy_of_ones_own_is_asked_for_that_names_something(tmp_path: Path, rule: str, level: Level) -> None:
-    assert levels(exposure.judge_policy(settings(tmp_path)))["policy"] is Level.MUST, "the default"
+    assert levels(exposure.judge_policy(settings(tmp_path), None))["policy"] is Level.MUST, "the default"
     (tmp_path / "policy.toml").write_text(RULE + rule)
-    assert levels(exposure.judge_policy(settings(tmp_path)))["policy"] is level
+    assert levels(exposure.judge_policy(settings(tmp_path), None))["policy"] is level
 
 
 def test_a_policy_that_does_not_load_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text("version = 2\n")
     with pytest.raises(ConfigurationError):
-        list(exposure.judge_policy(settings(tmp_path)))
+        list(exposure.judge_policy(settings(tmp_path), None))
 
 
 @pytest.mark.row("M-4")
 def test_relays_for_all_are_a_must(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text(RULE + 'direction = "in"\napp = "a"\n')
-    found = list(exposure.judge_policy(settings(tmp_path, allow_relay=True)))
+    found = list(exposure.judge_policy(settings(tmp_path, allow_relay=True), None))
     assert [each.level for each in found if "allow-relay" in each.detail] == [Level.MUST]
 
 
@@ -118,3 +118,16 @@ def test_a_folder_of_someone_else_counts_as_open(tmp_path: Path) -> None:
     os.chown(path, 12345, -1)
     assert exposure.writable_part(path) == path
     assert exposure.writable_part(Path("module.name")) is None
+
+
+@pytest.mark.row("M-4")
+def test_what_a_broker_says_of_itself_outweighs_the_files(tmp_path: Path) -> None:
+    status = {"ports": {"host": "0.0.0.0", "http_port": 8080}}
+    found = {each.what: each for each in exposure.judge_ports(settings(tmp_path, adb="off"), status)}
+    assert found["HTTP port"].level is Level.SHOULD
+    assert "whoever reaches 0.0.0.0" in found["session ports"].detail
+    (tmp_path / "policy.toml").write_text(RULE + 'direction = "in"\napp = "a"\n')
+    by_default = {"policy": {"problem": None, "layers": [{"layer": "operator", "source": "built-in default"}]}}
+    assert levels(exposure.judge_policy(settings(tmp_path), by_default))["policy"] is Level.MUST
+    broken = {"policy": {"problem": "line 3", "layers": []}}
+    assert levels(exposure.judge_policy(settings(tmp_path), broken))["policy in force"] is Level.MUST
