@@ -342,6 +342,8 @@ def row_of(record: Record, now: datetime, trusted: Collection[int]) -> dict[str,
         "not_before": record.not_before.isoformat(),
         "not_after": record.not_after.isoformat(),
         "status": status_of(record, now, trusted),
+        "revoked": None if record.revoked is None else record.revoked.isoformat(),
+        "reason": record.reason,
         "renews": None if record.renews is None else f"{record.renews:x}",
     }
 

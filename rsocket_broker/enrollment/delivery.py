@@ -165,9 +165,11 @@ class Delivery:
     async def drop(self, serials: Collection[int]) -> int:
         """These certificates were revoked: forget whatever waits to bring them somewhere, and the containers that hold
         them. Returns how many deployments there were; one that is at work comes to its end all the same."""
+        arrived = self._securing.numbers
 
         def forget() -> int:
-            dead = [entry for entry in self.journal.pending() if _serial(entry) in serials]
+            pending = [entry for entry in self.journal.pending() if entry.number not in arrived]
+            dead = [entry for entry in pending if _serial(entry) in serials]
             if dead:
                 self.journal.end(*dead)
             self.containers.withdraw(serials)

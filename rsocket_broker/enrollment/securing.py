@@ -44,6 +44,11 @@ class Securing:
             self._runs = True
             self._keep(self._run())
 
+    @property
+    def numbers(self) -> set[int]:
+        """Of the journal entries whose deployments have reached their place and wait."""
+        return {entry.number for _, entry in self._waiting}
+
     def hurry(self) -> None:
         """What waits is secured now, and whatever comes later at once: the broker stops."""
         self._stopping = True

@@ -2,8 +2,8 @@
 
 The order is what makes it safe. First the database: from then on no certificate of those identifies anybody, whatever
 handshake or resumption is under way, since each SETUP, RESUME and enrolment asks there in the turn in which it is let
-in. Then the TLS contexts, so that the next handshake is refused and no ticket of before is taken. Then whoever is
-still there: exchanges, sessions with all below them, and lines that have no session.
+in. Then the authority's lists, so that the next handshake has new TLS contexts: it is refused, and no ticket of before
+is taken. Then whoever is still there: exchanges, sessions with all below them, and lines that have no session.
 """
 
 import asyncio
@@ -127,8 +127,8 @@ class Revoker:
         self._contexts = contexts
         self._connections = connections
         self._clock = clock
-        # Of its own: a crowd that enrols must not keep a revocation waiting for a thread.
-        self._thread = ThreadPoolExecutor(1, "revocation")
+        # Of its own: neither a crowd that enrols nor the contexts of the last one may keep a revocation waiting.
+        self._threads = ThreadPoolExecutor(2, "revocation")
 
     async def revoke(self, selector: Selector, reason: str = "") -> Receipt:
         """Withdraw what `selector` names, and end all that lives by it.
@@ -140,16 +140,16 @@ class Revoker:
 
     async def _revoke(self, selector: Selector, reason: str) -> Receipt:
         begun = self._clock()
-        revoked = await self._in_thread(lambda: self._authority.revocations.revoke(selector, reason))
-        self._authority.changed()
+        revoked = await self._in_thread(lambda: self._withdraw(selector, reason))
         in_database = self._clock() - begun
-        contexts = asyncio.ensure_future(self._renew_contexts())
         tally = _Tally()
         enrolments = self._drop_enrolments(revoked)
         await self._end_sessions(revoked, tally)
         self._cut_strangers(tally)
         await _until_written(tally.lines)
         last_frame = self._clock() - begun
+        # Only now, beside the goodbyes: a handshake that comes before makes them itself.
+        contexts = asyncio.ensure_future(self._renew_contexts())
         await _until_gone(tally.lines)
         last_line = self._clock() - begun
         problem = await contexts
@@ -177,6 +177,12 @@ class Revoker:
         )
         return receipt
 
+    def _withdraw(self, selector: Selector, reason: str) -> Revoked:
+        """In the database, and for the handshakes from now on."""
+        revoked = self._authority.revocations.revoke(selector, reason)
+        self._authority.changed()
+        return revoked
+
     async def unblock(self, selector: Selector) -> Block:
         """Let whom `selector` names enrol again. Raises AuthorityError when it is not blocked."""
         block = await self._in_thread(lambda: self._authority.revocations.unblock(selector))
@@ -195,10 +201,10 @@ class Revoker:
 
     def stop(self) -> None:
         """The broker stops. What is in the database counts at the next start."""
-        self._thread.shutdown(wait=False)
+        self._threads.shutdown(wait=False)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _renew_contexts(self) -> str | None:
         """So that no client has to wait for it. Returns what went wrong: then no handshake is let through at all."""
