@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import io
 import json
+import re
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -231,3 +233,34 @@ def until(condition: Any, seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.05)
+
+
+# --- the pages -------------------------------------------------------------------------------------------------------
+
+PAGES = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```(toml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.row("M-6", "M-22")
+def test_the_guide_shows_what_its_policies_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (PAGES / "howto" / "restrict-what-apps-may-call.md").read_text(encoding="utf-8")
+    asked = 0
+    for language, text in BLOCK.findall(page):
+        if language == "toml":
+            (home / "policy.toml").write_text(text)
+            continue
+        for part in text.split("$ rsocket-broker policy explain ")[1:]:
+            command, _, shown = part.partition("\n")
+            answer = said(home, "explain", *shlex.split(command)).partition("\n\n")[2]
+            assert answer.replace(f"{home}/", "") == shown.partition("$ ")[0], command
+            asked += 1
+    assert asked == 9
+
+
+def test_the_reference_has_the_default_and_policies_that_can_be_read(home: Path) -> None:
+    page = (PAGES / "reference" / "policy.md").read_text(encoding="utf-8")
+    assert f"```toml\n{TEXT}```" in page
+    for _, text in BLOCK.findall(page):
+        whole = text if text.startswith("version") else f"version = 1\n{text}"
+        (home / "policy.toml").write_text(whole)
+        said(home, "check")
