@@ -27,6 +27,8 @@ POLL_S = 0.5
 """Between two looks at the database with --follow: what is noted is there after a quarter of a second."""
 FIRST, WHOLE = ("app_id", "device_id"), "client"
 """Facts that have a column of their own: a client in parts, or in one."""
+EMPTY: tuple[object, ...] = (None, "", [])
+"""What a fact says that says nothing; only --json shows it."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -210,7 +212,9 @@ def row_of(entry: Entry) -> list[str]:
     facts = content(entry).get("facts") or {}
     client = "@".join(str(facts[name]) for name in FIRST if facts.get(name)) or str(facts.get(WHOLE, ""))
     apart = (*FIRST, WHOLE)
-    others = (f"{name}={value_text(value)}" for name, value in facts.items() if name not in apart and value is not None)
+    others = (
+        f"{name}={value_text(value)}" for name, value in facts.items() if name not in apart and value not in EMPTY
+    )
     return [entry.time, entry.event, client, "  ".join(others)]
 
 
