@@ -7,10 +7,12 @@
 Who asks is the session on whose line the request has come. What is not below it does not exist for it.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from rsocket_broker.errors import ApplicationError, Invalid
+from rsocket_broker.enrollment.throttle import Rate, RateLimiter
+from rsocket_broker.errors import ApplicationError, Invalid, Rejected
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.plugin import Plugin, method
 from rsocket_broker.routing.children import Children, utc_now
@@ -20,6 +22,10 @@ from rsocket_broker.sessions.store import Record
 from rsocket_broker.sessions.tree import Node
 
 LOGGED_OUT = "it was logged out"
+RATE = Rate(64, 2)
+"""Sessions that one client makes: as many as one session has, then two a second in the long run. Each is written to the
+disk, where everybody else's records wait for it."""
+
 NOBODY = "There is no such session below this one."
 
 
@@ -28,14 +34,25 @@ class SessionsPlugin(Plugin):
 
     id: ClassVar[str] = "sessions"
 
-    def __init__(self, children: Children, find: Callable[[str], Session | None]) -> None:
+    def __init__(
+        self,
+        children: Children,
+        find: Callable[[str], Session | None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._children = children
         self._find = find
+        self._clock = clock
+        self._rates = RateLimiter(RATE)
 
     @method("login")
     async def login(self, app: App, params: dict[str, Any]) -> dict[str, object]:
         session = self._caller(app)
-        node, token = await self._children.login(session.node.id, parse_wish(params, utc_now()))
+        wish = parse_wish(params, utc_now())
+        if wait := self._rates.take(session.identity.principal, self._clock()):
+            raise Rejected(f"{session.identity.principal} makes sessions too fast. Try again in {wait:.1f} seconds.")
+        node, token = await self._children.login(session.node.id, wish)
         return {**self._live(node), "token": token}
 
     @method("introspect")

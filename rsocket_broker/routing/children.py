@@ -20,6 +20,7 @@ from rsocket_broker.identity import Identity
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.session import Session
 from rsocket_broker.routing.tasks import Tasks
+from rsocket_broker.sessions.login import AUDIENCES
 from rsocket_broker.sessions.rate import Bucket
 from rsocket_broker.sessions.store import Record, SessionStore
 from rsocket_broker.sessions.tokens import new_id, new_key, new_token, token_digest
@@ -167,7 +168,7 @@ class Children:
 
     def holder(self, token: bytes) -> Node | None:
         """The live session that has this token, wherever it is good."""
-        found = (self._tokens.get(token_digest(self._key, channel, token)) for channel in Channel)
+        found = map(self._tokens.get, self._digests_of(token))
         return next((node for one in found if one is not None and (node := self.tree.get(one))), None)
 
     def ended(self, node_id: str) -> Record | None:
@@ -176,9 +177,11 @@ class Children:
 
     def ended_by_token(self, token: bytes) -> Record | None:
         """The same by its token, wherever that was good."""
-        digests = [token_digest(self._key, channel, token) for channel in Channel]
-        found = (self._ended(self._tokens.get(digest), digest) for digest in digests)
+        found = (self._ended(self._tokens.get(digest), digest) for digest in self._digests_of(token))
         return next((record for record in found if record is not None), None)
+
+    def _digests_of(self, token: bytes) -> list[bytes]:
+        return [token_digest(self._key, channel, token) for channel in AUDIENCES.values()]
 
     def _ended(self, node_id: str | None, digest: bytes | None) -> Record | None:
         waiting = next((record for record in self._unwritten if record.node.id == node_id), None)

@@ -51,8 +51,9 @@ class Switch:
         for one that came while the policy let nobody reach anybody."""
         if session.connection.relaying is None:
             return
-        sends_routes = session.connection.metadata_mime == COMPOSITE and not session.buckets  # here nobody counts them
-        session.connection.relay(session.id, self._finder(session) if sends_routes else None)
+        sends_routes = session.connection.metadata_mime == COMPOSITE
+        find = _counted_elsewhere if session.buckets else self._finder(session)
+        session.connection.relay(session.id, find if sends_routes else None)
 
     def _finder(self, session: Session) -> Find:
         remembered: WeakValueDictionary[bytes, Session] = WeakValueDictionary()  # nobody is kept here who has left
@@ -123,6 +124,11 @@ class Switch:
             other = self._sessions.get(name)
             if other is not None and relaying is not None and not _may_reach(session, other):
                 relaying.part_from(name, Rejected(f'policy: this client may not reach "{name}" any more.'))
+
+
+def _counted_elsewhere(tag: bytes) -> Relaying:
+    """For a session with a rate: what is passed on is passed on in runs, and not request by request."""
+    raise Rejected("A session with a limited rate passes no requests on to other clients.")
 
 
 def name_of(session: Session) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rsocket_broker.audit import Audit
-from rsocket_broker.errors import ApplicationError, Canceled, Invalid
-from rsocket_broker.lifecycle.sessions_plugin import SessionsPlugin
+from rsocket_broker.errors import ApplicationError, Canceled, Invalid, Rejected
+from rsocket_broker.lifecycle.sessions_plugin import RATE, SessionsPlugin
 from rsocket_broker.plugin_api import App, Plugin, method
 from rsocket_broker.routing.children import Children
 from rsocket_broker.sessions.store import SessionStore
@@ -39,7 +39,7 @@ def state(tmp_path: Path) -> Iterator[State]:
 def served(state: State | None = None, limits: TreeLimits | None = None, **options: Any) -> Line:
     children = Children(None if state is None else SessionStore(state, Audit(state)), limits)
     line: Line
-    plugin = SessionsPlugin(children, lambda session_id: line.sessions.get(session_id))
+    plugin = SessionsPlugin(children, lambda session_id: line.sessions.get(session_id), clock=lambda: line.now)
     line = Line(Echo, plugin, children=children, **options)
     return line
 
@@ -185,3 +185,16 @@ async def test_limits_are_told() -> None:
         await login(parent)
         with pytest.raises(Exception, match="1 children, which is the limit"):
             await login(parent)
+
+
+@pytest.mark.row("A-30")
+async def test_nobody_makes_sessions_faster_than_the_disk_takes_them() -> None:
+    async with served() as line:
+        parent = await line.connect()
+        for _ in range(int(RATE.burst)):
+            made = await login(parent)
+            await parent.json("sessions.logout", {"id": made["id"]})
+        with pytest.raises(Rejected, match=r"too fast. Try again in 0.5 seconds"):
+            await login(parent)
+        line.now += 0.5
+        await login(parent)

@@ -337,6 +337,21 @@ async def test_a_rate_holds_for_a_session_and_all_below_it(monkeypatch: pytest.M
             await child.connection.request_response(Payload(b"", route("echo.request")))
 
 
+async def test_a_session_with_a_rate_passes_nothing_on() -> None:
+    async with Line(Echo, relay=True) as line:
+        parent = await line.connect()
+        other = await line.connect(b"com.other|dev1|adb|1")
+        address = [f"client:{other.session.id}", "echo.request"]
+        for rate, passes in ((None, True), (100.0, False)):
+            child = await line.connect_child(await login(line, parent, rate=rate))
+            asked = child.connection.request_response(Payload(b"1", route(*address)), 5.0)
+            if passes:
+                assert (await asked).data == b"1"
+            else:
+                with pytest.raises(Rejected, match="limited rate"):
+                    await asked
+
+
 async def test_nobody_has_children_whose_root_is_gone() -> None:
     async with Line(Echo) as line:
         parent = await line.connect()
