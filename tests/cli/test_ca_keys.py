@@ -140,3 +140,17 @@ def test_a_generation_that_a_kill_left_beside_its_place_gets_the_passphrase_too(
     assert run_command(home, "home", "backup", "--out", str(tmp_path / "b")).returncode == 0
     told = run_command(home, "home", "verify", str(tmp_path / "b"), "--json")
     assert json.loads(told.stdout)["generations"] == [1, 2]
+
+
+@pytest.mark.row("A-24", "A-14")
+def test_the_next_generation_is_kept_as_the_current_one_is(ca: Ca, ring: Path, tmp_path: Path) -> None:
+    home = tmp_path / "new"
+    assert ca("init", "--keyring", home=home)[0] == 0
+    for step in ("prepare", "switch"):
+        assert ca("rotate", step, home=home)[0] == 0
+    status = json.loads(ca("passphrase", "status", "--json", home=home)[1])
+    assert [each["encrypted"] for each in status["generations"]] == [True, True]
+    assert ca("passphrase", "change", "--keyring", home=home)[0] == 0
+    assert ca("rotate", "finish", home=home)[0] == 0
+    assert ca("issue", "--app-id", "a", "--out", tmp_path / "client", home=home)[0] == 0
+    assert ring.read_text().count("new") == 1, "of the entries before nothing is left"
