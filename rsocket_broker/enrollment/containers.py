@@ -268,15 +268,16 @@ class Containers:
         """Every container, the one whose certificate ends first in front."""
         return [_kept(row) for row in self._state.read("SELECT * FROM containers ORDER BY ends, medium, location")]
 
-    def stale(self, now: datetime, generation: int, trusts: Collection[str]) -> list[Kept]:
+    def stale(self, now: datetime, generation: int, trusts: Collection[str], *, waiting: bool = False) -> list[Kept]:
         """Those that may be tried now and whose certificate is due or of another generation, or beside which lie other
-        anchors than one of `trusts` (digests); the one whose certificate ends first in front."""
+        anchors than one of `trusts` (digests); the one whose certificate ends first in front. With `waiting` also those
+        that are not to be tried before later."""
         at = int(now.timestamp())
         marks = ", ".join("?" * len(trusts))
         rows = self._state.read(
-            "SELECT * FROM containers WHERE retry <= ? AND ends > ? AND (generation != ?"  # noqa: S608 (marks alone)
+            "SELECT * FROM containers WHERE (retry <= ? OR ?) AND ends > ? AND (generation != ?"  # noqa: S608 (marks alone)
             f" OR begins + (ends - begins) * ? <= ? OR trust NOT IN ({marks})) ORDER BY ends, medium, location",
-            (at, at, generation, RENEWAL_DUE, at, *trusts),
+            (at, waiting, at, generation, RENEWAL_DUE, at, *trusts),
         )
         return [_kept(row) for row in rows]
 

@@ -62,12 +62,13 @@ class Renewer:
         self._live = live
         self._now = now
 
-    def stale(self) -> list[Kept]:
-        """The containers that need something, and may be tried now. Reads the disk."""
+    def stale(self, *, waiting: bool = False) -> list[Kept]:
+        """The containers that need something, and may be tried now; with `waiting` also those that could not be reached
+        a short time ago. Reads the disk."""
         now, authority = self._now(), self._authority
         wanted = {digest(authority.trust_pem), digest(authority.web_trust_pem)}
         live = self._live()
-        found = self._containers.stale(now, authority.generation, sorted(wanted))
+        found = self._containers.stale(now, authority.generation, sorted(wanted), waiting=waiting)
         return [kept for kept in found if self.need(kept) and (kept.leaf.serial not in live or kept.due <= now)]
 
     def need(self, kept: Kept) -> Need:

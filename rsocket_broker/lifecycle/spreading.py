@@ -72,7 +72,7 @@ class ClientSpreader:
             held = kept.get(session.identity.serial)
             if held is None or held.trust != wanted:
                 work.append(_of(self._tell, session, self._pusher.trust))
-        stale = await asyncio.to_thread(self._renewer.stale)
+        stale = await asyncio.to_thread(self._renewer.stale, waiting=True)
         work += [_of(self._renewer.bring, each, Need(trust=True)) for each in stale if not each.knows_one_anchor]
         async with contextlib.aclosing(_each(work)) as spreads:
             async for spread in spreads:
@@ -82,7 +82,7 @@ class ClientSpreader:
         """See `Spreader.spread_pairs`."""
         work: list[Work] = []
         await self._note_seen()  # or a WebSocket app that has just come would be taken for another
-        stale = await asyncio.to_thread(self._renewer.stale)
+        stale = await asyncio.to_thread(self._renewer.stale, waiting=True)
         if which is Which.WEB:
             work = [_of(self._renewer.bring, each) for each in stale if each.knows_one_anchor]
         else:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from rsocket_broker import client
 from rsocket_broker.client import Stage
@@ -343,3 +345,29 @@ async def test_a_lease_is_asked_for_and_given(app: Connect, stub: StubBroker) ->
             served.fire_and_forget(Payload(b"{}"))
         with pytest.raises(client.Rejected, match="lease"):
             served.fire_and_forget(Payload(b"{}"))
+
+
+async def test_the_id_of_the_sdks_own_plugin_is_taken(app: Connect) -> None:
+    class Identity(client.AppPlugin):
+        id = "identity"
+
+    with pytest.raises(ConfigurationError, match="the SDK's own"):
+        async with app(plugins=[Identity()]):
+            pass
+
+
+@pytest.mark.row("A-18")
+async def test_what_was_renewed_by_whomever_is_used_on_the_way_back(
+    app: Connect, stub: StubBroker, diary: Diary, tmp_path: Path
+) -> None:
+    """A broker may have put another certificate into the folder meanwhile; it is read when it is needed."""
+    stub.resumes = True
+    async with app(observer=diary):
+        csr = (tmp_path / "app" / "app.csr").read_text()
+        stub.authority.deploy({"destination": str(tmp_path / "app"), "csr": csr})
+        renewed = (tmp_path / "app" / "device.crt").read_bytes()
+        first = stub.live[0]
+        first.drop_line()
+        await diary.reaches(Stage.RESUMED)
+        shown = stub.live[0].peer.certificate
+        assert shown == x509.load_pem_x509_certificate(renewed).public_bytes(serialization.Encoding.DER)

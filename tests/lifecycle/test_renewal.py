@@ -114,6 +114,7 @@ async def test_what_cannot_be_reached_is_tried_again_and_less_often(
     await bench.bring()
     bench.ahead += timedelta(minutes=1, seconds=30)
     assert bench.renewer.stale() == [], "two minutes after the second"
+    assert len(bench.renewer.stale(waiting=True)) == 1, "an operator who rotates does not wait"
     bench.workshop.containers.retry_now(["filesystem"])
     assert len(bench.renewer.stale()) == 1
     assert bench.workshop.issued(app.app_id) == issued
