@@ -135,3 +135,9 @@ def test_two_sessions_never_share_a_token(state: State) -> None:
     store.add(RECORD, b"digest")
     with pytest.raises(sqlite3.IntegrityError):
         store.add(attrs.evolve(RECORD, node=attrs.evolve(NODE, id="s-2")), b"digest")
+
+
+def test_a_broker_that_starts_finds_the_table_settled(state: State) -> None:
+    opened(state).add(RECORD, b"digest")
+    store = SessionStore.open(state, Audit(state))
+    assert [record.reason for record in store.ended()] == [RESTARTED]
