@@ -16,10 +16,7 @@ SERVICE = "rsocket-broker"
 GENERATED_BYTES = 32
 """Of chance in a passphrase that nobody has to type."""
 INSTALL = "pip install 'rsocket_broker[keyring]'"
-INSTEAD = (
-    "Keep the passphrase in a file of mode 0600 outside the home instead, and name it with --passphrase-file; "
-    "systemd's LoadCredential= gives a service such a file."
-)
+INSTEAD = "Keep the passphrase in a file of mode 0600 outside the home instead, and name it with --passphrase-file."
 
 
 @attrs.frozen(slots=True)
