@@ -166,8 +166,8 @@ class Block:
 class Revoked:
     """What one revocation changed in the database.
 
-    `serials` were good until now; `before` counts certificates that the selector names and that had been revoked
-    earlier. `successors` are the serial numbers of good certificates that were issued to renew a single one that was
+    `serials` were good until now. Where there were none, `before` counts certificates that the selector names and that
+    had been revoked earlier. `successors` are the serial numbers of good certificates that were issued to renew a single one that was
     revoked by its number. `time` is aware and in UTC.
     """
 
@@ -205,13 +205,13 @@ class Revocations:
         with self._state.transaction() as database:
             if is_one:
                 _check_serial(database, selector.number, now)
-            before = _count_revoked(database, selector, now)
             found = database.execute(
                 f"UPDATE certificates SET status = :revoked, revoked = :now, reason = :reason WHERE {_good(selector)}"  # noqa: S608
                 " RETURNING serial, app_id, device_id",
                 _facts(selector, now) | {"reason": reason},
             ).fetchall()
             serials = [row[0] for row in found]
+            before = 0 if serials else _count_revoked(database, selector, now)
             blocks = (self._block(database, selector, reason, now),) if selector.blocks else ()
             self._audit.write(
                 database,

@@ -44,12 +44,12 @@ _log = logging.getLogger(__name__)
 class Receipt:
     """What one revocation has ended. When it is given out, nothing more is written to anybody whom it names.
 
-    `certificates` were good until now, `revoked_before` names how many were not any more. `descendants` are the
-    sessions below `sessions`; `streams` were open on all of them; `resumptions` are sessions that could have been
-    resumed. `enrolments` were under way, deployments that waited for a device included. `successors` are serial
-    numbers (hex) of certificates that stay good, and were issued to renew the one that was revoked. Times are aware,
-    and in UTC. Seconds count from the arrival of the command: until it was in the database, until the last frame was
-    written, until the last line had closed, which is up to 50 ms more, and until the TLS contexts were made anew.
+    `certificates` were good until now; where there were none, `revoked_before` says how many had been revoked before.
+    `descendants` are the sessions below `sessions`; `streams` were open on all of them; `resumptions` are sessions that
+    could have been resumed. `enrolments` were under way, deployments that waited for a device included. `successors`
+    are serial numbers (hex) of certificates that stay good, and were issued to renew the one that was revoked. Times
+    are aware, and in UTC. Seconds count from the arrival of the command: until it was in the database, until the last
+    frame was written, until the last line had closed, which is up to 50 ms more, and until the TLS contexts were made.
     `problem` says what the operator must still do.
     """
 

@@ -1,11 +1,17 @@
 """Selectors, revocations and blocks in a database of their own, by a clock that stands."""
 
+import contextlib
 import json
+import tempfile
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rsocket_broker.audit import Audit
 from rsocket_broker.authority.inventory import Inventory, Record, Status, make_record
@@ -288,3 +294,98 @@ def test_what_an_operator_types_names_what_is_meant(
 def test_what_an_operator_mistypes_is_said(revocations: Revocations, by: By, text: str, words: str) -> None:
     with pytest.raises(AuthorityError, match=words):
         revocations.selector(by, text)
+
+
+# ---- any order of events, against a model that only counts ----------------------------------------------------------
+
+APPS, DEVICES, PROOFS = ("org.a", "org.b"), ("d1", "d2"), (Proof.ADB, Proof.UPLOAD)
+CLIENTS = st.builds(Principal, st.sampled_from(APPS), st.sampled_from(DEVICES), st.sampled_from(PROOFS))
+WHOM = st.one_of(
+    st.builds(Selector.client, st.sampled_from(APPS), st.sampled_from(DEVICES)),
+    st.builds(Selector.app, st.sampled_from(APPS)),
+    st.builds(Selector.device, st.sampled_from(DEVICES)),
+)
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("issue"), CLIENTS),
+        st.tuples(st.sampled_from(("renew", "revoke_one", "revoke_before")), st.integers(0, 20)),
+        st.tuples(st.sampled_from(("revoke", "unblock")), WHOM),
+        st.tuples(st.just("wait"), st.integers(1, 20)),
+    ),
+    max_size=25,
+)
+LIFE = timedelta(days=30)
+
+
+class World:
+    """A database, and beside it what should be in it: certificates with holder and age, and who is blocked."""
+
+    def __init__(self, state: State) -> None:
+        self.clock = Clock()
+        self.inventory = Inventory(state)
+        self.revocations = Revocations(state, self.inventory.audit, self.clock)
+        self.issued: list[tuple[int, Principal, datetime]] = []
+        self.revoked: set[int] = set()
+        self.blocks: set[Selector] = set()
+
+    def _good(self, serial: int) -> bool:
+        return serial not in self.revoked and self.clock.now <= self.issued[serial - 1][2] + LIFE
+
+    def issue(self, who: Principal, renews: int | None = None) -> None:
+        serial, now = len(self.issued) + 1, self.clock.now
+        dates = (now, now, now + LIFE)
+        record = Record(serial, f"{serial:064x}", 1, CLIENT, "CN=x", who, "ab", *dates, Status.ACTIVE, b"", renews)
+        allowed = renews not in self.revoked and not any(names(block, who) for block in self.blocks)
+        with contextlib.nullcontext() if allowed else pytest.raises((EnrollmentRefused, AuthorityError)):
+            self.inventory.add(record, guard=self.revocations.guard(who, renews))
+            self.issued.append((serial, who, now))
+
+    def renew(self, number: int) -> None:
+        if number < len(self.issued):
+            self.issue(self.issued[number][1], self.issued[number][0])
+
+    def revoke_one(self, number: int) -> None:
+        if number < len(self.issued) and (self._good(number + 1) or number + 1 in self.revoked):
+            self._revoke(Selector.serial(number + 1), {number + 1})
+
+    def revoke(self, whom: Selector) -> None:
+        self._revoke(whom, {serial for serial, who, _ in self.issued if names(whom, who)})
+        self.blocks.add(whom)
+
+    def revoke_before(self, days: int) -> None:
+        moment = START + timedelta(days=days)
+        self._revoke(Selector.all_before(moment), {serial for serial, _, when in self.issued if when < moment})
+
+    def _revoke(self, selector: Selector, meant: set[int]) -> None:
+        gone = {serial for serial in meant if self._good(serial)}
+        assert self.revocations.revoke(selector).serials == gone
+        self.revoked |= gone
+
+    def unblock(self, whom: Selector) -> None:
+        with contextlib.nullcontext() if whom in self.blocks else pytest.raises(AuthorityError):
+            self.revocations.unblock(whom)
+        self.blocks.discard(whom)
+
+    def wait(self, days: int) -> None:
+        self.clock.advance(days=days)
+
+    def check(self) -> None:
+        now = self.clock.now
+        expected = {serial for serial in self.revoked if self.issued[serial - 1][2] + LIFE > now}
+        assert {entry.serial for entry in self.revocations.entries(1, now)} == expected
+        assert {block.selector for block in self.revocations.blocks()} == self.blocks
+
+
+def names(selector: Selector, who: Principal) -> bool:
+    return selector.names(Identity(who, CLIENT, 0, "", 1, START))
+
+
+@pytest.mark.row("D-3", "A-19")
+@settings(max_examples=60, deadline=None)
+@given(events=EVENTS)
+def test_whatever_happens_in_whatever_order_is_as_in_the_model(events: list[tuple[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, State.open(Path(folder, "home") / "state.db") as state:
+        world = World(state)
+        for what, about in events:
+            getattr(world, what)(about)
+            world.check()
