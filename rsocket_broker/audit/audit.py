@@ -154,13 +154,12 @@ class Audit:
 
     def _append(self, database: sqlite3.Connection, when: str, event: Event, facts: chain.Facts) -> None:
         head = read_head(database, event.book)
-        added = chain.entry(head, when, event.value, facts)
-        database.execute(
-            "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
-            (added.book.value, added.number, added.time, added.event, added.body, added.hash),
-        )
-        head = chain.after(head, added)
-        write_head(database, head)
+        try:
+            head = _add(database, head, chain.entry(head, when, event.value, facts))
+        except sqlite3.IntegrityError:  # somebody has set the head back: what we do goes on, and verifying finds it
+            last = database.execute("SELECT MAX(number) FROM audit WHERE book = ?", (event.book.value,)).fetchone()
+            head = attrs.evolve(head, count=last[0])
+            head = _add(database, head, chain.entry(head, when, event.value, facts))
         if event.book is Book.TRAFFIC and head.count - head.base >= MAX_TRAFFIC:
             self._trim(database, head)
 
@@ -174,6 +173,17 @@ class Audit:
         write_head(database, attrs.evolve(head, base=through, base_hash=found[0]))
         facts = {"book": book, "first": head.base + 1, "last": through, "hash": found[0]}
         self._append(database, to_text(self._clock()), Event.TRIMMED, facts)
+
+
+def _add(database: sqlite3.Connection, head: chain.Head, added: chain.Entry) -> chain.Head:
+    """Put a record behind `head`; the head that the book has then."""
+    database.execute(
+        "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
+        (added.book.value, added.number, added.time, added.event, added.body, added.hash),
+    )
+    head = chain.after(head, added)
+    write_head(database, head)
+    return head
 
 
 def read_head(database: sqlite3.Connection, book: Book) -> chain.Head:

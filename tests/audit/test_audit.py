@@ -203,3 +203,29 @@ def test_many_notes_are_written_a_few_at_a_time(state: State, audit: Audit, monk
     audit.close()
     assert sizes == [10, 10, 10, 5]
     assert len(bodies(state, Book.TRAFFIC)) == 35
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("UPDATE audit_heads SET count = 1, hash = (SELECT hash FROM audit WHERE number = 1)", 4),
+        ("UPDATE audit_heads SET count = 1", None),  # not one record is other than it was
+        ("DELETE FROM audit_heads", 4),
+        ("DELETE FROM audit", 1),
+    ],
+)
+def test_whoever_meddles_with_the_record_stops_nobody_and_is_found(
+    state: State, audit: Audit, change: str, named: int | None
+) -> None:
+    def work() -> None:
+        with state.transaction() as database:
+            audit.write(database, Event.ISSUED, serial="1")
+
+    for _ in range(3):
+        work()
+    with state.transaction() as database:
+        database.execute(change)
+    work()
+    work()
+    fault = first_fault(*book(state, Book.CHANGES))
+    assert (None if fault is None else fault.number) == named

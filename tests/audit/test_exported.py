@@ -90,3 +90,23 @@ def test_a_mark_is_looked_up_in_the_file() -> None:
     mark = Mark(Book.CHANGES, 3, verify_lines(lines).heads[0].hash)
     assert verify_lines(lines, [mark]).faults == []
     assert faults(verify_lines(lines, [Mark(Book.TRAFFIC, 1, START)])) == [("traffic", 1)]
+
+
+def test_each_book_is_judged_whatever_is_wrong_with_the_other() -> None:
+    lines = made(3, 2)
+    del lines[5]
+    lines[1] = lines[1].replace("issue", "renew")
+    assert faults(verify_lines(lines)) == [("changes", 1), ("traffic", 1)]
+
+
+def test_a_trim_in_the_file_says_where_the_other_book_begins() -> None:
+    changes, traffic = Head(Book.CHANGES), Head(Book.TRAFFIC)
+    first = entry(traffic, "2026-03-01T12:00:00.000Z", "session", {})
+    second = entry(after(traffic, first), "2026-03-01T12:00:00.000Z", "session", {})
+    told = {"book": "traffic", "first": 1, "last": 1, "hash": first.hash}
+    trim = entry(changes, "2026-03-01T12:00:00.000Z", "trim", told)
+    head = Head(Book.TRAFFIC, 1, first.hash, 2, second.hash)
+    lines = [line_of(item) for item in (after(changes, trim), trim, head, second)]
+    assert verify_lines(lines).faults == []
+    untold = [line_of(item) for item in (changes, head, second)]
+    assert faults(verify_lines(untold)) == [("traffic", 2)]

@@ -112,3 +112,10 @@ def test_what_the_disk_did_not_take_is_counted() -> None:
     assert told(waiting.take(1 + PERIOD_S)) == [("drop", {"of": "call-refused", "count": 1, "since": "t"})]
     waiting.lost([note(Event.POLICY)], 1000)
     assert waiting.due(0) == 1000 + PERIOD_S
+
+
+def test_lists_tell_things_apart_too() -> None:
+    waiting = Waiting()
+    for scope in (["a"], ["a"], ["b"]):
+        waiting.add(note(Event.SESSION, scope=scope), 0)
+    assert [each.facts.get("count") for each in waiting.take(1, all_of_it=True)] == [None, 1, None]
