@@ -20,7 +20,7 @@ from rsocket_broker.audit import Audit, Event
 from rsocket_broker.credentials import APP_ID
 from rsocket_broker.enrollment.exchange import Step
 from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused, HomeError
-from rsocket_broker.files import locked, read_private, write_private
+from rsocket_broker.files import check_private_file, locked, read_private, write_private
 from rsocket_broker.state import State
 
 KEY_FILE = "grants.key"
@@ -96,6 +96,9 @@ class Grants:
     """The grants of one home. May be called from any thread; every method waits for the disk."""
 
     def __init__(self, home: Path, state: State, audit: Audit) -> None:
+        """Raises HomeError for a key file that others can read."""
+        if os.path.lexists(home / KEY_FILE):
+            check_private_file(home / KEY_FILE)
         self._home = home
         self._state = state
         self._audit = audit

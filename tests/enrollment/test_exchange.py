@@ -51,6 +51,14 @@ def test_a_request_with_all_its_fields() -> None:
     )
 
 
+@pytest.mark.row("A-57")
+def test_a_token_is_kept_and_never_shown() -> None:
+    request = parse({**SIGN, "token": "0123456789ab.secret"})
+    assert isinstance(request, SignRequest) and request.token == "0123456789ab.secret"
+    assert "secret" not in repr(request)
+    assert parse({**SIGN, "token": None}) == parse(SIGN)
+
+
 @pytest.mark.row("F-34")
 def test_medium_1_is_meant_when_none_is_named() -> None:
     assert parse(SIGN).medium == 1  # type: ignore[union-attr]
@@ -80,6 +88,8 @@ def test_the_message_has_the_last_word_on_the_medium(in_setup: int | None, in_me
         ({"timestamp": 10**40}, "the field timestamp must be the milliseconds since 1970"),
         ({"timestamp": 1.5}, "the field timestamp must be the milliseconds since 1970"),
         ({"logs": "1:info:x"}, "the field logs must be a list of lines"),
+        ({"token": ["x"]}, "the field token must be text"),
+        ({"token": "x" * 257}, "the field token is longer than 256 characters"),
     ],
 )
 def test_a_field_at_fault_is_named(change: dict[str, object], words: str) -> None:

@@ -125,8 +125,8 @@ def test_the_hash_needs_the_key_beside_it(grants: Grants, state: State, tmp_path
     with pytest.raises(HomeError, match="damaged"):
         Grants(tmp_path / "home", state, Audit(state)).find(token)
     key.chmod(0o644)
-    with pytest.raises(HomeError):
-        Grants(tmp_path / "home", state, Audit(state)).find(token)
+    with pytest.raises(HomeError, match="chmod"):
+        Grants(tmp_path / "home", state, Audit(state))
 
 
 def test_the_comparison_is_one_that_takes_its_time(grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,15 @@ def test_a_burst_and_then_a_pace() -> None:
 
 
 @pytest.mark.row("A-10")
+def test_who_only_looks_takes_nothing() -> None:
+    limiter = RateLimiter(Rate(2, 0.5))
+    assert [limiter.wait("a", 100) for _ in range(5)] == [0] * 5
+    assert [limiter.take("a", 100) for _ in range(2)] == [0, 0]
+    assert [limiter.wait("a", 100) for _ in range(5)] == [2] * 5 == [limiter.take("a", 100) for _ in range(5)]
+    assert limiter.wait("a", 101) == 1 and limiter.wait("a", 102) == 0 == limiter.take("a", 102)
+
+
+@pytest.mark.row("A-10")
 @given(st.lists(st.floats(0, 10), max_size=200))
 def test_no_pattern_of_asking_gets_more_than_the_rate(pauses: list[float]) -> None:
     limiter, now, granted = RateLimiter(Rate(5, 1)), 0.0, 0

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.transports import listener as module
 from rsocket_broker.transports.binding import BACKLOG
 from rsocket_broker.transports.tcp import connect_tcp, listen_tcp
@@ -85,6 +86,56 @@ async def test_a_closed_listener_refuses_newcomers_and_keeps_the_guests() -> Non
     client.transport.close()
     await asyncio.wait_for(waiting, PATIENCE)
     assert listener.open == 0
+
+
+@pytest.mark.row("M-17")
+async def test_a_listener_that_is_shut_refuses_newcomers_until_it_opens_again_on_its_number() -> None:
+    guests, shut = Guests(Echo), list[int]()
+    listener = await listen_tcp("localhost", 0, guests, max_connections=2)
+    listener.on_shut(lambda: shut.append(listener.port))
+    port = listener.port
+    client = Recorder()
+    await connect_tcp("localhost", port, client)
+    await guests.number(1)
+    for number in range(1, 3):
+        listener.shut()
+        listener.shut()
+        assert not listener.listening and shut == [port] * number
+        for host in listener.hosts:
+            with pytest.raises(ConnectionRefusedError):
+                await connect_tcp(host, port, Recorder())
+        await asyncio.gather(listener.reopen(), listener.reopen())
+        assert listener.listening and listener.port == port
+        client.transport.write([b"still here"])
+        await client.received(b"still here" * number)
+    newcomer = Recorder()
+    await connect_tcp("localhost", port, newcomer)
+    await guests.number(2)
+    assert (listener.open, listener.counters.accepted) == (2, 2)  # limits and counters have gone on
+    await connect_tcp("localhost", port, third := Recorder())
+    await third.until(lambda: "eof" in third.events or bool(third.losses))
+    assert listener.counters.turned_away == 1
+    listener.shut()
+    listener.abort()
+    await listener.reopen()
+    assert not listener.listening
+    for each in (client, newcomer, third):
+        each.transport.abort()
+        await each.lost()
+    await asyncio.wait_for(listener.wait_closed(), PATIENCE)
+
+
+@pytest.mark.row("M-17")
+async def test_a_number_that_was_taken_meanwhile_is_told_and_the_listener_stays_shut() -> None:
+    listener = await listen_tcp("127.0.0.1", 0, Guests(Echo))
+    listener.shut()
+    with socket.create_server(("127.0.0.1", listener.port)):
+        with pytest.raises(ConfigurationError, match=f"Port {listener.port} .*is taken"):
+            await listener.reopen()
+        assert not listener.listening
+    await listener.reopen()
+    assert listener.listening
+    listener.abort()
 
 
 async def test_an_aborted_listener_drops_its_guests() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import stat
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -14,6 +15,7 @@ from cryptography import x509
 from rsocket_broker.claims import Claims
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.enrollment.mediums import adb, adb_shell
+from rsocket_broker.enrollment.modes import Mode
 from rsocket_broker.errors import ConfigurationError, EnrollmentRefused
 from rsocket_broker.identity import Proof
 from rsocket_broker.state import State
@@ -76,6 +78,23 @@ async def test_an_app_on_android_is_enrolled(asker: Asker) -> None:
     assert record.principal.proof is Proof.ADB
     assert answer == {"deviceId": record.principal.device_id}
     assert asker.workshop.journal.pending() == []
+
+
+@pytest.mark.row("M-14")
+async def test_the_token_of_one_device_is_worth_nothing_on_another(asker: Asker) -> None:
+    """The device is known by its adb serial number before it was ever seen, and by its id after that."""
+    workshop, serial = asker.workshop, asker.app.device.serial
+    workshop.gate.mode = Mode.TOKEN
+
+    def token(device: str) -> str:
+        return workshop.grants.make(PACKAGE, now=datetime.now(UTC), life=timedelta(hours=1), device=device)[1]
+
+    with pytest.raises(EnrollmentRefused, match="token: the token is for another device"):
+        await asker.enrol(token=token("EMULATED9999"))
+    assert workshop.issued(PACKAGE) == 0
+    known = (await asker.enrol(token=token(serial)))["deviceId"]
+    await asker.enrol(token=token(str(known)))
+    assert workshop.issued(PACKAGE) == 2
 
 
 @pytest.mark.row("F-13")
