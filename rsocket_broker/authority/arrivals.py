@@ -49,8 +49,9 @@ class Arrivals:
         self._quiet = QuietLog(_log)
         state.migrate(_COMPONENT, _STEPS)
 
-    def note(self, serial: int) -> None:
-        """The certificate with this serial number is in its holder's hands: on the disk within a second or two."""
+    def note(self, serial: int, ago: float = 0.0) -> None:
+        """The certificate with this serial number is in its holder's hands, or was `ago` seconds before now: on the
+        disk within a second or two."""
         now = time.monotonic()
         noted = self._noted.get(serial)
         if noted is not None and now - noted < AGAIN_S:
@@ -59,7 +60,7 @@ class Arrivals:
             if len(self._noted) >= MAX_REMEMBERED:
                 self._noted.clear()
             self._noted[serial] = now
-            self._waiting[serial] = int(self._clock().timestamp())
+            self._waiting[serial] = max(int(self._clock().timestamp() - ago), self._waiting.get(serial, 0))
             if self._timer is None:
                 self._timer = threading.Timer(DELAY_S, self._write_in_time)
                 self._timer.daemon = True

@@ -240,9 +240,10 @@ class Authority:
         self.serving()
         return self.rotation
 
-    def arrived(self, serial: int) -> None:
-        """The certificate is known to be in the hands of its holder. Cheap, and never waits for the disk."""
-        self._arrivals.note(serial)
+    def arrived(self, serial: int, ago: float = 0.0) -> None:
+        """The certificate is known to be in the hands of its holder, or was `ago` seconds before now. Cheap, and never
+        waits for the disk."""
+        self._arrivals.note(serial, ago)
 
     def close(self) -> None:
         """Write what was noted and is not on the disk yet. Call it before the home is closed."""
@@ -401,7 +402,7 @@ class Authority:
             raise AuthorityError(WITHDRAWN)
         if status is not Status.ACTIVE:
             raise AuthorityError(f"The certificate is {status.value}. Enrol again to get a new one.")
-        if identity.generation not in self.rotation.trusted:
+        if not self.rotation.accepts(identity.generation):
             raise AuthorityError(REPLACED)
         now = self._clock()
         if now < not_before:
@@ -485,4 +486,8 @@ class Authority:
 
 def _pem(certificates: Iterable[x509.Certificate]) -> bytes:
     """Certificates one after the other, each once."""
-    return b"".join(dict.fromkeys(map(certificate_pem, certificates)))
+    return b"".join(dict.fromkeys(map(_pem_of, certificates)))
+
+
+_pem_of = functools.lru_cache(maxsize=16)(certificate_pem)
+"""What clients are to trust is asked for with every one of them, and rarely changes."""

@@ -76,6 +76,10 @@ class Rotation:
         """The generations whose certificates are accepted, the newest first."""
         return tuple(sorted(filter(None, (self.current, self.other)), reverse=True))
 
+    def accepts(self, generation: int) -> bool:
+        """Whether certificates of this generation are accepted."""
+        return generation in (self.current, self.next, self.previous)
+
     def check(self, step: Step) -> None:
         """Raises AuthorityError, which names the step to take instead, unless `step` is one of this phase."""
         if (self.phase, step) not in TABLE:

@@ -207,9 +207,10 @@ class Rotator:
         self._endpoint.forget(lambda identity: identity.serial in serials)
 
     def _note_live(self) -> None:
-        """Whoever is connected has the certificate that it is connected with."""
+        """Whoever is connected had the certificate of its session when it was heard last: one that has crashed, and
+        come back with another, is still there for a while."""
         for session in self._endpoint.sessions:
-            self._authority.arrived(session.identity.serial)
+            self._authority.arrived(session.identity.serial, session.connection.silence)
 
     # --- rounds ------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,21 @@ def test_what_was_noted_is_kept_with_its_latest_time(seen: Arrivals, state: Stat
     assert again.all() == {17: START + timedelta(hours=1), 1 << 158: START}
 
 
+def test_what_was_seen_a_while_ago_counts_as_of_then(seen: Arrivals) -> None:
+    seen.note(17, ago=60.0)
+    assert seen.all() == {17: START - timedelta(minutes=1)}
+    seen.forget_recent()
+    seen.note(17)
+    seen.forget_recent()
+    seen.note(17, ago=30.0)
+    assert seen.all() == {17: START}
+    seen.flush()
+    seen.forget_recent()
+    seen.note(17, ago=30.0)
+    seen.flush()
+    assert seen.all() == {17: START}
+
+
 def test_a_certificate_that_is_seen_over_and_over_is_written_once(seen: Arrivals, clock: Clock) -> None:
     for _ in range(100):
         seen.note(17)

@@ -21,7 +21,9 @@ from rsocket_broker.authority import Authority, CheckedRequest, Issued, keys
 from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.authority.home import CaHome, certificate_pem
 from rsocket_broker.authority.issue import Issuer
+from rsocket_broker.authority.requests import check_request
 from rsocket_broker.authority.rotation import Phase, Step
+from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.errors import AuthorityError, BrokerError
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
@@ -196,6 +198,25 @@ def test_a_rollback_is_refused_while_somebody_holds_only_the_new(
     authority.arrived(again.serial)
     authority.rollback()
     assert authority.rotation.trusted == (1,)
+
+
+@pytest.mark.row("A-16")
+def test_an_app_that_slept_and_enrolled_again_is_no_longer_left(
+    authority: Authority, principal: Principal, request_of_app: CheckedRequest, clock: Clock
+) -> None:
+    """As one on the WebSocket port does: refused twice, it makes a new key and proves itself once more."""
+    old = authority.issue(request_of_app, principal)
+    authority.identify(der(old))
+    clock.advance(days=1)
+    authority.prepare()
+    authority.switch()
+    clock.advance(hours=1)
+    new = authority.issue(check_request(make_signing_request(principal.app_id).csr_pem), principal)
+    assert [each.serials for each in authority.holders(1)] == [(old.serial,)], "it may never have got there"
+    authority.identify(der(new))
+    authority.arrived(old.serial, ago=7200.0)  # a session of before, whose line nobody has closed
+    assert authority.holders(1) == []
+    authority.finish()
 
 
 def test_what_an_ended_generation_has_signed_meanwhile_is_not_handed_out(

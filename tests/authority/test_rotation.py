@@ -20,6 +20,8 @@ def test_a_rotation_goes_through_named_phases() -> None:
     assert switched == Rotation(Phase.SWITCHED, 2, LATER, previous=1)
     assert switched.after(Step.FINISH, LATER) == Rotation(Phase.STEADY, 2, LATER)
     assert (prepared.trusted, switched.trusted) == ((2, 1), (2, 1)), "the newest first"
+    assert [each.accepts(2) for each in (STEADY, prepared, switched)] == [False, True, True]
+    assert not switched.after(Step.FINISH, LATER).accepts(1)
 
 
 @pytest.mark.row("A-15")
