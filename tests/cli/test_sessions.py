@@ -11,6 +11,7 @@ import pytest
 from rsocket_broker import client
 from rsocket_broker.cli.sessions import rows
 from rsocket_broker.sessions.tokens import PREFIX
+from tests.cli.conftest import say
 from tests.end_to_end.processes import BrokerProcess, start_broker
 
 APP = "com.example.app"
@@ -52,7 +53,7 @@ def app(broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def listed(broker: BrokerProcess, *options: str) -> list[dict[str, Any]]:
-    done = broker.command("sessions", "list", "--json", *options)
+    done = say(broker, "sessions", "list", "--json", *options)
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
@@ -61,8 +62,8 @@ def listed(broker: BrokerProcess, *options: str) -> list[dict[str, Any]]:
 @pytest.mark.usefixtures("app")
 @pytest.mark.row("W-2", "W-4", "A-60")
 def test_the_operator_makes_a_session_sees_it_and_ends_it(broker: BrokerProcess) -> None:
-    made = broker.command(
-        "sessions", "login", APP, "--name", "bench", "--for", "1h", "--scope", "echo.*", "--user", "anna"
+    made = say(
+        broker, "sessions", "login", APP, "--name", "bench", "--for", "1h", "--scope", "echo.*", "--user", "anna"
     )
     assert made.returncode == 0, made.stderr
     assert made.stdout.startswith(PREFIX)
@@ -70,11 +71,11 @@ def test_the_operator_makes_a_session_sees_it_and_ends_it(broker: BrokerProcess)
     assert PREFIX not in made.stderr
     root, child = listed(broker)
     assert (root["kind"], child["kind"], child["parent"], child["user"]) == ("device", "cli", root["id"], "anna")
-    deeper = json.loads(broker.command("sessions", "login", child["id"], "--name", "deep", "--json").stdout)
+    deeper = json.loads(say(broker, "sessions", "login", child["id"], "--name", "deep", "--json").stdout)
     assert deeper["scope"] == ["echo.*"]
     assert deeper["token"].startswith(PREFIX)
 
-    lines = broker.command("sessions", "list").stdout.splitlines()
+    lines = say(broker, "sessions", "list").stdout.splitlines()
     assert lines[0].split() == ["SESSION", "KIND", "NAME", "USER", "CLIENT", "AUDIENCE", "LINE", "EXPIRES"]
     assert [line.split()[:3] for line in lines[1:]] == [
         [root["id"], "device", "Example"],
@@ -83,10 +84,10 @@ def test_the_operator_makes_a_session_sees_it_and_ends_it(broker: BrokerProcess)
     ]
     assert [len(line) - len(line.lstrip()) for line in lines[1:]] == [0, 2, 4]
 
-    receipt = json.loads(broker.command("sessions", "revoke", child["id"], "--json").stdout)
+    receipt = json.loads(say(broker, "sessions", "revoke", child["id"], "--json").stdout)
     assert receipt["sessions"] == [deeper["id"], child["id"]]
     assert len(listed(broker)) == 1
-    table = broker.command("sessions", "list", "--all").stdout
+    table = say(broker, "sessions", "list", "--all").stdout
     assert "the operator ended it" in table
     assert "the session above it has ended" in table
     assert not [one for one in listed(broker, "--all") if "token" in one]
@@ -96,11 +97,11 @@ def test_the_operator_makes_a_session_sees_it_and_ends_it(broker: BrokerProcess)
 @pytest.mark.row("M-10")
 def test_a_user_is_logged_out(broker: BrokerProcess) -> None:
     for name in ("one", "two"):
-        assert broker.command("sessions", "login", APP, "--name", name, "--user", "bert").returncode == 0
-    done = broker.command("sessions", "revoke", "--user", "bert")
+        assert say(broker, "sessions", "login", APP, "--name", name, "--user", "bert").returncode == 0
+    done = say(broker, "sessions", "revoke", "--user", "bert")
     assert done.returncode == 0
     assert done.stdout.splitlines()[0].split() == ["sessions", "ended", "2"]
-    again = broker.command("sessions", "revoke", "--user", "bert")
+    again = say(broker, "sessions", "revoke", "--user", "bert")
     assert (again.returncode, again.stdout) == (1, "")
     assert "No session belongs to the user bert" in again.stderr
 
@@ -122,7 +123,7 @@ def test_a_user_is_logged_out(broker: BrokerProcess) -> None:
 def test_what_makes_no_sense_is_refused_in_words(
     broker: BrokerProcess, arguments: tuple[str, ...], code: int, text: str
 ) -> None:
-    done = broker.command("sessions", *arguments)
+    done = say(broker, "sessions", *arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert text in done.stderr
     assert "Traceback" not in done.stderr
