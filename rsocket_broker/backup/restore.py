@@ -28,6 +28,11 @@ def restore(backup: Path, home: Path, passphrase: bytes | None = None) -> Checke
         home.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HomeError(f"{home.parent} cannot be made: {error.strerror}.") from error
+    if not os.access(home.parent, os.W_OK | os.X_OK):
+        raise HomeError(
+            f"This user may not write in {home.parent}, where the home appears by one rename. Restore into a folder "
+            "elsewhere and have that moved here, or name it with --home."
+        )
     with files.locked(home.parent), scratch_folder(home.parent, f".{home.name}.restore-") as scratch:
         staged = scratch / "home"
         staged.mkdir(mode=files.PRIVATE_FOLDER)

@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 import stat
 import tarfile
@@ -51,6 +52,14 @@ def test_nothing_is_restored_over_anything(home: Path, backup: Path, tmp_path: P
         restore(backup, tmp_path / "link")
     with pytest.raises(HomeError, match="not a folder"):
         restore(backup, backup)
+
+
+def test_a_parent_that_may_not_be_written_is_named(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root, who runs tests in some places, may write anywhere
+    with pytest.raises(HomeError, match=f"may not write in {tmp_path}, where the home appears"):
+        restore(backup, tmp_path / "again")
 
 
 def test_a_backup_that_is_damaged_anywhere_leaves_no_home(backup: Path, tmp_path: Path) -> None:

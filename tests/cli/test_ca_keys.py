@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from keyring.backends.fail import Keyring as NoKeyring
+from keyrings.alt.file import PlaintextKeyring
 
 from rsocket_broker.authority import Authority
 from rsocket_broker.cli.main import run
@@ -27,21 +29,23 @@ def home(made_home: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ca(home: Path) -> Ca:
-    """Runs `rsocket-broker ca …` on the test's home, in a process: the key ring is chosen once in each."""
+def ca(home: Path, capfd: pytest.CaptureFixture[str]) -> Ca:
+    """Runs `rsocket-broker ca …` on the test's home: exit code, stdout, stderr."""
+    capfd.readouterr()
 
     def call(*arguments: str | Path, home: Path = home) -> tuple[int, str, str]:
-        done = run_command(home, "ca", *map(str, arguments))
-        return done.returncode, done.stdout, done.stderr
+        code = run(["--home", str(home), "ca", *map(str, arguments)])
+        return code, *capfd.readouterr()
 
     return call
 
 
 @pytest.fixture
 def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of a real key ring, which every process of this test uses."""
+    """The file of a real key ring, for this process and for those that the test starts."""
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyrings.alt.file.PlaintextKeyring")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr("keyring.core._keyring_backend", PlaintextKeyring())
     return tmp_path / "data" / "python_keyring" / "keyring_pass.cfg"
 
 
@@ -100,7 +104,7 @@ def test_the_passphrase_is_set_changed_saved_and_removed(ca: Ca, home: Path, rin
 
 
 def test_where_there_is_no_key_ring_it_says_what_to_do(ca: Ca, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+    monkeypatch.setattr("keyring.core._keyring_backend", NoKeyring())
     before = (home / "ca" / "1" / "ca.key").read_bytes()
     code, _, err = ca("passphrase", "set", "--keyring")
     assert code == 1
