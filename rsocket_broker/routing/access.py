@@ -15,12 +15,14 @@ from weakref import WeakSet
 
 import attrs
 
+from rsocket_broker import claims
 from rsocket_broker.audit.events import Event
 from rsocket_broker.errors import Rejected
 from rsocket_broker.identity import Identity
 from rsocket_broker.policy.patterns import STAR
 from rsocket_broker.policy.policy import Policy
 from rsocket_broker.policy.rules import Decision, Direction, Effect, Facts, Group
+from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.hook import Hook
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.scope import allows
@@ -64,6 +66,7 @@ class Holder(Protocol):
     id: str
     lineage: tuple[Node, ...]
     announced: list[str]
+    changed: Callable[[], object]
 
     @property
     def identity(self) -> Identity: ...
@@ -105,6 +108,7 @@ class Access:
         self.refused = 0
         """Calls that were refused, in all."""
         self.tasks = Tasks()
+        self.log = QuietLog(logger)
         self._given = frozenset(given)
         self._all: WeakSet[SessionAccess] = WeakSet()
 
@@ -112,6 +116,10 @@ class Access:
         """The access of a new session."""
         made = SessionAccess(self, session)
         self._all.add(made)
+        above = session.parent
+        while above is not None:
+            above.access.below.add(made)
+            above = above.parent
         return made
 
     def replace(self, policy: Policy, hook: Hook | None) -> None:
@@ -180,6 +188,8 @@ class SessionAccess:
     def __init__(self, access: Access, session: Holder) -> None:
         self.out: set[tuple[str, str]] = set()
         """Plugin and method of calls to the client that are known to be allowed, for those in a hurry."""
+        self.below: WeakSet[SessionAccess] = WeakSet()
+        """Of the sessions below this one, which may do no more than it may."""
         self._access = access
         self._session = session
         self._allowed: set[Key] = set()
@@ -199,6 +209,12 @@ class SessionAccess:
         pending, self._pending = self._pending, {}
         for each in pending.values():
             each.end(allowed=False)
+
+    def plugins_changed(self) -> None:
+        """The app has announced other plugins, on which rules may depend, also for the sessions below."""
+        for each in (self, *self.below):
+            each.forget()
+            each._session.changed()
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
@@ -347,7 +363,9 @@ class SessionAccess:
         layer = None if decision is None or decision.layer is None else decision.layer.level.value
         about = recorded(refusal.facts) | {"rule": rule, "layer": layer, "reason": refusal.reason}
         self._access.note(Event.CALL_REFUSED, session=self._session.id, **about)
-        logger.debug("%s: %s is refused: %s", self._session.id, shown(*key), refusal.reason)
+        who, what = self._session.identity.principal, shown(*key)
+        words = "%s (%s) is refused %s: %s"
+        self._access.log.write(logging.INFO, "refused calls", words, self._session.id, who, what, refusal.reason)
 
 
 def _always(key: Key, *, child: bool) -> bool:
@@ -416,8 +434,8 @@ def facts_of(record: Any) -> Facts:
 
 
 def shown(direction: Direction, plugin: str, method: str) -> str:
-    """A call in few words."""
-    return f"{direction.value} {plugin}{'.' if method else ''}{method}"[:MAX_NAME]
+    """A call in few words, fit for a log."""
+    return claims.shown(f"{direction.value} {plugin}{'.' if method else ''}{method}", MAX_NAME)
 
 
 def words(direction: Direction, plugin: str, method: str) -> str:

@@ -246,10 +246,10 @@ class Session:
 
     async def _fetch(self, side: FlipperSide) -> None:
         announced, background = await side.lists()
-        if announced != self.announced:
-            self.access.forget()
-            self.changed()
+        others = announced != self.announced
         self.announced, self.background = announced, background
+        if others:
+            self.access.plugins_changed()
         for plugin in side.started:
             if plugin not in announced:
                 self._drop(side, plugin)

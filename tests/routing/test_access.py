@@ -1,6 +1,7 @@
 """The policy enforced: in every direction and model, for Flipper's JSON, for children, and by asking others."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -334,6 +335,34 @@ async def test_what_a_child_may_on_loopback_may_differ_from_what_its_parent_may_
         assert await child.json("wifi.get") == {"ssid": "home"}
 
 
+@pytest.mark.row("D-8")
+async def test_a_child_loses_what_its_parent_may_no_longer_do_since_its_plugins_have_changed() -> None:
+    plugin = Wifi()
+    async with Line(
+        plugin, policy=policy("allow wifi.* plugin=announced kind=device\nallow wifi.get kind=web")
+    ) as line:
+        app = await line.app(["wifi"])
+        child = await child_of(line, app)
+        assert await child.json("wifi.get") == {"ssid": "home"}
+        app.side.answers["getPlugins"] = {"success": {"plugins": []}}
+        app.tell({"method": "refreshPlugins"})
+        await until(lambda: app.session.announced == [])
+        await refusal(child.ask("wifi.get"))
+
+
+async def test_a_refusal_is_told_to_the_log_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    async with Line(Wifi, policy=policy("deny wifi.set")) as line:
+        client = await line.connect()
+        with caplog.at_level(logging.INFO):
+            for _ in range(50):
+                await refusal(client.ask("wifi.set", b"{}"))
+        told = [message for message in caplog.messages if "is refused" in message]
+        assert told[0] == (
+            'c1 (com.demo@dev1 (adb)) is refused in wifi.set: rule "r0" of the operator layer (policy.toml:2)'
+        )
+        assert len(told) == 10
+
+
 def identity() -> Identity:
     return Identity(Principal("com.demo", "dev1", Proof.ADB), "client", 1, "aa", 1, datetime(9999, 1, 1, tzinfo=UTC))
 
@@ -346,6 +375,7 @@ class Bare:
     id: str = "c1"
     announced: list[str] = attrs.field(factory=list)
     parent: Any = None
+    changed: Any = None
     identity: Identity = attrs.field(factory=identity)
 
 
