@@ -8,6 +8,7 @@ of it opens anything and nothing more is served on its line, nor on any line bel
 import asyncio
 import hmac
 import logging
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from time import monotonic
@@ -275,8 +276,8 @@ class Children:
                 del self._unwritten[: len(batch)]
                 for record in batch:
                     self._forget_token(record.node)
-        except HomeError as error:
-            logger.error("the end of %d sessions could not be recorded: %s", len(self._unwritten), error.public)
+        except (HomeError, sqlite3.Error) as error:
+            logger.error("the end of %d sessions could not be recorded: %s", len(self._unwritten), error)
             for record in self._unwritten:
                 self._forget_token(record.node)
             self._unwritten.clear()

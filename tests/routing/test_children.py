@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -375,19 +376,20 @@ async def test_a_parent_that_goes_while_its_child_is_written_has_none(state: Sta
         await until(lambda: [record.reason for record in store.ended()])
 
 
+@pytest.mark.parametrize("error", [HomeError("the disk is full"), sqlite3.DatabaseError("the disk is full")])
 async def test_what_cannot_be_recorded_is_not_given_out(
-    state: State, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    error: Exception, state: State, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SessionStore(state, Audit(state))
 
     def fail(*_: object) -> None:
-        raise HomeError("the disk is full")
+        raise error
 
     async with Line(Echo, children=Children(store)) as line:
         parent = await line.connect()
         token = await login(line, parent)
         monkeypatch.setattr(store, "add", fail)
-        with pytest.raises(HomeError):
+        with pytest.raises(type(error)):
             await login(line, parent)
         assert len(line.endpoint.children.tree) == 2
         monkeypatch.setattr(store, "end", fail)
