@@ -55,7 +55,7 @@ class Lab:
             "insecure_port": ports.insecure_port,
             "secure_port": ports.secure_port,
             "backoff": QUICK,
-            "timeout": 10,
+            "timeout": 30,
         }
         return client.connect(**(settings | changes))
 
@@ -73,7 +73,7 @@ class Lab:
         return [spread async for spread in self.upkeep.spreader.spread_pairs(which)]
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not holds():
                 await asyncio.sleep(0.01)
 
