@@ -48,7 +48,7 @@ def verify_home(root: Path, now: datetime, passphrase: bytes | None = None) -> l
     if certificates:
         signing = _signing(root / STATE_FILE, certificates)
         findings.append(_finding("server certificate", _check_server, home, signing, now))
-    return findings + list(_verify_state(root / STATE_FILE, certificates))
+    return findings + list(_verify_state(home, certificates))
 
 
 def verify_certificate(
@@ -125,14 +125,15 @@ def _signing(path: Path, certificates: Mapping[int, x509.Certificate]) -> x509.C
     return newest if rotation is None else certificates.get(rotation.current, newest)
 
 
-def _verify_state(path: Path, certificates: dict[int, x509.Certificate]) -> Iterator[Finding]:
+def _verify_state(home: CaHome, certificates: dict[int, x509.Certificate]) -> Iterator[Finding]:
+    path = home.root / STATE_FILE
     try:
         files.check_private_file(path)
         with State.open(path) as state:
             problems = state.integrity_problems()
             yield Finding("database", f"{path} is damaged: {problems[0]}. Restore the home." if problems else None)
             inventory = Inventory(state)
-            yield _finding("inventory: CA", _check_roots, inventory, certificates, stored_rotation(state))
+            yield _finding("inventory: CA", _check_roots, home, inventory, certificates, stored_rotation(state))
             yield _finding(
                 "inventory: certificates", _check_records, inventory.records(), _all_roots(inventory, certificates)
             )
@@ -148,10 +149,14 @@ def _check_audit(state: State) -> None:
         raise AuthorityError(f"{said[0].upper()}{said[1:]}. Somebody changed it: see `rsocket-broker audit verify`.")
 
 
-def _check_roots(inventory: Inventory, certificates: Mapping[int, x509.Certificate], rotation: Rotation | None) -> None:
-    known = inventory.roots()
+def _check_roots(
+    home: CaHome, inventory: Inventory, certificates: Mapping[int, x509.Certificate], rotation: Rotation | None
+) -> None:
+    known, staged = inventory.roots(), home.staged()
     trusted = known.keys() if rotation is None else rotation.trusted
     for number in sorted(trusted):
+        if number not in certificates and number in known and _is_staged(known[number], staged):
+            raise AuthorityError(f"Generation {number} is on its way into place; the next start finishes that.")
         if number not in certificates:
             raise AuthorityError(f"Generation {number} has no sound files. Restore its folder from a backup.")
         if number not in known or certificates[number].serial_number != known[number].serial:
@@ -160,6 +165,10 @@ def _check_roots(inventory: Inventory, certificates: Mapping[int, x509.Certifica
         if number in known:
             raise AuthorityError(f"Generation {number} was dropped; the next start of the broker destroys its files.")
         raise AuthorityError(f"Generation {number} is not known to the inventory. Restore the home, or move it away.")
+
+
+def _is_staged(record: Record, staged: x509.Certificate | None) -> bool:
+    return staged is not None and staged.serial_number == record.serial
 
 
 def _all_roots(inventory: Inventory, certificates: Mapping[int, x509.Certificate]) -> dict[int, x509.Certificate]:

@@ -272,6 +272,8 @@ def phase_line(event: Event) -> str:
     match event["phase"], event["step"]:
         case ("prepared", "rollback"):
             return f"took back generation {current} signs again; generation {following} is still accepted"
+        case ("prepared", None):
+            return f"under way generation {current} signs; generation {following} is prepared"
         case ("prepared", _):
             return f"prepared  generation {following} is made and certified by generation {current}, which still signs"
         case ("switched", None):

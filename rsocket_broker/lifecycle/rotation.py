@@ -166,12 +166,12 @@ class Rotator:
         if self._authority.phase is Phase.STEADY:
             async for said in self.take(Step.PREPARE):
                 yield said
-        if self._authority.phase is Phase.PREPARED:
-            async for said in self.take(Step.SWITCH):
-                yield said
         else:
             yield await self._phase(None)
             async for said in self._follow():
+                yield said
+        if self._authority.phase is Phase.PREPARED:
+            async for said in self.take(Step.SWITCH):
                 yield said
         async for said in self._wait_for_all(time.monotonic() + patience):
             yield said

@@ -323,6 +323,20 @@ def test_a_renewal_that_was_cut_short_is_finished_by_the_next_start(
     assert faults(home, clock) == []
 
 
+def test_what_the_next_start_finishes_is_no_damage(
+    authority: Authority, home: Path, state: State, clock: Clock
+) -> None:
+    authority.prepare()
+    (home / "ca" / "2").rename(home / "ca" / ".new")
+    assert faults(home, clock) == [
+        "inventory: CA: Generation 2 is on its way into place; the next start finishes that."
+    ]
+    assert Authority.open(home, state, clock=clock, create=False).trusted() == authority.trusted()
+    assert faults(home, clock) == []
+    shutil.rmtree(home / "ca" / "2")
+    assert "Generation 2 has no sound files. Restore" in faults(home, clock)[0]
+
+
 def test_the_files_of_another_generation_are_not_taken_for_a_renewal(
     authority: Authority, home: Path, state: State, clock: Clock, tmp_path: Path
 ) -> None:

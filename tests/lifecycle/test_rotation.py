@@ -188,6 +188,10 @@ async def test_who_is_left_is_waited_for_and_named(broker: Broker, home: Path, t
             [each async for each in line.stream("rotate.finish", {"without": ["org.example.other", 7]})]
         again = [each async for each in line.stream("rotate.auto", {"patience": 0})]
         assert (again[0]["event"], again[0]["step"]) == ("phase", None), "it goes on from where it is"
+        [each async for each in line.stream("rotate.rollback")]
+        once_more = [each async for each in line.stream("rotate.auto", {"patience": 0})]
+        steps = [each["step"] for each in once_more if each["event"] == "phase"]
+        assert steps == [None, "switch"]
 
 
 @pytest.mark.row("A-15")
