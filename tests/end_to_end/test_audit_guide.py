@@ -30,6 +30,7 @@ def plain(text: str, home: Path) -> str:
 
 
 @pytest.mark.row("D-14")
+@pytest.mark.timeout(180)
 def test_the_guide_prints_what_the_commands_print(tmp_path: Path) -> None:
     home, marks = tmp_path / "home", dict[str, str]()
     for command, expected in steps():
