@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from rsocket_broker.admin.endpoint import Params, Stream, Verb
 from rsocket_broker.audit import Audit, Event
@@ -16,13 +17,15 @@ from rsocket_broker.errors import BrokerError, Invalid, RequestFailed
 from rsocket_broker.policy.rules import Direction
 from rsocket_broker.routing.access import Access, recorded
 from rsocket_broker.routing.endpoint import SecureEndpoint
-from rsocket_broker.routing.hook import Hook
 from rsocket_broker.routing.policy_files import Loaded, PolicyFiles
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.scope import allows
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the files' times: three calls of the system, and soon enough for an operator."""
+
+if TYPE_CHECKING:
+    from rsocket_broker.routing.hook import Hook
 
 _log = logging.getLogger(__name__)
 
@@ -163,5 +166,9 @@ class PolicyKeeper:
         _log.info("another policy is in force, of %d rules in %d layers", rules, len(loaded.policy.layers))
 
 
-def _hook_of(loaded: Loaded) -> Hook | None:
-    return None if loaded.hook is None else Hook(loaded.hook)
+def _hook_of(loaded: Loaded) -> "Hook | None":
+    if loaded.hook is None:
+        return None
+    from rsocket_broker.routing.hook import Hook  # which few brokers have
+
+    return Hook(loaded.hook)

@@ -36,6 +36,7 @@ from rsocket_broker.policy.rules import (
     Level,
     Origin,
     Rule,
+    Written,
 )
 from rsocket_broker.spelling import nearest
 
@@ -74,15 +75,6 @@ class _Problem(Exception):
     def __init__(self, key: str, text: str) -> None:
         super().__init__(text)
         self.key = key
-
-
-@attrs.frozen(slots=True)
-class Written:
-    """A file as it was written: its rules, and its table `[hook]`, unread, where it has one."""
-
-    layer: Layer
-    hook: Mapping[str, object] | None
-    hook_line: int = 0
 
 
 def parse(text: str, source: str, level: Level, *, hook: bool = False) -> Written:

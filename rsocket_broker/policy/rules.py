@@ -159,6 +159,15 @@ class Layer:
 
 
 @attrs.frozen(slots=True)
+class Written:
+    """A file as it was written: its rules, and its table `[hook]`, unread, where it has one."""
+
+    layer: Layer
+    hook: Mapping[str, object] | None
+    hook_line: int = 0
+
+
+@attrs.frozen(slots=True)
 class Decision:
     """What was decided, by which rule of which layer; without a rule it is a deny, since nothing fits."""
 

@@ -10,7 +10,7 @@ A child may do what it, and everybody above it up to the root, may do, within ev
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 import attrs
@@ -23,11 +23,13 @@ from rsocket_broker.policy.patterns import STAR
 from rsocket_broker.policy.policy import Policy
 from rsocket_broker.policy.rules import Decision, Direction, Effect, Facts, Group
 from rsocket_broker.quiet_log import QuietLog
-from rsocket_broker.routing.hook import Hook
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.scope import allows
 from rsocket_broker.sessions.tree import Node
 from rsocket_broker.transports.base import Channel
+
+if TYPE_CHECKING:
+    from rsocket_broker.routing.hook import Hook
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +98,7 @@ class Access:
     """What is allowed now. `given` are the ids of the plugins that were named by `--plugin`."""
 
     def __init__(
-        self, policy: Policy, *, given: Collection[str] = (), hook: Hook | None = None, note: Note = _nothing
+        self, policy: Policy, *, given: Collection[str] = (), hook: "Hook | None" = None, note: Note = _nothing
     ) -> None:
         self.policy = policy
         self.hook = hook
@@ -122,7 +124,7 @@ class Access:
             above = above.parent
         return made
 
-    def replace(self, policy: Policy, hook: Hook | None) -> None:
+    def replace(self, policy: Policy, hook: "Hook | None") -> None:
         """Another policy holds from now on. The sessions must be gone through by the caller: see `Session.reapply`."""
         self.policy, self.hook = policy, hook
         self.version += 1

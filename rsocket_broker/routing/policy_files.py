@@ -8,16 +8,18 @@ user        HOME/policy.user.toml
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.files import read_given, read_owned
 from rsocket_broker.policy.default import default, relay_rule
-from rsocket_broker.policy.grammar import Written, parse
-from rsocket_broker.policy.hook import HookSettings
 from rsocket_broker.policy.policy import Policy
-from rsocket_broker.policy.rules import Effect, Layer, Level
+from rsocket_broker.policy.rules import Effect, Layer, Level, Written
+
+if TYPE_CHECKING:
+    from rsocket_broker.policy.hook import HookSettings
 
 POLICY_FILE = "policy.toml"
 USER_POLICY_FILE = "policy.user.toml"
@@ -33,7 +35,7 @@ class Loaded:
     """A policy with the hook that it asks, if it has one."""
 
     policy: Policy
-    hook: HookSettings | None
+    hook: "HookSettings | None"
 
     @property
     def digests(self) -> list[str]:
@@ -64,7 +66,7 @@ class PolicyFiles:
         Raises ConfigurationError for what is wrong in one, HomeError for one that is unsafe or cannot be read.
         """
         written = tuple(self._written())
-        hook = next((HookSettings.parse(one.hook, _where(one)) for one in written if one.hook is not None), None)
+        hook = next((_hook_of(one) for one in written if one.hook is not None), None)
         policy = Policy(self._with_relays(one) for one in written)
         if hook is None and policy.asks:
             rule = next(rule for rule in policy.rules if rule.effect is Effect.ASK)
@@ -77,14 +79,14 @@ class PolicyFiles:
     def _written(self) -> Iterator[Written]:
         vendor, operator, user = self.paths
         if vendor is not None:
-            yield parse(_text(vendor, read_given(vendor, LIMIT)), str(vendor), Level.VENDOR, hook=True)
+            yield _parsed(vendor, read_given(vendor, LIMIT), Level.VENDOR, hook=True)
         if self.operator is not None or os.path.lexists(operator):
             read = read_owned if self.operator is None else read_given
-            yield parse(_text(operator, read(operator, LIMIT)), str(operator), Level.OPERATOR, hook=True)
+            yield _parsed(operator, read(operator, LIMIT), Level.OPERATOR, hook=True)
         else:
             yield default()
         if os.path.lexists(user):
-            yield parse(_text(user, read_owned(user, LIMIT)), str(user), Level.USER)
+            yield _parsed(user, read_owned(user, LIMIT), Level.USER)
 
     def _with_relays(self, written: Written) -> Layer:
         layer = written.layer
@@ -93,15 +95,20 @@ class PolicyFiles:
         return attrs.evolve(layer, rules=(*layer.rules, relay_rule()))
 
 
-def _where(written: Written) -> str:
-    return f"{written.layer.source}:{written.hook_line} [hook]"
+def _hook_of(written: Written) -> "HookSettings":
+    from rsocket_broker.policy.hook import HookSettings  # which few brokers have
+
+    return HookSettings.parse(written.hook or {}, f"{written.layer.source}:{written.hook_line} [hook]")
 
 
-def _text(path: Path, data: bytes) -> str:
+def _parsed(path: Path, data: bytes, level: Level, *, hook: bool = False) -> Written:
+    from rsocket_broker.policy.grammar import parse  # most brokers have no such file, and start sooner
+
     try:
-        return data.decode()
+        text = data.decode()
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 text.") from error
+    return parse(text, str(path), level, hook=hook)
 
 
 def _stamp_of(path: Path | None) -> tuple[int, int, int] | None:

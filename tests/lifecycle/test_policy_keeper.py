@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rsocket_broker.audit import Audit, Event
-from rsocket_broker.errors import ConfigurationError, Rejected
+from rsocket_broker.errors import ApplicationError, ConfigurationError, Invalid, Rejected
 from rsocket_broker.lifecycle import policy_keeper as module
 from rsocket_broker.lifecycle.policy_keeper import PolicyKeeper
 from rsocket_broker.plugin_api import App, Plugin, method
@@ -151,7 +151,7 @@ async def test_the_hook_and_what_it_has_said_stay_unless_it_changes(keeper: Poli
 
 async def test_the_command_line_may_ask(keeper: PolicyKeeper, policy: Path) -> None:
     verbs = keeper.verbs()
-    assert set(verbs) == {"policy.reload", "policy.status"}
+    assert set(verbs) == {"policy.reload", "policy.status", "policy.facts"}
     assert verbs["policy.status"].run({}) == keeper.describe()
     policy.write_text(GOOD.format("deny"))
     await verbs["policy.reload"].run({})  # type: ignore[misc]
@@ -159,3 +159,27 @@ async def test_the_command_line_may_ask(keeper: PolicyKeeper, policy: Path) -> N
     policy.write_text(GOOD.format("allow"))
     keeper.reload_soon()
     await until(lambda: keeper.access.policy.decide(CALL).effect is Effect.ALLOW)
+
+
+@pytest.mark.row("D-5")
+async def test_a_live_session_says_what_its_calls_look_like_to_rules(keeper: PolicyKeeper) -> None:
+    async with Line(Wifi) as line:
+        keeper._endpoint = line.endpoint
+        ask = keeper.verbs()["policy.facts"].run
+        await line.connect()
+        about = {"client": "c1", "direction": "in", "method": "wifi.set"}
+        (found,) = ask(about)  # type: ignore[misc,attr-defined]
+        assert (found["app_id"], found["method"], found["session"], found["in_scope"]) == (
+            "com.demo",
+            "wifi.set",
+            "c1",
+            True,
+        )
+        (relayed,) = ask(about | {"direction": "relay", "to": "com.other@x"})  # type: ignore[misc,attr-defined]
+        assert (relayed["method"], relayed["to"]) == ("", "com.other@x")
+        (elsewhere,) = ask(about | {"direction": "out", "method": "Nobody.here"})  # type: ignore[misc,attr-defined]
+        assert elsewhere["method"] == "Nobody.here"
+        with pytest.raises(ApplicationError):
+            ask(about | {"client": "c9"})
+        with pytest.raises(Invalid):
+            ask(about | {"direction": "up"})

@@ -3,7 +3,8 @@
 import attrs
 import pytest
 
-from rsocket_broker.policy.default import TEXT, default, relay_rule
+from rsocket_broker.policy.default import SOURCE, TEXT, default, relay_rule
+from rsocket_broker.policy.grammar import parse
 from rsocket_broker.policy.policy import Policy
 from rsocket_broker.policy.rules import Direction, Effect, Facts, Group, Level
 
@@ -40,5 +41,6 @@ def test_the_option_allows_every_relay_and_says_that_it_did() -> None:
 
 
 def test_the_text_is_a_policy_file_to_begin_with() -> None:
+    assert default() == parse(TEXT, SOURCE, Level.OPERATOR)
     assert TEXT.startswith("version = 1\n")
     assert default().layer.level is Level.OPERATOR

@@ -79,6 +79,19 @@ def test_a_folder_of_modules_and_packages(tmp_path: Path) -> None:
     assert registry.plugins["two"].origin == str(tmp_path / "two" / "inner.py")
 
 
+@pytest.mark.row("A-27")
+def test_what_the_option_names_is_known_however_it_was_found_first(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.py", GOOD.format(id="one"))
+    write(tmp_path / "two.py", GOOD.format(id="two"))
+    registry = Registry()
+    registry.add_entry_points()
+    registry.add_directory(tmp_path)
+    assert [plugin.id for plugin in registry.plugins.values() if plugin.named] == []
+    registry.add(str(one))
+    registry.add("echo")
+    assert sorted(plugin.id for plugin in registry.plugins.values() if plugin.named) == ["echo", "one"]
+
+
 @pytest.mark.row("F-11", "A-55")
 @pytest.mark.parametrize("open_to_all", ["", "plugins", "plugins/one.py", "plugins/two", "plugins/two/inner.py"])
 def test_nothing_is_loaded_that_another_user_could_change(tmp_path: Path, open_to_all: str) -> None:
