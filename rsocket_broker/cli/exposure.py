@@ -8,7 +8,7 @@ from typing import Any
 from rsocket_broker.cli.production import Judgement, is_open_to_others, must, ok, should
 from rsocket_broker.enrollment.modes import Mode
 from rsocket_broker.policy.default import SOURCE as DEFAULT
-from rsocket_broker.policy.rules import Direction, Effect, Level, Rule
+from rsocket_broker.policy.rules import Direction, Effect, Rule
 from rsocket_broker.routing.policy_files import PolicyFiles
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.settings import Settings, is_loopback
@@ -85,8 +85,19 @@ def judge_policy(settings: Settings, status: Status | None) -> Iterator[Judgemen
     if not wide:
         layers = ", ".join(layer.level.value for layer in loaded.layers)
         yield ok("policy", f"layers: {layers}; rules: {len(rules)}; what none of them allows is denied")
-    if not any(layer.level is Level.VENDOR for layer in loaded.layers):
-        yield ok("vendor's layer", "none: the operator's policy is the highest")
+    yield judge_vendor(settings.vendor_policy)
+
+
+def judge_vendor(path: Path | None) -> Judgement:
+    """The layer that stands above the operator's, if its file really does."""
+    what = "vendor's layer"
+    if path is None:
+        return ok(what, "none: the operator's policy is the highest")
+    if os.geteuid() != 0 and path.stat().st_uid == os.geteuid():
+        return should(
+            what, f"the broker's own user may change {path}. Run as root: chown root {path} && chmod 644 {path}"
+        )
+    return ok(what, f"{path} stands above the operator's")
 
 
 def is_wide(rule: Rule) -> bool:

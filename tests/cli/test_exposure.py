@@ -131,3 +131,17 @@ def test_what_a_broker_says_of_itself_outweighs_the_files(tmp_path: Path) -> Non
     assert levels(exposure.judge_policy(settings(tmp_path), by_default))["policy"] is Level.MUST
     broken = {"policy": {"problem": "line 3", "layers": []}}
     assert levels(exposure.judge_policy(settings(tmp_path), broken))["policy in force"] is Level.MUST
+
+
+@pytest.mark.row("M-4", "M-21")
+def test_a_vendors_file_that_the_broker_may_change_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "vendor.toml"
+    path.write_text(RULE)
+    owner = path.stat().st_uid or 12345
+    monkeypatch.setattr(os, "geteuid", lambda: owner)
+    assert exposure.judge_vendor(None).level is Level.OK
+    if path.stat().st_uid == 0:
+        assert exposure.judge_vendor(path).level is Level.OK
+        os.chown(path, owner, -1)
+    found = exposure.judge_vendor(path)
+    assert (found.level, f"chown root {path}" in found.detail) == (Level.SHOULD, True)
