@@ -54,7 +54,7 @@ MAX_ITEMS = 100
 """Kept of one list."""
 
 MAX_TRAFFIC = 200_000
-"""Records of `traffic` that are kept, of about 400 bytes each with what SQLite needs: 80 MB. One peer that does
+"""Records of `traffic` that are kept, of about 700 bytes each with what SQLite needs: 140 MB. One peer that does
 its worst (see `waiting`) fills that in a week, so look at, or export, the record more often than that."""
 TRIMMED_AT_ONCE = 20_000
 """The oldest, taken away together: it is recorded each time."""
