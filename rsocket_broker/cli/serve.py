@@ -326,8 +326,9 @@ def warn_about_exposure(listen: ListenSettings, adb: str, mode: Mode) -> None:
     """Says what the hosts mean for strangers and for devices, where that is not what everybody would expect."""
     if mode is Mode.WINDOW:
         _log.info("the port for enrolment is closed until you run: rsocket-broker enrollment open --for 10m")
-    elif not is_loopback(listen.plain_host) and mode is Mode.OPEN:
-        _log.warning("anyone who reaches port %d on %s may enrol", listen.insecure_port, listen.plain_host)
+    elif not is_loopback(listen.plain_host):
+        if mode is Mode.OPEN:
+            _log.warning("anyone who reaches port %d on %s may enrol", listen.insecure_port, listen.plain_host)
     elif not is_loopback(listen.host):
         _log.info("enrolment stays on %s; --insecure-host opens it to the network", listen.plain_host)
     if adb != "off" and not listen.on_loopback:
