@@ -125,11 +125,13 @@ class Access:
         return made
 
     def replace(self, policy: Policy, hook: "Hook | None") -> None:
-        """Another policy holds from now on. The sessions must be gone through by the caller: see `Session.reapply`."""
+        """Another policy holds from now on, for every call that comes. What is under way must be gone through by the
+        caller, see `reapply`."""
         self.policy, self.hook = policy, hook
         self.version += 1
         for each in tuple(self._all):
             each.forget()
+            each.changed()
 
     def facts(self, session: Holder, node: Node, direction: Direction, plugin: str, method: str) -> Facts:
         """The call as the rules see it, made by `node`: the session's own or one above it."""
@@ -216,7 +218,11 @@ class SessionAccess:
         """The app has announced other plugins, on which rules may depend, also for the sessions below."""
         for each in (self, *self.below):
             each.forget()
-            each._session.changed()
+            each.changed()
+
+    def changed(self) -> None:
+        """Short cuts that were kept since a call was allowed are dropped."""
+        self._session.changed()
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from rsocket_broker.plugin_api import App, Plugin, event, method
 from rsocket_broker.policy.hook import HookSettings
 from rsocket_broker.policy.rules import Direction
 from rsocket_broker.protocol.metadata import route
+from rsocket_broker.routing.endpoint import TURN
 from rsocket_broker.routing.hook import Hook
 from rsocket_broker.routing.reapply import running
 from tests.policy.making import policy
@@ -160,6 +161,22 @@ async def test_short_cuts_are_dropped() -> None:
             await client.ask("busy.plain", b"x")
         await line.change(policy(ALL))
         assert await client.ask("busy.plain", b"x") == b"x"
+
+
+@pytest.mark.row("A-28")
+async def test_nobody_is_served_by_a_short_cut_while_others_are_gone_through() -> None:
+    async with Line(Busy, policy=policy(ALL)) as line:
+        clients = [await line.connect(b"com.demo|dev%d|adb|%d" % (n, n)) for n in range(TURN + 5)]
+        for client in clients:
+            for _ in range(2):
+                await client.ask("busy.plain", b"x")
+        line.access.replace(policy("deny -"), None)
+        assert not any(client.served.shortcuts.calls for client in clients)
+        for client in clients:
+            with pytest.raises(Rejected, match="policy"):
+                await client.ask("busy.plain", b"x")
+        await line.endpoint.reapply()
+        assert not any(client.session.seats for client in clients)
 
 
 @pytest.mark.row("A-28")
