@@ -54,7 +54,7 @@ def test_a_port_is_closed_and_opened(start: Start, tmp_path: Path) -> None:
 @pytest.mark.row("M-17")
 def test_what_cannot_be_switched_is_told(start: Start) -> None:
     broker = start()
-    for name, words in (("admin", "cannot be closed"), ("secur", "no listener"), ("http", "--http-port")):
+    for name, words in (("admin", "cannot be closed"), ("sec", "no listener"), ("http", "--http-port")):
         done = say(broker, "listeners", "close", name)
         assert done.returncode == 1 and words in done.stderr
     say(broker, "listeners", "close", "ws_secure")

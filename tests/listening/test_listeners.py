@@ -106,7 +106,7 @@ async def test_what_has_no_switch_is_told(tmp_path: Path) -> None:
         with pytest.raises(ApplicationError, match="admin line cannot be closed"):
             await broker.listeners.close("admin")
         with pytest.raises(ApplicationError, match="secure"):
-            await broker.listeners.close("secur")
+            await broker.listeners.close("sec")
         with pytest.raises(ApplicationError, match="--http-port"):
             await broker.listeners.open("http")
         async with admin_line(tmp_path / "home") as line:
