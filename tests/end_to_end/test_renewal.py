@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from cryptography.hazmat.primitives import serialization
 from websockets.asyncio.client import connect
 
 from rsocket_broker import client
+from tests.conftest import SEED
 from tests.emulated_device import AdbServer, AppSandbox, EmulatedDevice
-from tests.end_to_end import wire
+from tests.end_to_end import fleet, wire
 from tests.end_to_end.conftest import QUICK, StartBroker
 from tests.end_to_end.processes import BrokerProcess
 from tests.end_to_end.test_android import PACKAGE, Session, enrol, eventually, forwarded
@@ -189,3 +191,37 @@ async def test_an_app_that_knows_one_anchor_is_served_in_every_phase(start: Star
         await run(broker, "ca", "rotate", "rollback")
         await visit(broker, folder)
     assert len(set(serials)) == 3
+
+
+@pytest.mark.row("D-7", "D-15")
+async def test_killed_while_it_brings_certificates_every_folder_holds_a_pair_and_gets_the_new_one(
+    start: StartBroker, tmp_path: Path
+) -> None:
+    chance, names = random.Random(SEED), [f"org.example.app{number}" for number in range(6)]
+    broker = start()
+    folders = [await asyncio.to_thread(enrolled_folder, tmp_path / name, name, broker.insecure_port) for name in names]
+    before = [(folder / "device.crt").read_bytes() for folder in folders]
+    await run(broker, "ca", "rotate", "prepare")
+    for _ in range(3):
+        switching = asyncio.create_task(asyncio.to_thread(broker.command, "ca", "rotate", "switch", timeout=A_STEP))
+        await asyncio.sleep(chance.uniform(0.2, 1.5))
+        broker.process.kill()
+        await asyncio.to_thread(broker.stop)
+        await switching
+        assert all(fits(folder) for folder in folders)
+        broker = start()
+    await run(broker, "ca", "rotate", "--auto")  # goes on from wherever it stands, and waits for everybody
+    for folder, old in zip(folders, before, strict=True):
+        assert fits(folder)
+        assert (folder / "device.crt").read_bytes() != old
+        assert {path.name for path in folder.iterdir()} == {"app.csr", "privateKey.pem", "sonarCA.crt", "device.crt"}
+        await asyncio.to_thread(fleet.visit, folder, broker.secure_port)
+    await run(broker, "ca", "verify")
+
+
+def fits(folder: Path) -> bool:
+    """The certificate is for the key beside it, and was issued by one of the anchors there."""
+    key = serialization.load_pem_private_key((folder / "privateKey.pem").read_bytes(), None)
+    leaf = x509.load_pem_x509_certificate((folder / "device.crt").read_bytes())
+    anchors = x509.load_pem_x509_certificates((folder / "sonarCA.crt").read_bytes())
+    return leaf.public_key() == key.public_key() and leaf.issuer in [anchor.subject for anchor in anchors]
