@@ -8,7 +8,7 @@ from rsocket_broker.spelling import nearest
 @pytest.mark.parametrize(
     ("name", "known", "words"),
     [
-        ("metod", ["method", "app"], 'Did you mean "method"?'),
+        ("methodx", ["method", "app"], 'Did you mean "method"?'),
         ("zzz", ["method", "app"], "Known: app, method."),
         ("zzz", [], "Nothing can be set here."),
     ],

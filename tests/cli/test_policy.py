@@ -81,9 +81,9 @@ def test_check_says_what_would_be_in_force_and_from_where(home: Path) -> None:
 
 
 def test_check_names_the_fault_and_its_place(home: Path, tmp_path: Path) -> None:
-    (candidate := tmp_path / "new.toml").write_text(RULES.replace("method = ", "metod = ", 1))
+    (candidate := tmp_path / "new.toml").write_text(RULES.replace("method = ", "methodx = ", 1))
     error = said(home, "check", str(candidate), code=1)
-    assert error == f'Error: {candidate}:7: rule "wifi": metod: there is no such key. Did you mean "method"?\n'
+    assert error == f'Error: {candidate}:7: rule "wifi": methodx: there is no such key. Did you mean "method"?\n'
 
 
 def test_the_default_can_be_printed_to_begin_with(home: Path) -> None:

@@ -64,8 +64,8 @@ def noted(audit: Audit) -> list[dict[str, Any]]:
 
 @pytest.mark.row("A-28")
 async def test_a_broker_does_not_start_with_a_broken_policy(audit: Audit, policy: Path) -> None:
-    policy.write_text(GOOD.format("alow"))
-    with pytest.raises(ConfigurationError, match=r'policy.toml:4: rule "x": effect: "alow" is none of its values'):
+    policy.write_text(GOOD.format("allowx"))
+    with pytest.raises(ConfigurationError, match=r'policy.toml:4: rule "x": effect: "allowx" is none of its values'):
         PolicyKeeper(PolicyFiles(policy.parent), [], audit)
 
 

@@ -63,10 +63,10 @@ def test_a_rule_has_all_that_was_written_and_the_line_where_it_begins() -> None:
         ),
         (HEAD + '[[rule]]\nid = "x"', 'p.toml:2: rule "x": effect is missing. Known: allow, ask, deny.'),
         (
-            HEAD + '[[rule]]\nid = "x"\neffect = "alow"',
-            'p.toml:4: rule "x": effect: "alow" is none of its values. Did you mean "allow"?',
+            HEAD + '[[rule]]\nid = "x"\neffect = "allowx"',
+            'p.toml:4: rule "x": effect: "allowx" is none of its values. Did you mean "allow"?',
         ),
-        (HEAD + RULE + 'metod = "a.b"', 'p.toml:5: rule "x": metod: there is no such key. Did you mean "method"?'),
+        (HEAD + RULE + 'methodx = "a.b"', 'p.toml:5: rule "x": methodx: there is no such key. Did you mean "method"?'),
         (
             HEAD + RULE + "method = 5",
             'p.toml:5: rule "x": method: it must be a string or a list of strings, and 5 is neither.',

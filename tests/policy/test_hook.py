@@ -30,7 +30,7 @@ def test_who_may_be_asked(url: str) -> None:
         ({"url": "https://h:99999/"}, "url is none"),
         ({"url": "https://u:p@h/"}, "no user"),
         ({"url": "unix:relative"}, "whole path"),
-        ({"url": GOOD, "tiemout": 1}, 'unknown key "tiemout". Did you mean "timeout"?'),
+        ({"url": GOOD, "timeoutx": 1}, 'unknown key "timeoutx". Did you mean "timeout"?'),
         ({"url": GOOD, "timeout": 0}, "timeout must be a number from 0.01 to 60, not 0."),
         ({"url": GOOD, "timeout": True}, "timeout must be a number"),
         ({"url": GOOD, "ttl": -1}, "ttl must be a number from 0 to 86400"),
