@@ -141,8 +141,8 @@ class Generations:
 
     def holders(self, generation: int, arrivals: Arrivals) -> list[Holder]:
         """The clients that hold no certificate but of `generation`; see `find_holders`."""
-        others = set(self.rotation.trusted) - {generation}
-        return find_holders(self._inventory.records(), arrivals.all(), generation, others, self._clock())
+        others, now = set(self.rotation.trusted) - {generation}, self._clock()
+        return find_holders(self._inventory.living(now), arrivals.all(), generation, others, now)
 
     def guard(self, generation: int, condition: Guard | None = None) -> Guard:
         """For the row of a certificate that this generation has signed: raises AuthorityError when it was dropped
@@ -204,7 +204,7 @@ class Generations:
 
             def check() -> list[str]:
                 left = self.holders(dropped, arrivals)
-                _check_forced(left, without, dropped, step)
+                _check_forced(left, frozenset(without), dropped, step)
                 return [str(each.principal) for each in left]
 
             self._move(step, check=check)

@@ -232,6 +232,17 @@ class Inventory:
         )
         return [_from_row(row) for row in rows]
 
+    def living(self, now: datetime) -> list[Record]:
+        """The certificates of clients that have not ended, revoked ones among them, in the order of issue. Their
+        content (`certificate`) is left out: there may be many, and it is the most of them."""
+        columns = _NAMES.replace("certificate,", "x'' AS certificate,")
+        rows = self._state.read(
+            f"SELECT {columns}, revoked, reason FROM certificates"  # noqa: S608 (no value is spliced in)
+            " WHERE app_id IS NOT NULL AND not_after >= ? ORDER BY issued, rowid",
+            (int(now.timestamp()),),
+        )
+        return [_from_row(row) for row in rows]
+
     def _write_queue(self) -> None:
         """Commit every row that waits, this thread's among them. Called by the thread that has the turn."""
         with self._queue_lock:

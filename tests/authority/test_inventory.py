@@ -7,12 +7,13 @@ from pathlib import Path
 import attrs
 import pytest
 
+from rsocket_broker.authority import Authority, CheckedRequest
 from rsocket_broker.authority import inventory as module
 from rsocket_broker.authority.inventory import Inventory, Record, Status
 from rsocket_broker.errors import HomeError
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
-from tests.authority.conftest import START
+from tests.authority.conftest import START, Clock
 
 MAX_SERIAL = (1 << 159) - 1
 
@@ -157,3 +158,17 @@ def test_each_new_row_is_recorded_with_it_and_one_that_fails_is_not(inventory: I
     ]
     assert told()[1]["facts"]["renews"] == "5"  # type: ignore[index]
     assert told()[0]["facts"]["app_id"] == "org.example.app"  # type: ignore[index]
+
+
+@pytest.mark.row("A-16")
+def test_the_living_are_the_clients_whose_certificates_have_not_ended(
+    authority: Authority, state: State, clock: Clock, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    first = authority.issue(request_of_app, principal)
+    clock.advance(days=1)
+    second = authority.issue(request_of_app, principal, renews=first.serial)
+    inventory = Inventory(state)
+    living = inventory.living(clock())
+    assert [each.serial for each in living] == [first.serial, second.serial]
+    assert [attrs.evolve(each, certificate=b"") for each in inventory.records(principal.app_id)] == living
+    assert [each.serial for each in inventory.living(first.not_after + timedelta(hours=1))] == [second.serial]
