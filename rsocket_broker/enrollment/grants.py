@@ -51,7 +51,7 @@ STEPS = (
         uses INTEGER NOT NULL,
         used INTEGER NOT NULL DEFAULT 0,
         withdrawn INTEGER
-    ) STRICT, WITHOUT ROWID;
+    ) STRICT;
     """,
 )
 
@@ -141,7 +141,7 @@ class Grants:
 
     def list(self) -> list[Grant]:
         """Those that are remembered, the oldest first."""
-        return [_grant(row) for row in self._state.read("SELECT * FROM grants ORDER BY made, id")]
+        return [_grant(row) for row in self._state.read("SELECT * FROM grants ORDER BY rowid")]
 
     def withdraw(self, number: str, now: datetime) -> Grant:
         """The grant lets nobody in any more. Raises ApplicationError where there is none, or it has ended already."""

@@ -185,6 +185,11 @@ def test_those_that_ended_are_forgotten_in_the_end(grants: Grants, monkeypatch: 
         grants.make(APP, now=later, life=HOUR)
 
 
+def test_those_of_one_second_stand_in_the_order_in_which_they_were_made(grants: Grants) -> None:
+    made = [grants.make(APP, now=NOW, life=HOUR)[0] for _ in range(10)]
+    assert grants.list() == made
+
+
 def test_every_step_is_in_the_audit_and_no_token(grants: Grants, state: State) -> None:
     grant, token = grants.make(APP, now=NOW, life=HOUR, uses=2)
     use(grants, state, token)
