@@ -56,7 +56,7 @@ def statuses(ca: Ca) -> dict[str, str]:
 
 
 @pytest.mark.row("D-3")
-def test_on_a_home_alone_the_same_is_written_down(ca: Ca) -> None:
+def test_on_a_home_alone_the_same_is_written_down(ca: Ca, tmp_path: Path) -> None:
     code, out, err = ca("revoke", "--client", "org.example.app@d1", "--reason", "stolen phone", "--json")
     assert (code, err) == (0, "")
     receipt = json.loads(out)
@@ -66,7 +66,8 @@ def test_on_a_home_alone_the_same_is_written_down(ca: Ca) -> None:
     code, out, _ = ca("blocks")
     assert code == 0
     assert re.search(r"client +org\.example\.app +d1 .*stolen phone", out)
-    code, _, err = ca("issue", "--app-id", "org.example.app", "--device-id", "d1", "--out", "x")
+    folder = str(tmp_path / "out")
+    code, _, err = ca("issue", "--app-id", "org.example.app", "--device-id", "d1", "--out", folder)
     assert code == 1
     assert "stolen phone" in err and "ca unblock --client org.example.app@d1" in err
     code, _, err = ca("unblock", "--client", "org.example.app@d1")
