@@ -120,7 +120,7 @@ class Access:
         self._all.add(made)
         above = session.parent
         while above is not None:
-            above.access.below.add(made)
+            above.access.add_below(made)
             above = above.parent
         return made
 
@@ -189,11 +189,13 @@ class _Pending:
 class SessionAccess:
     """What one session may do. Not for threads: it lives on the event loop."""
 
+    __slots__ = ("__weakref__", "_access", "_allowed", "_below", "_pending", "_refused", "_session", "out")
+
     def __init__(self, access: Access, session: Holder) -> None:
         self.out: set[tuple[str, str]] = set()
         """Plugin and method of calls to the client that are known to be allowed, for those in a hurry."""
-        self.below: WeakSet[SessionAccess] = WeakSet()
-        """Of the sessions below this one, which may do no more than it may."""
+        self._below: WeakSet[SessionAccess] | None = None
+        """Of the sessions below this one, which may do no more than it may; most have none."""
         self._access = access
         self._session = session
         self._allowed: set[Key] = set()
@@ -214,9 +216,15 @@ class SessionAccess:
         for each in pending.values():
             each.end(allowed=False)
 
+    def add_below(self, other: "SessionAccess") -> None:
+        """A session below this one has begun."""
+        if self._below is None:
+            self._below = WeakSet()
+        self._below.add(other)
+
     def plugins_changed(self) -> None:
         """The app has announced other plugins, on which rules may depend, also for the sessions below."""
-        for each in (self, *self.below):
+        for each in (self, *(self._below or ())):
             each.forget()
             each.changed()
 
