@@ -25,6 +25,7 @@ _STEPS = (
     ) STRICT, WITHOUT ROWID;
     """,
 )
+_WRITE = "INSERT INTO arrivals VALUES (?, ?, ?) ON CONFLICT (serial) DO UPDATE SET seen = max(seen, excluded.seen)"
 AGAIN_S = 600.0
 """A certificate that is seen over and over costs one row in so many seconds."""
 DELAY_S = 1.0
@@ -97,13 +98,14 @@ class Arrivals:
         seen = {int(row["serial"], 16): row["seen"] for row in rows} | waiting
         return {serial: datetime.fromtimestamp(at, UTC) for serial, at in seen.items()}
 
+    def write(self, database: sqlite3.Connection, serial: int) -> None:
+        """As `note`, within a transaction of the caller's: for what is known once and must not be lost with a crash."""
+        at = int(self._clock().timestamp())
+        database.execute(_WRITE, (f"{serial:x}", at, at))
+
     def _write(self, waiting: Mapping[int, int]) -> None:
         with self._state.transaction() as database:
-            database.executemany(
-                "INSERT INTO arrivals VALUES (?, ?, ?)"
-                " ON CONFLICT (serial) DO UPDATE SET seen = max(seen, excluded.seen)",
-                [(f"{serial:x}", at, at) for serial, at in waiting.items()],
-            )
+            database.executemany(_WRITE, [(f"{serial:x}", at, at) for serial, at in waiting.items()])
 
     def close(self) -> None:
         """Write what waits; what cannot be written is told to the log."""

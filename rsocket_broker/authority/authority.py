@@ -249,6 +249,10 @@ class Authority:
         """Write what was noted and is not on the disk yet. Call it before the home is closed."""
         self._arrivals.close()
 
+    def arrived_with(self, database: Connection, serial: int) -> None:
+        """As `arrived`, on the disk with the caller's transaction."""
+        self._arrivals.write(database, serial)
+
     def holders(self, generation: int) -> list[Holder]:
         """The clients that would be shut out if this generation were dropped: they have a certificate of it that is
         good and in use, and none of another trusted generation is known to have reached them."""

@@ -57,9 +57,10 @@ class Delivery:
         *,
         now: Callable[[], datetime],
         audit: Audit,
-        arrived: Callable[[int], object],
+        arrived: Callable[[Connection, int], object],
     ) -> None:
-        """`arrived` hears, on whatever thread, the serial number of each certificate that has reached its place."""
+        """`arrived` is told the serial number of each certificate that has reached its place, in the transaction that
+        records it, on whatever thread."""
         self.mediums = mediums
         self.journal = journal
         self.containers = containers
@@ -131,14 +132,14 @@ class Delivery:
     def _end(self, *entries: JournalEntry) -> None:
         """These have reached their places for good. Waits for the disk."""
         self.journal.end(*entries, alongside=functools.partial(self._record, entries))
-        for entry in entries:
-            if entry.bundle.certificate_pem:
-                self._arrived(Leaf.read(entry.bundle.certificate_pem).serial)
 
     def _record(self, entries: Sequence[JournalEntry], database: Connection) -> None:
         for entry in entries:
             principal, certificate = entry.container.principal, entry.bundle.certificate_pem
             self.containers.keep(database, entry)
+            serial = Leaf.read(certificate).serial if certificate else None
+            if serial is not None:
+                self._arrived(database, serial)
             self._audit.write(
                 database,
                 Event.DEPLOYED,
@@ -147,7 +148,7 @@ class Delivery:
                 proof=principal.proof,
                 medium=entry.container.medium,
                 files=[name for name, _ in entry.bundle.files()],
-                serial=f"{Leaf.read(certificate).serial:x}" if certificate else None,
+                serial=None if serial is None else f"{serial:x}",
             )
 
     async def settle(self, mediums: Collection[str] | None = None) -> list[JournalEntry]:

@@ -102,7 +102,7 @@ class Enroller:
             self._limits,
             now=now,
             audit=authority.audit,
-            arrived=authority.arrived,
+            arrived=authority.arrived_with,
         )
         self.pending = Pending()
         """The exchanges that are under way."""

@@ -86,3 +86,13 @@ def test_what_is_remembered_has_a_bound(seen: Arrivals, monkeypatch: pytest.Monk
         seen.note(serial)
     assert len(seen._noted) <= 10
     assert len(seen.all()) == 99
+
+
+def test_what_is_known_once_is_written_with_the_transaction_that_it_is_known_by(seen: Arrivals, state: State) -> None:
+    with pytest.raises(ZeroDivisionError), state.transaction() as database:
+        seen.write(database, 7)
+        raise ZeroDivisionError
+    assert seen.all() == {}
+    with state.transaction() as database:
+        seen.write(database, 7)
+    assert seen.all() == {7: START}

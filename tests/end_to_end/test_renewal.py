@@ -193,6 +193,7 @@ async def test_an_app_that_knows_one_anchor_is_served_in_every_phase(start: Star
     assert len(set(serials)) == 3
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.row("D-7", "D-15")
 async def test_killed_while_it_brings_certificates_every_folder_holds_a_pair_and_gets_the_new_one(
     start: StartBroker, tmp_path: Path
@@ -210,7 +211,7 @@ async def test_killed_while_it_brings_certificates_every_folder_holds_a_pair_and
         await switching
         assert all(fits(folder) for folder in folders)
         broker = start()
-    await run(broker, "ca", "rotate", "--auto")  # goes on from wherever it stands, and waits for everybody
+    await run(broker, "ca", "rotate", "--auto", "--patience", "40")  # goes on from wherever it stands, and waits for everybody
     for folder, old in zip(folders, before, strict=True):
         assert fits(folder)
         assert (folder / "device.crt").read_bytes() != old
