@@ -158,8 +158,7 @@ class Session:
         """What it may do, and what may be asked of it."""
         self.calls: dict[asyncio.Future[Payload | bytes], tuple[str, str]] = {}
         """Calls to the client that are under way: plugin and method of each."""
-        self.flows: WeakKeyDictionary[RequestedStream, tuple[str, str]] = WeakKeyDictionary()
-        """The same for its streams."""
+        self._flows: WeakKeyDictionary[RequestedStream, tuple[str, str]] | None = None
         self.tracing = _tracing(session_id, identity)
         """None unless this program had set up OpenTelemetry by the time at which the session began."""
         self._routed = RoutedSide(connection, None if self.tracing is None else carrier)
@@ -314,6 +313,16 @@ class Session:
         return seat
 
     @property
+    def flows(self) -> Mapping[RequestedStream, tuple[str, str]]:
+        """Streams of the client that plugins read: plugin and method of each."""
+        return self._flows or {}
+
+    def _flowing(self, stream: RequestedStream, plugin: str, method: str) -> None:
+        if self._flows is None:  # most sessions never have one
+            self._flows = WeakKeyDictionary()
+        self._flows[stream] = plugin, method
+
+    @property
     def seats(self) -> Mapping[str, Seat]:
         """The seats that the session has now, by plugin."""
         return dict(self._seats)
@@ -393,7 +402,7 @@ class Session:
         """The JSON values that the app streams; raises ApplicationError for one that cannot."""
         routed = await self._routed_side(plugin, method)
         self.note("out", "stream", plugin, method, None)
-        flow = routed.stream(plugin, method, params, lambda stream: self.flows.__setitem__(stream, (plugin, method)))
+        flow = routed.stream(plugin, method, params, lambda stream: self._flowing(stream, plugin, method))
         async with aclosing(flow) as values:
             async for value in values:
                 yield value
@@ -402,7 +411,7 @@ class Session:
         """The JSON values that come back while `values` go to the app."""
         routed = await self._routed_side(plugin, method)
         self.note("out", "channel", plugin, method, None)
-        flow = routed.channel(plugin, method, values, lambda stream: self.flows.__setitem__(stream, (plugin, method)))
+        flow = routed.channel(plugin, method, values, lambda stream: self._flowing(stream, plugin, method))
         async with aclosing(flow) as answers:
             async for value in answers:
                 yield value
