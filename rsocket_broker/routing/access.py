@@ -43,7 +43,8 @@ OWN_SESSION = ("sessions", frozenset({"logout", "introspect"}))
 MAX_KEPT = 1024
 """Decisions kept of one session: a client has a handful of methods, and one that makes names up gains nothing."""
 MAX_NAME = 256
-"""Characters of a method whose decision is kept."""
+"""Characters of a plugin and a method together whose decision is kept, or asked for: a route has no more, and only
+Flipper's JSON could name longer ones, each of which the hook would be sent and its answer remembered under."""
 MAX_PENDING = 64
 """Calls of one session that wait for the hook."""
 
@@ -340,6 +341,8 @@ class SessionAccess:
             return Refusal(facts[0], self._access.policy.decide(facts[0]))
         if heard:
             return None
+        if len(key[1]) + len(key[2]) > MAX_NAME:
+            return Refusal(facts[0], self._access.policy.decide(facts[0]))
         if len(self._pending) >= MAX_PENDING:
             raise Rejected(CROWDED)
         pending = self._pending[key] = _Pending()
@@ -348,10 +351,12 @@ class SessionAccess:
 
     async def _ask(self, key: Key, facts: list[Facts], pending: _Pending) -> None:
         hook = self._access.hook
-        allowed = hook is not None
+        allowed = False  # also for who is stopped in the middle, by whatever
         try:
+            said = hook is not None
             for each in facts:
-                allowed = allowed and hook is not None and await hook.ask(each)
+                said = said and hook is not None and await hook.ask(each)
+            allowed = said
         finally:
             pending.end(allowed)
             # Whoever waits goes first: only then may later ones pass without waiting.

@@ -523,3 +523,32 @@ async def test_a_waiter_that_gives_up_costs_the_others_nothing() -> None:
         decider.gate.set()
         assert await second
         assert len(decider.asked) == 1
+
+
+@pytest.mark.row("M-18")
+async def test_a_question_that_is_stopped_half_way_is_a_no() -> None:
+    plugin = Wifi()
+    async with Line(plugin) as line, deciding() as decider:
+        decider.gate.clear()
+        await line.change(policy("ask wifi.*"), asking(decider.url))
+        client = await line.connect()
+        client.fire("wifi.changed", b"{}")
+        call = asyncio.ensure_future(client.ask("wifi.set", b"{}"))
+        await until(lambda: len(decider.asked) == 2)
+        line.access.tasks.cancel()  # as at the end of the broker, before that of its sessions
+        await refusal(call)
+        await client.settled()
+        assert plugin.seen == []
+
+
+@pytest.mark.row("M-18")
+async def test_nothing_is_asked_about_names_that_no_route_could_hold() -> None:
+    async with Line(Wifi) as line, deciding() as decider:
+        hook = asking(decider.url)
+        await line.change(policy("ask wifi.*\nallow - direction=out"), hook)
+        app = await line.app(["wifi"])
+        question = {"method": "execute", "params": {"api": "wifi", "method": "m" * 100_000, "params": {}}}
+        answer = await app.ask_json(question)
+        assert answer["error"]["message"].startswith("policy: this client may not call wifi.mmm")
+        assert decider.asked == []
+        assert hook.results == {}
