@@ -167,8 +167,8 @@ class Revoked:
     """What one revocation changed in the database.
 
     `serials` were good until now. Where there were none, `before` counts certificates that the selector names and that
-    had been revoked earlier. `successors` are the serial numbers of good certificates that were issued to renew a single one that was
-    revoked by its number. `time` is aware and in UTC.
+    had been revoked earlier. `successors` are the serial numbers of good certificates that were issued to renew a
+    single one that was revoked by its number. `time` is aware and in UTC.
     """
 
     selector: Selector
