@@ -15,7 +15,7 @@ from functools import partial
 
 from rsocket_broker.claims import Claims, contradiction
 from rsocket_broker.connection import Connection
-from rsocket_broker.errors import BrokerError, ConnectionClosed, Invalid, SetupRefused
+from rsocket_broker.errors import BrokerError, ConnectionClosed, Invalid, RequestFailed, SetupRefused
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.identity import Identity
 from rsocket_broker.protocol.authentication import bearer_token
@@ -100,10 +100,7 @@ class SecureEndpoint:
 
     def admit(self, connection: Connection, setup: SetupReceived) -> Session:
         """The session of a new client. Raises SetupRefused, in words for the client."""
-        try:
-            token = bearer_token(setup.metadata_mime, setup.metadata)
-        except Invalid as error:
-            raise SetupRefused(f"The metadata of SETUP: {error.public}.") from error
+        token = self._token(connection, setup)
         session = self._root(connection, setup) if token is None else self._child(connection, setup, token)
         self.children.enter(session)
         self._switch.connect(session)
@@ -118,6 +115,16 @@ class SecureEndpoint:
         )
         self._tell(session)
         return session
+
+    @staticmethod
+    def _token(connection: Connection, setup: SetupReceived) -> bytes | None:
+        """What was shown beside, or in place of, a certificate."""
+        try:
+            return bearer_token(setup.metadata_mime, setup.metadata)
+        except Invalid as error:
+            if connection.peer.channel in CERTIFIED:
+                return None  # the certificate says who it is, and what else SETUP tells is for others to read
+            raise SetupRefused(f"The metadata of SETUP: {error.public}.") from error
 
     def _root(self, connection: Connection, setup: SetupReceived) -> Session:
         """Of a client with a certificate."""
@@ -204,10 +211,22 @@ class SecureEndpoint:
     async def reapply(self) -> None:
         """The policy has changed: what it does not allow any more ends, session by session."""
         for number, session in enumerate(self.sessions, 1):
-            reapply(session)
-            self._switch.reapply(session)
+            self._reapply(session)
             if not number % TURN:
                 await asyncio.sleep(0)
+
+    def _reapply(self, session: Session) -> None:
+        """Whoever takes nothing in any more, or makes us fail otherwise, does so at no cost to those behind it."""
+        try:
+            self._switch.reapply(session)
+            reapply(session)
+        except (RequestFailed, ConnectionClosed) as error:
+            words = "%s (%s) could not be told of another policy: %s"
+            session.log.write(
+                logging.INFO, "another policy", words, session.id, session.identity.principal, error.public
+            )
+        except Exception:
+            logger.exception("another policy was not applied to all that %s has open", session.id)
 
     def descendants(self, session: Session) -> list[Session]:
         """The sessions below this one that are connected, children before their parents."""

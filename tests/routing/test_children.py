@@ -143,10 +143,21 @@ async def test_whoever_guesses_is_refused_in_the_same_words(token: str) -> None:
         assert (await refused(line.child(token))).public == UNKNOWN
 
 
+CUT_SHORT = b"\xfc\x00\x00\x09\x81"
+
+
 async def test_metadata_that_is_cut_short_lets_nobody_in() -> None:
     async with Line(Echo) as line:
-        error = await refused(line.attempt(ROOT, metadata=b"\xfc\x00\x00\x09\x81"))
+        error = await refused(line.attempt(None, metadata=CUT_SHORT, channel=Channel.WS))
         assert "metadata of SETUP" in error.public
+
+
+async def test_beside_a_certificate_metadata_of_any_kind_says_nothing() -> None:
+    """The specification leaves it to the two ends what SETUP carries."""
+    async with Line(Echo) as line:
+        for metadata in (CUT_SHORT, b"some metadata"):
+            client = await line.connect(metadata=metadata)
+            assert not client.session.is_child
 
 
 async def test_another_kind_of_authentication_beside_a_certificate_says_nothing() -> None:
