@@ -313,7 +313,7 @@ async def test_the_admin_line_answers(tmp_path: Path) -> None:
         status = await line.call("status")
         assert status["ports"]["secure_port"] == broker.ports.secure_port
         assert status["sessions"] == 0
-        assert [plugin["id"] for plugin in await line.call("plugins.list")] == ["echo", "sessions"]
+        assert [plugin["id"] for plugin in await line.call("plugins.list")] == ["echo", "identity", "sessions"]
 
 
 @pytest.mark.row("A-58")
