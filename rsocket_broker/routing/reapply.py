@@ -12,13 +12,16 @@ from rsocket_broker.routing.session import Session
 
 
 def reapply(session: Session) -> None:
-    """Goes through all that the session has open. A suspended one too: it learns of it when it comes back."""
+    """Goes through all that the session has open. A suspended one too: it learns of it when it comes back.
+
+    Raises RequestFailed or ConnectionClosed where its client cannot be told which plugins it loses or gets.
+    """
     session.changed()
     seats = session.seats
     _end_what_is_refused(session, seats)
-    session.refit()
     # Requests that came just before have not taken their first step, and are not known before that.
     asyncio.get_running_loop().call_soon(_end_what_is_refused, session, seats)
+    session.refit()
 
 
 def running(seats: Mapping[str, Seat]) -> list[tuple[asyncio.Task[Any], str, str]]:

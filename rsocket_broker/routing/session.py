@@ -271,7 +271,12 @@ class Session:
         return self.access.may_talk(plugin, [] if host is None else [one.name for one in host.routes.handlers()])
 
     def refit(self) -> None:
-        """The policy has changed: plugins that the client may not talk to any more let it go, and others take it in."""
+        """The policy has changed: plugins that the client may not talk to any more let it go, and others take it in.
+
+        Raises Rejected where the client takes no more in.
+        """
+        if self.connection.closing is not None:  # it has no seats, and is to have none
+            return
         side = self._flipper if self._kind is _FLIPPER else None
         started = () if side is None else side.started
         for plugin in {*self._seats, *started}:

@@ -263,6 +263,48 @@ async def test_a_routed_client_loses_its_seat_at_a_plugin_that_is_shut() -> None
 
 
 @pytest.mark.row("A-28")
+async def test_who_leaves_while_others_are_gone_through_keeps_nothing_open_for_those_behind() -> None:
+    plugin = Busy()
+    async with Line(plugin, policy=policy(ALL)) as line:
+        for number in range(TURN):
+            await line.connect(b"com.demo|dev%d|adb|%d" % (number, number))
+        app = await line.app(["busy"], certificate=b"com.app|dev1|adb|1000")
+        last = await line.connect(b"com.last|dev1|adb|1001")
+        gone, got = app.session, []
+        stream = asyncio.ensure_future(stream_of(last, "busy.count", got))
+        await until(lambda: got)
+        await line.change(policy("allow busy.* app=com.last"))
+        line.access.replace(policy("allow busy.* app=com.app\nallow - direction=out"), None)
+        work = asyncio.ensure_future(line.endpoint.reapply())
+        await asyncio.sleep(0)
+        assert not gone.seats, "its turn is yet to come"
+        app.served.abort()
+        await work
+        with pytest.raises(Rejected, match=r"policy: .*busy\.count"):
+            await stream
+        assert not gone.seats
+
+
+@pytest.mark.row("A-28")
+async def test_a_client_that_lets_nobody_ask_it_keeps_nothing_open_for_those_behind() -> None:
+    async with Line(Busy, policy=policy(ALL)) as line:
+        app = await line.app(["busy"], resume_token=TOKEN)
+        last = await line.connect(b"com.last|dev1|adb|1001")
+        stream = asyncio.ensure_future(stream_of(last, "busy.count", got := []))
+        await until(lambda: got)
+        app.served.drop_line()
+        app.connection.drop_line()
+        await until(lambda: app.session.suspended)
+        for size in (100_000, 10):
+            with pytest.raises(Rejected, match="too much is waiting"):
+                while True:
+                    app.served.fire_and_forget(Payload(bytes(size), None))
+        await line.change(policy("allow busy.* app=com.nobody"))
+        with pytest.raises(Rejected, match=r"policy: .*busy\.count"):
+            await stream
+
+
+@pytest.mark.row("A-28")
 async def test_a_suspended_session_learns_of_it_when_it_comes_back() -> None:
     async with Line(Busy, policy=policy(ALL)) as line:
         client = await line.connect(resume_token=TOKEN)
