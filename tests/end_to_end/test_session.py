@@ -67,7 +67,7 @@ async def test_what_is_deployed(app: Connect, broker: BrokerProcess, tmp_path: P
     assert oct(folder.stat().st_mode)[-3:] == "700"
 
 
-@pytest.mark.row("F-7", "F-22", "M-3", "M-8")
+@pytest.mark.row("F-7", "F-22", "M-3", "M-8", "M-25")
 async def test_the_exchange_comes_first_and_neither_port_tells_a_secret(
     app: Connect, broker: BrokerProcess, tmp_path: Path
 ) -> None:
