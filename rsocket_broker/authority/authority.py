@@ -54,6 +54,7 @@ that it was resumed with, so even one is rare."""
 MAX_KNOWN = 4096
 """Certificates that are remembered once they were read, half a kilobyte each. Whether one is good is always asked."""
 REPLACED = "The CA that signed the certificate was replaced by a new one. Enrol again to get a new certificate."
+ENDED = "The certificate ended on {:%Y-%m-%d}. Enrol again to get a new one."
 NOT_ISSUED_HERE = "This broker did not issue the certificate. Enrol again to get one."
 WITHDRAWN = (
     "The certificate was revoked by whoever runs this broker. Enrol again to get a new one, and ask them if that is "
@@ -226,13 +227,18 @@ class Authority:
     def finish(self, without: Collection[Principal] = ()) -> Rotation:
         """Drop the previous generation and destroy its key. Raises AuthorityError naming those who hold only
         certificates of it, unless they are all among `without`."""
-        self._generations.drop(Step.FINISH, self._arrivals, without)
-        return self._moved()
+        return self._drop(Step.FINISH, without)
 
     def rollback(self, without: Collection[Principal] = ()) -> Rotation:
         """One step back: from `switched` to `prepared`, which shuts nobody out; from `prepared` to `steady`, which
         drops the next generation as `finish` drops the previous one."""
-        self._generations.drop(Step.ROLLBACK, self._arrivals, without)
+        return self._drop(Step.ROLLBACK, without)
+
+    def _drop(self, step: Step, without: Collection[Principal]) -> Rotation:
+        try:
+            self._generations.drop(step, self._arrivals, without)
+        finally:
+            self.changed()  # it is dropped even when its key, or the disk, could not be dealt with
         return self._moved()
 
     def _moved(self) -> Rotation:
@@ -384,9 +390,13 @@ class Authority:
     def renew(self, identity: Identity, request: CheckedRequest) -> Issued:
         """A new certificate for a client that is known by the one it holds, for the same key or another.
 
-        Raises AuthorityError when that one may not be renewed (it was revoked, or its holder is blocked), or the
-        request names another app; HomeError as `issue` does.
+        Raises AuthorityError when that one may not be renewed (it was revoked, has ended, its CA was dropped, or its
+        holder is blocked), or the request names another app; HomeError as `issue` does.
         """
+        if not self.rotation.accepts(identity.generation):
+            raise AuthorityError(REPLACED)
+        if self._clock() > identity.not_after:
+            raise AuthorityError(ENDED.format(identity.not_after))
         return self.issue(request, identity.principal, identity.profile, renews=identity.serial)
 
     def identify(self, certificate_der: bytes) -> Identity:
@@ -412,9 +422,7 @@ class Authority:
         if now < not_before:
             raise AuthorityError("The certificate is not valid yet. Check the clock of the broker's machine.")
         if now > identity.not_after:
-            raise AuthorityError(
-                f"The certificate ended on {identity.not_after:%Y-%m-%d}. Enrol again to get a new one."
-            )
+            raise AuthorityError(ENDED.format(identity.not_after))
         self._arrivals.note(identity.serial)
         return identity
 

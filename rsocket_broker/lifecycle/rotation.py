@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 import attrs
@@ -84,6 +84,7 @@ class Rotator:
         self._endpoint = endpoint
         self._contexts = contexts
         self._one_at_a_time = asyncio.Lock()
+        self._stopped = False
         self._round: asyncio.Task[None] | None = None
         self._tallies: list[Tally] = []
         self._keeper = AnchorKeeper(authority, contexts, now=utc_now)
@@ -99,7 +100,9 @@ class Rotator:
 
     async def stop(self) -> None:
         """Begins nothing more. What has been begun for a client goes on to its end."""
-        await self._end_round()
+        async with self._one_at_a_time:  # a step that is under way comes to its end
+            self._stopped = True
+            await self._end_round()
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
@@ -135,10 +138,7 @@ class Rotator:
         Yields `{"event": "phase", ...}` with what `describe` says, then `{"event": "round", "parts": [...],
         "over": bool}` as they change. Raises AuthorityError and HomeError when the step is refused.
         """
-        async with self._one_at_a_time:
-            await self._end_round()
-            await self._step(step, without)
-            self._begin_round()
+        await self._change(lambda: self._step(step, without))
         yield await self._phase(step)
         async for said in self._follow():
             yield said
@@ -149,12 +149,7 @@ class Rotator:
 
         Answers as `describe`. Raises AuthorityError and HomeError when the CA cannot be ours.
         """
-        async with self._one_at_a_time:
-            await self._end_round()
-            issuer = await asyncio.to_thread(_read_ca, files)
-            await asyncio.to_thread(self._authority.prepare, issuer)
-            await asyncio.to_thread(self._contexts.prepare)
-            self._begin_round()
+        await self._change(lambda: self._adopt(files))
         return await asyncio.to_thread(describe, self._authority)
 
     async def walk(self, patience: float) -> AsyncGenerator[dict[str, object], None]:
@@ -181,6 +176,25 @@ class Rotator:
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
+    async def _change(self, work: Callable[[], Awaitable[None]]) -> None:
+        """What is decided has all its consequences, though nobody waits for them any more: a command that is ended in
+        the middle would leave those who were given up with their sessions, and the others without a round."""
+        await asyncio.shield(asyncio.ensure_future(self._change_alone(work)))
+
+    async def _change_alone(self, work: Callable[[], Awaitable[None]]) -> None:
+        async with self._one_at_a_time:
+            before, interrupted = self._authority.rotation, await self._end_round()
+            try:
+                await work()
+            finally:
+                if interrupted or self._authority.rotation != before:
+                    self._begin_round()
+
+    async def _adopt(self, files: Mapping[str, object]) -> None:
+        issuer = await asyncio.to_thread(_read_ca, files)
+        await asyncio.to_thread(self._authority.prepare, issuer)
+        await asyncio.to_thread(self._contexts.prepare)
+
     async def _step(self, step: Step, without: Collection[str]) -> None:
         self._note_live()
         authority = self._authority
@@ -199,8 +213,15 @@ class Rotator:
         holders = [] if dropped is None else await asyncio.to_thread(authority.holders, dropped)
         given_up = named(holders, without)
         drop = authority.finish if step is Step.FINISH else authority.rollback
-        await asyncio.to_thread(drop, given_up)
-        serials = {serial for each in holders if each.principal in given_up for serial in each.serials}
+        try:
+            await asyncio.to_thread(drop, given_up)
+        finally:
+            if dropped is not None and not authority.rotation.accepts(dropped):
+                self._end_sessions(
+                    {number for each in holders if each.principal in given_up for number in each.serials}
+                )
+
+    def _end_sessions(self, serials: Collection[int]) -> None:
         for session in [one for one in self._endpoint.sessions if one.identity.serial in serials]:
             if not session.is_child:
                 self._endpoint.children.end(session.node.id, DROPPED)
@@ -215,14 +236,19 @@ class Rotator:
     # --- rounds ------------------------------------------------------------------------------------------------------
 
     def _begin_round(self) -> None:
+        if self._stopped:
+            return
         self._tallies = []
         self._round = asyncio.create_task(self._spread(), name="round of a rotation")
         self._round.add_done_callback(_log_failure)
 
-    async def _end_round(self) -> None:
-        if self._round is not None:
-            self._round.cancel()
-            await asyncio.wait([self._round])
+    async def _end_round(self) -> bool:
+        """Whether one was under way."""
+        if self._round is None or self._round.done():
+            return False
+        self._round.cancel()
+        await asyncio.wait([self._round])
+        return True
 
     async def _spread(self) -> None:
         await self._part("pairs for the WebSocket port", self._spreader.spread_pairs(Which.WEB))

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import shutil
 import socket
 import ssl
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from rsocket_broker.authority.keys import to_pem
 from rsocket_broker.authority.rotation import Phase, Step
 from rsocket_broker.broker import Broker
 from rsocket_broker.credentials import make_signing_request
-from rsocket_broker.errors import ApplicationError, AuthorityError, Invalid
+from rsocket_broker.errors import ApplicationError, AuthorityError, HomeError, Invalid
 from rsocket_broker.lifecycle.rotation import MAX_FAULTS, Rotator
 from rsocket_broker.lifecycle.spreader import Informed, Outcome, Spread, Which
 from rsocket_broker.state import STATE_FILE, State
@@ -268,8 +270,9 @@ async def test_who_has_moved_on_keeps_the_session_of_before(broker: Broker, tmp_
 
 
 async def test_an_operators_ca_becomes_the_next_generation(broker: Broker, home: Path, tmp_path: Path) -> None:
-    root = make_ca("Root", now=utc_now())
-    issuing = make_ca("Issuing", root, number=101, now=utc_now())
+    now = utc_now()
+    root = make_ca("Root", now=now)
+    issuing = make_ca("Issuing", root, number=101, now=now)
     files = {"certificate": tmp_path / "ca.crt", "key": tmp_path / "ca.key", "chain": tmp_path / "chain.crt"}
     files["certificate"].write_bytes(certificate_pem(issuing.certificate))
     files["chain"].write_bytes(certificate_pem(root.certificate))
@@ -283,3 +286,79 @@ async def test_an_operators_ca_becomes_the_next_generation(broker: Broker, home:
         for step in ("switch", "finish"):
             [each async for each in line.stream(f"rotate.{step}")]
     assert x509.load_pem_x509_certificates(authority_of(broker).trust_pem) == [root.certificate]
+
+
+@pytest.mark.row("A-14", "A-16")
+async def test_a_command_that_is_ended_in_the_middle_leaves_nothing_half_done(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the database by then has its consequences: who was given up is ended, and the round begins."""
+    lost = await enrol(broker, tmp_path / "lost", "org.example.lost")
+    wire = await asyncio.to_thread(lost.connect)
+    script = Script()
+    rotator, authority = rotator_of(broker, script), authority_of(broker)
+    for step in (Step.PREPARE, Step.SWITCH):
+        await every(rotator.take(step))
+    script.asked.clear()
+    reached, go_on, finish = threading.Event(), threading.Event(), authority.finish
+
+    def slow_finish(without: Any = ()) -> Any:
+        done = finish(without)
+        reached.set()
+        go_on.wait(10)
+        return done
+
+    monkeypatch.setattr(authority, "finish", slow_finish)
+    taking = asyncio.ensure_future(anext(rotator.take(Step.FINISH, ["org.example.lost@d1"])))
+    await asyncio.to_thread(reached.wait, 10)
+    taking.cancel()
+    await asyncio.wait([taking])
+    assert taking.cancelled()
+    go_on.set()
+    async with asyncio.timeout(10):
+        while [*broker.sessions] or len(script.asked) < 3:
+            await asyncio.sleep(0.01)
+    assert authority.phase is Phase.STEADY
+    await rotator.stop()
+    wire.socket.close()
+
+
+async def test_a_step_that_is_refused_lets_the_round_go_on(broker: Broker, tmp_path: Path) -> None:
+    holder = await enrol(broker, tmp_path / "app")
+    script = Script()
+    rotator = rotator_of(broker, script)
+    await every(rotator.take(Step.PREPARE))
+    script.hold = asyncio.Event()
+    async with contextlib.aclosing(rotator.take(Step.SWITCH)) as said:
+        await anext(said)
+    with pytest.raises(AuthorityError, match=holder.principal.app_id):
+        await every(rotator.take(Step.FINISH))
+    assert not (await rotator.status())["round"]["over"]  # type: ignore[index]
+    script.hold.set()
+    assert (await every(rotator._follow()))[-1]["over"]
+    await rotator.stop()
+
+
+async def test_a_generation_whose_key_cannot_be_destroyed_is_dropped_all_the_same(
+    broker: Broker, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator is told to remove it; whoever was given up is ended, and its CA is trusted by no port."""
+    lost = await enrol(broker, tmp_path / "lost", "org.example.lost")
+    wire = await asyncio.to_thread(lost.connect)
+    rotator, authority = rotator_of(broker, script := Script()), authority_of(broker)
+    for step in (Step.PREPARE, Step.SWITCH):
+        await every(rotator.take(step))
+    script.asked.clear()
+    monkeypatch.setattr("os.fsync", _no_room)
+    with pytest.raises(HomeError, match="Remove it, its key above all"):
+        await every(rotator.take(Step.FINISH, ["org.example.lost@d1"]))
+    monkeypatch.undo()
+    assert authority.phase is Phase.STEADY and not [*broker.sessions]
+    assert authority.serving().secure.trust_pem == authority.trust_pem
+    await every(rotator._follow())
+    assert script.asked == ["web", "trust", "all"]
+    wire.socket.close()
+
+
+def _no_room(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
