@@ -122,8 +122,10 @@ class IdentityPlugin(Plugin):
         old = session.identity
         try:
             new = await asyncio.to_thread(self._take, old, handed_out)
+            self._authority.identify(_der(handed_out))  # again, now that nothing comes in between: it may be revoked
         except BrokerError as error:
             raise ApplicationError(error.public) from error
+        self._session(app)
         self._endpoint().renewed(session, new)
         log.info("%s (%s) has renewed its certificate, serial %x", session.id, new.principal, new.serial)
         return {}
@@ -145,11 +147,14 @@ class IdentityPlugin(Plugin):
 
     def _take(self, old: Identity, handed_out: _HandedOut) -> Identity:
         """The identity of the new certificate, as a handshake with it would find it; it may have been revoked since."""
-        certificate = x509.load_pem_x509_certificate(handed_out.issued.certificate_pem)
-        new = self._authority.identify(certificate.public_bytes(Encoding.DER))
+        new = self._authority.identify(_der(handed_out))
         self._authority.arrived(new.serial)
         self._containers.renewed(old.serial, handed_out.issued.certificate_pem, handed_out.trust_pem)
         return new
+
+
+def _der(handed_out: _HandedOut) -> bytes:
+    return x509.load_pem_x509_certificate(handed_out.issued.certificate_pem).public_bytes(Encoding.DER)
 
 
 def _number(serial: str) -> int:

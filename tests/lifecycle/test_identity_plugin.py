@@ -1,7 +1,10 @@
 """The routes `identity.renew` and `identity.stored` of a real broker, as clients that behave and others use them."""
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -12,7 +15,7 @@ from rsocket_broker.authority.revocation import Selector
 from rsocket_broker.claims import Claims
 from rsocket_broker.client.renewal import serial_of
 from rsocket_broker.credentials import make_signing_request
-from rsocket_broker.errors import ApplicationError, Rejected, RequestFailed
+from rsocket_broker.errors import ApplicationError, AuthorityError, Rejected, RequestFailed
 from rsocket_broker.identity import Identity, Proof
 from rsocket_broker.lifecycle.identity_plugin import MAX_WAITING, RATE, IdentityPlugin
 from rsocket_broker.routing.session import Session
@@ -104,6 +107,41 @@ async def test_a_renewal_that_was_revoked_before_it_was_stored_does_not_become_t
         with pytest.raises(ApplicationError, match="revoked"):
             await session.request("identity.stored", {"serial": serial_in(answer)})
         assert here.session().identity == before
+
+
+@pytest.mark.row("A-19")
+async def test_a_renewal_that_is_revoked_while_it_is_stored_does_not_become_the_sessions(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last moment counts: whoever revokes goes through the sessions once, and finds the old certificate there."""
+    async with lab(tmp_path, home) as here, here.app() as session:
+        before = here.session().identity
+        answer = await session.request("identity.renew", {"csr": here.held().csr_pem})
+        renewed = here.containers.renewed
+
+        def revoke_meanwhile(*arguments: Any) -> None:
+            renewed(*arguments)
+            here.authority.revocations.revoke(Selector.serial(int(serial_in(answer), 16)), "a test")
+
+        monkeypatch.setattr(here.upkeep.plugin._containers, "renewed", revoke_meanwhile)
+        with pytest.raises(ApplicationError, match="revoked"):
+            await session.request("identity.stored", {"serial": serial_in(answer)})
+        assert here.session().identity == before
+
+
+@pytest.mark.row("A-16", "A-22")
+async def test_a_session_that_outlives_its_ca_or_its_certificate_renews_nothing(tmp_path: Path, home: Path) -> None:
+    async with lab(tmp_path, home) as here, here.app():
+        authority, identity = here.authority, here.session().identity
+        checked = authority.check_request(here.held().csr_pem)
+        later = attrs.evolve(identity, not_after=identity.not_after - timedelta(days=60))
+        with pytest.raises(AuthorityError, match="ended on"):
+            authority.renew(later, checked)
+        authority.prepare()
+        authority.switch()
+        authority.finish([identity.principal])
+        with pytest.raises(AuthorityError, match="replaced by a new one"):
+            authority.renew(identity, checked)
 
 
 @pytest.mark.row("A-26")
