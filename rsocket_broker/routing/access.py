@@ -223,8 +223,9 @@ class SessionAccess:
             self._below = WeakSet()
         self._below.add(other)
 
-    def plugins_changed(self) -> None:
-        """The app has announced other plugins, on which rules may depend, also for the sessions below."""
+    def facts_changed(self) -> None:
+        """The app has announced other plugins, or has another certificate: rules may depend on that, also for the
+        sessions below."""
         for each in (self, *(self._below or ())):
             each.forget()
             each.changed()

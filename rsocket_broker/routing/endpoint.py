@@ -172,8 +172,7 @@ class SecureEndpoint:
         session = self.resumptions.find(resume.token, identity)
         address = door.peer.address
         session.connection.resume(door, resume)
-        self.resumptions.renew(session, identity)
-        session.identity = identity
+        self._identified(session, identity)
         self.setups["resumed"] += 1
         words = "%s (%s) goes on from %s"  # which a client can bring about as often as it has lines to throw away
         session.log.write(logging.INFO, "resumptions", words, session.id, identity.principal, address)
@@ -181,9 +180,18 @@ class SecureEndpoint:
 
     def renewed(self, session: Session, identity: Identity) -> None:
         """The client has a new certificate, by its own word on its own line: the session goes on as that one's."""
+        self._identified(session, identity)
+        self._tell(session)
+
+    def _identified(self, session: Session, identity: Identity) -> None:
+        """The client has this certificate from now on. Of what rules ask about, its profile may be another one."""
+        others = identity.profile != session.identity.profile
         session.identity = identity
         self.resumptions.renew(session, identity)
-        self._tell(session)
+        if others:
+            session.access.facts_changed()
+            for one in (session, *self.descendants(session)):
+                self._reapply(one)
 
     def _tell(self, session: Session) -> None:
         for watcher in self.watchers:

@@ -70,12 +70,14 @@ class Switch:
 
         def find(tag: bytes) -> Relaying:
             nonlocal version, partner
+            if session.over:  # its line is open for the answer to its own farewell alone
+                raise Rejected(session.over)
             now = self._sessions.version, session.access.version
             if version != now:
                 remembered.clear()
                 version = now
             other = remembered.get(tag)
-            if other is None or other.suspended:  # then the name may mean another one now
+            if other is None or other.suspended or other.over:  # then the name may mean another one now
                 other = self._look_up(session, tag)
                 if len(remembered) >= MAX_REMEMBERED:
                     remembered.clear()
@@ -96,7 +98,7 @@ class Switch:
             raise Invalid("a routing tag is not UTF-8 text") from error
         shown = address[:SHOWN]
         named = self._sessions.named(address, LOOKED_AT)
-        found = [other for other in named if _may_reach(session, other)]
+        found = [other for other in named if not other.over and _may_reach(session, other)]
         if not found:
             with contextlib.suppress(Rejected):
                 for other in named[:1]:

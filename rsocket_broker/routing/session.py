@@ -248,7 +248,7 @@ class Session:
         others = announced != self.announced
         self.announced, self.background = announced, background
         if others:
-            self.access.plugins_changed()
+            self.access.facts_changed()
         for plugin in side.started:
             if plugin not in announced:
                 self._drop(side, plugin)
@@ -347,15 +347,21 @@ class Session:
         """
         if not self._known.is_set():
             await self._wait_known(plugin, method, timeout)
-        if (plugin, method) not in self.access.out:
-            await self.access.check_out(plugin, method)
+        access = self.access
+        if (plugin, method) not in access.out:
+            await access.check_out(plugin, method)
         side: AppSide = self._routed if self._flipper is None or self._kind is not _FLIPPER else self._flipper
         if self._observers:
             self.note("out", "call", plugin, method, None)
         host, began, connection, stream_id = self._router.hosts.get(plugin), monotonic(), self.connection, 0
         try:
             data, metadata = side.question(plugin, method, params)
-            ends = None if connection.may_ask else await connection.wait_to_ask(timeout)
+            ends = None
+            if not connection.may_ask:
+                version = access.version
+                ends = await connection.wait_to_ask(timeout)
+                if access.version != version:
+                    await access.check_out(plugin, method)
             stream_id, waiting = connection.ask(data, metadata, timeout, ends)
             self.calls[waiting] = plugin, method
             try:
@@ -416,10 +422,25 @@ class Session:
         """The JSON values that come back while `values` go to the app."""
         routed = await self._routed_side(plugin, method)
         self.note("out", "channel", plugin, method, None)
+        values = self._still_allowed(plugin, method, values)
         flow = routed.channel(plugin, method, values, lambda stream: self._flowing(stream, plugin, method))
         async with aclosing(flow) as answers:
             async for value in answers:
                 yield value
+
+    async def _still_allowed(
+        self, plugin: str, method: str, values: AsyncIterable[object]
+    ) -> AsyncGenerator[object, None]:
+        """The values of a channel, which begins with the first of them: the policy may have changed until it is there.
+
+        Raises Rejected where it has, and nothing was sent yet.
+        """
+        version: int | None = self.access.version
+        async for value in values:
+            if version not in (None, self.access.version):
+                await self.access.check_out(plugin, method)
+            version = None
+            yield value
 
     async def _side(self, plugin: str, method: str, timeout: float | None) -> AppSide:
         """How to talk to the app, once that is known."""

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import attrs
 import pytest
 
 from rsocket_broker.errors import Canceled, Rejected
+from rsocket_broker.identity import Identity
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
 from rsocket_broker.policy.hook import HookSettings
@@ -18,6 +20,7 @@ from rsocket_broker.routing.reapply import running
 from tests.policy.making import policy
 from tests.routing.decider import deciding
 from tests.routing.line import Client, Line, until
+from tests.routing.test_access import child_of
 
 ALL = "allow -\nallow - direction=relay"
 TOKEN = b"0123456789abcdef"
@@ -302,6 +305,74 @@ async def test_a_client_that_lets_nobody_ask_it_keeps_nothing_open_for_those_beh
         await line.change(policy("allow busy.* app=com.nobody"))
         with pytest.raises(Rejected, match=r"policy: .*busy\.count"):
             await stream
+
+
+@pytest.mark.row("A-28", "A-29")
+async def test_a_call_that_waits_for_room_is_judged_again_before_it_goes() -> None:
+    async with Line(Busy, policy=policy(ALL)) as line:
+        client = await line.connect()
+        client.served.writing_paused()
+        calls = [asyncio.ensure_future(client.session.call("busy", name, "x")) for name in ("shut", "open")]
+        await asyncio.sleep(0.01)
+        await line.change(policy("allow busy.open direction=out"))
+        client.served.writing_resumed()
+        with pytest.raises(Rejected, match=r"policy: busy\.shut"):
+            await calls[0]
+        assert await calls[1] == "x"
+        assert len(client.side.routed) == 1
+
+
+@pytest.mark.row("A-28", "A-29")
+@pytest.mark.parametrize("rules", ["deny -", "allow -\nallow wifi.*"])
+async def test_a_channel_that_waits_for_its_first_value_is_judged_again_before_it_goes(rules: str) -> None:
+    first = asyncio.Event()
+
+    async def values() -> AsyncIterator[object]:
+        await first.wait()
+        yield 1
+        yield 2
+
+    async with Line(Busy, policy=policy(ALL)) as line:
+        client = await line.connect()
+
+        async def talk() -> list[object]:
+            return [value async for value in client.session.channel("busy", "shut", values())]
+
+        work = asyncio.ensure_future(talk())
+        await asyncio.sleep(0.01)
+        await line.change(policy(rules))
+        first.set()
+        if rules == "deny -":
+            with pytest.raises(Rejected, match=r"policy: busy\.shut"):
+                await work
+            assert client.side.routed == []
+        else:
+            assert await work == [1, 2]
+
+
+@pytest.mark.row("A-28", "A-22")
+async def test_a_session_that_comes_back_with_a_certificate_of_another_profile_may_do_what_that_one_may() -> None:
+    async with Line(Busy, policy=policy("allow busy.* profile=operator\nallow busy.plain")) as line:
+        plain, line.endpoint._identify = line.endpoint._identify, lambda certificate: operators(certificate)
+
+        def operators(certificate: bytes) -> Identity:
+            return attrs.evolve(plain(certificate), profile="operator")
+
+        client = await line.connect(resume_token=TOKEN)
+        child = await child_of(line, client)
+        works = [asyncio.ensure_future(one.ask("busy.wait", timeout=60)) for one in (client, child)]
+        await until(lambda: all(running(one.session.seats) for one in (client, child)))
+        client.served.drop_line()
+        client.connection.drop_line()
+        line.endpoint._identify = plain
+        line.wire(b"com.demo|dev1|adb|256", client.connection)
+        await client.connection.wait_resumed()
+        for work in works:
+            with pytest.raises(Rejected, match=r"policy: .*busy\.wait"):
+                await work
+        with pytest.raises(Rejected, match=r"policy: .*busy\.wait"):
+            await client.ask("busy.wait")
+        assert await client.ask("busy.plain", b"x") == b"x"
 
 
 @pytest.mark.row("A-28")

@@ -14,6 +14,7 @@ from rsocket_broker.protocol.metadata import AUTHENTICATION, ROUTING, Entry, Mim
 from rsocket_broker.routing.relay import MAX_REMEMBERED
 from rsocket_broker.routing.router import NO_RELAY, NOT_IN_TIME
 from tests.routing.line import Client, Line, until
+from tests.routing.test_access import child_of
 
 ALICE, BOB = b"com.alice|dev1|adb|1", b"com.bob|dev1|adb|2"
 
@@ -259,3 +260,20 @@ async def test_who_has_left_is_not_kept_by_those_who_asked_for_it() -> None:
         await asyncio.sleep(0.01)
         gc.collect()
         assert gone() is None
+
+
+@pytest.mark.row("A-59")
+async def test_who_was_logged_out_reaches_nobody_and_is_reached_by_nobody_while_its_line_is_open() -> None:
+    async with Line(relay=True) as line:
+        other = await line.connect(b"com.other|dev1|adb|2")
+        child = await child_of(line, await line.connect())
+        assert await child.ask("client:com.other", b"x") == b"x"
+        assert await other.ask(f"client:{child.session.id}", b"x") == b"x"
+        for client in (child, other):
+            client.side.routed.clear()
+        line.endpoint.children.end(child.session.node.id, "it was logged out", answering=child.session)
+        with pytest.raises(Rejected, match="it was logged out"):
+            await child.ask("client:com.other", b"x")
+        with pytest.raises(Rejected, match="that this client may reach"):
+            await other.ask(f"client:{child.session.id}", b"x")
+        assert child.side.routed == other.side.routed == []
