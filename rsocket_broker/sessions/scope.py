@@ -20,13 +20,19 @@ MAX_PATTERNS: Final = 64
 """Patterns that one login may name: a page uses a handful of methods."""
 MAX_PATTERN: Final = 255
 """Characters: as long as a routing tag can be."""
+MAX_SCOPE: Final = 2048
+"""Characters of all patterns of one login together: what a client makes sessions with is kept, in memory and on the
+disk, for as long as they are known."""
 
 
 def parse_scope(value: object) -> Scope:
     """A scope from JSON: a list of patterns, none of which lies within another. Raises Invalid."""
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_PATTERNS:
         raise Invalid(f"scope must be a list of 1 to {MAX_PATTERNS} patterns, such as Network.*")
-    return _narrowest(_pattern(each) for each in value)
+    patterns = [_pattern(each) for each in value]
+    if sum(map(len, patterns)) > MAX_SCOPE:
+        raise Invalid(f"scope: its patterns have up to {MAX_SCOPE} characters together")
+    return _narrowest(patterns)
 
 
 def allows(scope: Scope | None, method: str) -> bool:

@@ -9,11 +9,13 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Self
 
 import attrs
 
 from rsocket_broker.audit import Audit, Event
+from rsocket_broker.sessions.scope import Scope
 from rsocket_broker.sessions.tokens import new_id, new_key
 from rsocket_broker.sessions.tree import Node, NodeKind
 from rsocket_broker.state import State
@@ -25,6 +27,9 @@ MAX_ENDED = 10_000
 """Sessions that have ended and are remembered; the oldest are forgotten first."""
 TRIM_EVERY = 256
 """Ends between two looks at how many are remembered."""
+
+TOLD = 512
+"""Characters of a scope that the audit repeats: as many as of any other text, since peers choose them all."""
 
 RESTARTED = "the broker was restarted"
 
@@ -137,7 +142,7 @@ class SessionStore:
                 channel=node.channel,
                 user=node.user,
                 expires=node.expires,
-                scope=None if node.scope is None else list(node.scope),
+                scope=None if node.scope is None else _told(node.scope),
             )
 
     def end(self, ended: Iterable[Record]) -> None:
@@ -171,6 +176,13 @@ class SessionStore:
     def _read(self, condition: str, *parameters: object) -> list[Record]:
         rows = self._state.read(f"SELECT * FROM child_session {condition}", parameters)  # noqa: S608  # ours, each
         return [_record(row) for row in rows]
+
+
+def _told(scope: Scope) -> list[str]:
+    """The patterns from the first on, as many as fit, and dots for the others."""
+    ends = accumulate(map(len, scope))
+    told = [pattern for pattern, end in zip(scope, ends, strict=True) if end <= TOLD]
+    return told if len(told) == len(scope) else [*told, "..."]
 
 
 def _trim(database: sqlite3.Connection, now: datetime) -> None:

@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsocket_broker.errors import Invalid
-from rsocket_broker.sessions.scope import MAX_PATTERN, MAX_PATTERNS, Scope, allows, parse_scope, within
+from rsocket_broker.sessions.scope import MAX_PATTERN, MAX_PATTERNS, MAX_SCOPE, Scope, allows, parse_scope, within
 
 texts = st.text("ab.", max_size=4)
+LARGE = [f"{number}{'x' * (MAX_SCOPE // 10)}" for number in range(10)]
+"""Each of them is fine."""
 patterns = texts.filter(bool) | texts.map(lambda text: text + "*")
 scopes = st.lists(patterns, min_size=1, max_size=5).map(parse_scope)
 
@@ -55,7 +57,19 @@ def test_no_pattern_lies_within_another(scope: Scope) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, "Network.*", [], [""], ["a*b"], ["**"], [5], ["a\n"], ["x" * (MAX_PATTERN + 1)], ["a"] * (MAX_PATTERNS + 1)],
+    [
+        None,
+        "Network.*",
+        [],
+        [""],
+        ["a*b"],
+        ["**"],
+        [5],
+        ["a\n"],
+        ["x" * (MAX_PATTERN + 1)],
+        ["a"] * (MAX_PATTERNS + 1),
+        LARGE,
+    ],
 )
 def test_what_is_no_scope_is_refused_by_name(value: object) -> None:
     with pytest.raises(Invalid, match="scope"):

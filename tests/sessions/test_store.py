@@ -141,3 +141,18 @@ def test_a_broker_that_starts_finds_the_table_settled(state: State) -> None:
     opened(state).add(RECORD, b"digest")
     store = SessionStore.open(state, Audit(state))
     assert [record.reason for record in store.ended()] == [RESTARTED]
+
+
+@pytest.mark.row("D-14", "W-11")
+def test_the_audit_repeats_no_more_of_a_scope_than_of_another_text(state: State) -> None:
+    store = opened(state)
+    store.add(RECORD, b"digest")
+    many = tuple(str(number) + "\N{GRINNING FACE}" * 100 for number in range(20))
+    store.add(attrs.evolve(RECORD, node=attrs.evolve(NODE, id="s-2", scope=many)), b"other")
+    found = store.get("s-2")
+    assert found is not None
+    assert found.node.scope == many
+    small, large = events(state)
+    assert '"scope":["Network.*","echo.request"]' in small
+    assert large.count('"...') == 1
+    assert len(large.encode()) < 8192
