@@ -351,10 +351,6 @@ class Authority:
                 return True
         return False
 
-    def server_credentials(self) -> Credentials:
-        """The endpoint's key and chain (leaf, CA) of `serving`."""
-        return self.serving().web
-
     def serving(self) -> Serving:
         """What the ports present and accept now. The same object until anything of it changes, then a new one; what has
         come to its time is renewed here.

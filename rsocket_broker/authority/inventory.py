@@ -6,7 +6,7 @@ flush to the disk serves many certificates.
 
 import enum
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from sqlite3 import Connection, Row
 
@@ -339,11 +339,6 @@ def _from_row(row: Row) -> Record:
         revoked=None if row["revoked"] is None else datetime.fromtimestamp(row["revoked"], UTC),
         reason=row["reason"],
     )
-
-
-def records_of(rows: Iterable[Row]) -> list[Record]:
-    """Rows of the table, whole, as records."""
-    return [_from_row(row) for row in rows]
 
 
 def _dates(row: Row, names: Sequence[str]) -> list[datetime]:

@@ -66,10 +66,6 @@ def compiled(text: str) -> Pattern:
     return Pattern(text, head, rest, tuple(tuple(segment.split(STAR)) for segment in body.split(".")))
 
 
-def any_matches(patterns: Iterable[Pattern], name: str) -> bool:
-    return any(pattern.matches(name) for pattern in patterns)
-
-
 def _segment_fits(pieces: tuple[str, ...], text: str) -> bool:
     """Whether the text is the pieces in their order, with anything between them."""
     if len(pieces) == 1:

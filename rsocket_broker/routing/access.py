@@ -49,7 +49,6 @@ MAX_PENDING = 64
 """Calls of one session that wait for the hook."""
 
 CROWDED = "policy: too many calls of this client wait for a decision. Try again later."
-CHANGED = "policy: the policy has changed while this was being decided. Try again."
 UNDECIDED = "policy: this is being decided. Try again in a moment."
 
 _CHANNELS = {Channel.TLS: "tls", Channel.WSS: "wss"}

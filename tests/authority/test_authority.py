@@ -77,7 +77,7 @@ def test_processes_that_start_at_once_make_one_ca(tmp_path: Path) -> None:
         "from rsocket_broker.authority import Authority; from rsocket_broker.state import State\n"
         "home = Path(sys.argv[1]); sys.stdin.readline()\n"
         "state = State.open(home / 'state.db'); authority = Authority.open(home, state)\n"
-        "print(authority.certificate.serial_number, hash(authority.server_credentials().chain_pem), flush=True)\n"
+        "print(authority.certificate.serial_number, hash(authority.serving().web.chain_pem), flush=True)\n"
         "state.close()"
     )
     home = tmp_path / "new" / "home"
@@ -267,7 +267,7 @@ def test_without_create_nothing_is_made(tmp_path: Path, home: Path, clock: Clock
 
 @pytest.mark.row("F-16", "F-10")
 def test_the_endpoint_has_a_leaf_and_the_ca(authority: Authority) -> None:
-    own = authority.server_credentials()
+    own = authority.serving().web
     leaf, ca = x509.load_pem_x509_certificates(own.chain_pem)
     leaf.verify_directly_issued_by(ca)
     assert own.trust_pem == authority.trust_pem
@@ -276,23 +276,23 @@ def test_the_endpoint_has_a_leaf_and_the_ca(authority: Authority) -> None:
     assert key.public_key() == leaf.public_key()
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert [str(name.value) for name in names] == ["localhost", "127.0.0.1", "::1"]
-    assert authority.server_credentials() is own
+    assert authority.serving().web is own
 
 
 @pytest.mark.row("F-16")
 def test_it_is_made_again_while_the_broker_runs_and_at_a_start(home: Path, state: State, clock: Clock) -> None:
     authority = Authority.open(home, state, clock=clock)
-    first = authority.server_credentials()
+    first = authority.serving().web
     clock.advance(days=19)
-    assert authority.server_credentials() is first
+    assert authority.serving().web is first
     clock.advance(days=2)
-    second = authority.server_credentials()
+    second = authority.serving().web
     assert second.chain_pem != first.chain_pem
     assert second.key_pem == first.key_pem
     assert (home / "server" / "server.crt").read_bytes() == second.chain_pem
-    assert Authority.open(home, state, clock=clock).server_credentials() == second
+    assert Authority.open(home, state, clock=clock).serving().web == second
     clock.advance(days=300)
-    third = Authority.open(home, state, clock=clock).server_credentials()
+    third = Authority.open(home, state, clock=clock).serving().web
     assert third.chain_pem != second.chain_pem
     states = [record.status for record in authority.certificates() if record.profile == "broker"]
     assert states == [Status.SUPERSEDED, Status.SUPERSEDED, Status.ACTIVE]
@@ -320,7 +320,7 @@ def test_a_pair_that_does_not_fit_is_made_again_and_said(
         case "only leaf":
             certificate.write_bytes(certificate.read_bytes().split(b"-----BEGIN")[1].join([b"-----BEGIN", b""]))
     with caplog.at_level(logging.INFO, "rsocket_broker.authority"):
-        own = Authority.open(home, state, clock=clock).server_credentials()
+        own = Authority.open(home, state, clock=clock).serving().web
     leaf, ca = x509.load_pem_x509_certificates(own.chain_pem)
     leaf.verify_directly_issued_by(ca)
     assert serialization.load_pem_private_key(own.key_pem, None).public_key() == leaf.public_key()
@@ -329,12 +329,12 @@ def test_a_pair_that_does_not_fit_is_made_again_and_said(
 
 
 def test_more_hosts_are_added_to_the_certificate(home: Path, state: State, clock: Clock) -> None:
-    first = Authority.open(home, state, clock=clock, hosts=["10.0.2.2", "Broker.example"]).server_credentials()
+    first = Authority.open(home, state, clock=clock, hosts=["10.0.2.2", "Broker.example"]).serving().web
     leaf = x509.load_pem_x509_certificate(first.chain_pem)
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert [str(name.value) for name in names][3:] == ["10.0.2.2", "broker.example"]
     again = Authority.open(home, state, clock=clock, hosts=["10.0.2.2", "Broker.example"])
-    assert again.server_credentials() == first
+    assert again.serving().web == first
 
 
 # Issuing
@@ -470,7 +470,7 @@ def test_other_certificates_are_nobody(
         other = Authority.open(tmp_path / "other", other_state, clock=clock)
         foreign = der(other.issue(request_of_app, principal))
     own = der(authority.issue(request_of_app, principal))
-    server = x509.load_pem_x509_certificate(authority.server_credentials().chain_pem)
+    server = x509.load_pem_x509_certificate(authority.serving().web.chain_pem)
     for certificate, why in {
         b"": "did not issue",
         b"garbage": "did not issue",
@@ -598,7 +598,7 @@ def test_what_is_written_alongside_is_there_with_the_row_or_not_at_all(
 def test_what_is_served_is_one_object_until_something_changes(authority: Authority) -> None:
     first = authority.serving()
     assert authority.serving() is first
-    assert first.web == authority.server_credentials()
+    assert first.web == authority.serving().web
     authority.changed()
     assert authority.serving() is not first
 

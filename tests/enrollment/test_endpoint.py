@@ -93,10 +93,10 @@ async def test_an_app_asks_in_plain_and_then_opens_its_secure_line(
     workshop: Workshop, app: DesktopApp, dial: Dial
 ) -> None:
     with pytest.raises(FileNotFoundError):
-        secure_line(app.folder, workshop.authority.server_credentials())
+        secure_line(app.folder, workshop.authority.serving().web)
     answer = await ask(dial(FLIPPER), app.message())
     held = Credentials.load(app.folder)
-    subject = secure_line(app.folder, workshop.authority.server_credentials())
+    subject = secure_line(app.folder, workshop.authority.serving().web)
     identity = workshop.authority.identify(subject)
     assert answer == {"deviceId": identity.device_id}
     assert identity.app_id == "org.example.demo"
