@@ -50,6 +50,9 @@ SHOWN = 80
 """Characters of a wrong value that an error repeats."""
 
 RULE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_NOT_IN_APPS = re.compile(r"[^A-Za-z0-9_.*-]", re.ASCII)
+"""A letter of another alphabet that looks like one of ours, or a device behind an @: a rule that denies would be read
+as one that holds, and never fit."""
 _RULE = "rule"
 _HEADER = re.compile(r"[ \t]*\[\[[ \t]*rule[ \t]*\]\][ \t]*(#.*)?", re.ASCII)
 _LONG_STRING = re.compile(r'"""|\'\'\'')
@@ -207,7 +210,8 @@ def _values(table: Mapping[str, object], key: str) -> list[str]:
 
 
 def _patterns(table: Mapping[str, object], key: str) -> tuple[Pattern, ...]:
-    return tuple(_pattern(key, value) for value in _values(table, key))
+    made = {"app": _app, "method": _method}.get(key, _pattern)
+    return tuple(made(key, value) for value in _values(table, key))
 
 
 def _pattern(key: str, text: str) -> Pattern:
@@ -215,6 +219,20 @@ def _pattern(key: str, text: str) -> Pattern:
         return compiled(text)
     except ValueError as error:
         raise _Problem(key, f'"{_shown(text)}" must {error}.') from None
+
+
+def _app(key: str, text: str) -> Pattern:
+    pattern, other = _pattern(key, text), _NOT_IN_APPS.search(text)
+    if other is not None:
+        raise _Problem(key, f'"{_shown(text)}" fits no app: ids of apps have no {other.group()!a}.')
+    return pattern
+
+
+def _method(key: str, text: str) -> Pattern:
+    pattern = _pattern(key, text)
+    if not pattern.rest and "." not in text:
+        raise _Problem(key, f'"{_shown(text)}" fits no method: one is plugin.method.')
+    return pattern
 
 
 def _words(table: Mapping[str, object], key: str) -> frozenset[Any]:
@@ -231,7 +249,7 @@ def _word(key: str, value: object, known: Collection[str]) -> str:
 
 def _target(text: str) -> tuple[Pattern, Pattern | None]:
     app, at, device = text.partition(AT)
-    return _pattern("to", app), _pattern("to", device) if at else None
+    return _app("to", app), _pattern("to", device) if at else None
 
 
 def _line_of(lines: list[str], key: str) -> str:

@@ -81,6 +81,27 @@ def test_a_rule_has_all_that_was_written_and_the_line_where_it_begins() -> None:
         ),
         (HEAD + RULE + 'method = ""', 'p.toml:5: rule "x": method: "" must not be empty.'),
         (
+            HEAD + RULE + 'method = "delete"',
+            'p.toml:5: rule "x": method: "delete" fits no method: one is plugin.method.',
+        ),
+        (
+            HEAD + RULE + 'method = "*reset"',
+            'p.toml:5: rule "x": method: "*reset" fits no method: one is plugin.method.',
+        ),
+        (
+            HEAD + RULE + 'app = "c\u043em.example"',
+            'p.toml:5: rule "x": app: "c\u043em.example" fits no app: ids of apps have no \'\\u043e\'.',
+        ),
+        (
+            HEAD + RULE + 'app = ["com.a", "com.b@dev"]',
+            'p.toml:5: rule "x": app: "com.b@dev" fits no app: ids of apps have no \'@\'.',
+        ),
+        (
+            HEAD + RULE + 'to = "com/b@dev"',
+            'p.toml:5: rule "x": to: "com/b" fits no app: ids of apps have no \'/\'.',
+        ),
+        (HEAD + RULE + 'to = "com.b@"', 'p.toml:5: rule "x": to: "" must not be empty.'),
+        (
             HEAD + RULE + 'proof = "adbb"',
             'p.toml:5: rule "x": proof: "adbb" is none of its values. Did you mean "adb"?',
         ),
