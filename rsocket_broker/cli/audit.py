@@ -30,8 +30,6 @@ FIRST, WHOLE = ("app_id", "device_id"), "client"
 EMPTY: tuple[object, ...] = (None, "", [])
 """What a fact says that says nothing; only --json shows it."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-
 
 class When(click.types.StringParamType):
     """A date and time (ISO 8601; of this machine's time zone where it names none), or how long ago: 10m, 2h, 7d."""
@@ -90,7 +88,7 @@ def audit() -> None:
     "--limit", type=WholeNumber(min=1), default=50, show_default=True, metavar="N", help="The newest N records."
 )
 @click.option("--follow", is_flag=True, help="Go on with each new record, until Ctrl-C.")
-@json_option
+@render.json_option
 @click.pass_obj
 def list_(
     context: Context,
@@ -133,7 +131,7 @@ def list_(
     metavar="BOOK:NUMBER:HASH",
     help="A mark that was printed before and kept elsewhere (repeatable): must still be true.",
 )
-@json_option
+@render.json_option
 @click.pass_obj
 def verify(context: Context, file: Path | None, marks: tuple[Mark, ...], as_json: bool) -> None:
     """Check the whole record of this home, or, with FILE, one that was exported (- reads stdin).

@@ -22,7 +22,6 @@ from rsocket_broker.cli.ca_revoke import blocks, crl, revoke, unblock
 from rsocket_broker.cli.ca_rotate import rotate
 from rsocket_broker.cli.ca_shared import (
     PUBLIC_FILE,
-    as_json,
     check_made,
     opened,
     passphrase_option,
@@ -122,7 +121,7 @@ def init(context: Context, passphrase_file: Path | None, keyring: bool) -> None:
 
 
 @ca.command()
-@as_json
+@render.json_option
 @click.pass_obj
 def show(context: Context, as_json: bool) -> None:
     """Show the authority: its certificate, its key, how much it has issued.
@@ -141,7 +140,7 @@ def show(context: Context, as_json: bool) -> None:
 
 @ca.command("list")
 @click.option("--app", metavar="ID", help="Only the certificates of this app.")
-@as_json
+@render.json_option
 @click.pass_obj
 def list_certificates(context: Context, app: str | None, as_json: bool) -> None:
     """List every certificate that was issued, in order.
@@ -211,7 +210,7 @@ def issue(
 @ca.command()
 @click.argument("file", required=False, type=click.Path(allow_dash=True, path_type=Path))
 @passphrase_option
-@as_json
+@render.json_option
 @click.pass_obj
 def verify(context: Context, file: Path | None, passphrase_file: Path | None, as_json: bool) -> None:
     """Check the whole home, or, with FILE, one certificate (PEM; - reads stdin). Exit 1 if anything is wrong.

@@ -15,7 +15,7 @@ from rsocket_broker.authority.imported import cautions, reaches, read_issuer
 from rsocket_broker.authority.inventory import Inventory
 from rsocket_broker.authority.issue import Issuer
 from rsocket_broker.cli import render
-from rsocket_broker.cli.ca_shared import as_json, passphrase_option, read_passphrase, sha256
+from rsocket_broker.cli.ca_shared import passphrase_option, read_passphrase, sha256
 from rsocket_broker.cli.context import Context
 from rsocket_broker.errors import AuthorityError
 from rsocket_broker.state import STATE_FILE, State
@@ -39,7 +39,7 @@ existing = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="File (mode 0600) with the passphrase of the key file, if that is encrypted.",
 )
 @passphrase_option
-@as_json
+@render.json_option
 @click.pass_obj
 def import_ca(
     context: Context,

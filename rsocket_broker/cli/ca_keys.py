@@ -14,7 +14,7 @@ from rsocket_broker.authority import Authority
 from rsocket_broker.authority.home import CaHome
 from rsocket_broker.authority.passphrase import Protection, begin_with_key_ring, expose, protect, protection
 from rsocket_broker.cli import render
-from rsocket_broker.cli.ca_shared import as_json, check_made, passphrase_option, read_passphrase
+from rsocket_broker.cli.ca_shared import check_made, passphrase_option, read_passphrase
 from rsocket_broker.cli.context import Context
 from rsocket_broker.errors import AuthorityError, HomeError
 from rsocket_broker.state import STATE_FILE, State
@@ -127,7 +127,7 @@ def save(context: Context, file: Path) -> None:
 
 
 @passphrase.command()
-@as_json
+@render.json_option
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
     """Say whether each generation's key is encrypted, and where the passphrase is.

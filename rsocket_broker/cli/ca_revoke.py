@@ -15,7 +15,7 @@ from rsocket_broker.authority import Authority
 from rsocket_broker.authority.crl import to_der, to_pem
 from rsocket_broker.authority.revocation import By
 from rsocket_broker.cli import render
-from rsocket_broker.cli.ca_shared import as_json, check_made, opened, passphrase_option, read_passphrase, write_public
+from rsocket_broker.cli.ca_shared import check_made, opened, passphrase_option, read_passphrase, write_public
 from rsocket_broker.cli.context import Context
 from rsocket_broker.errors import AuthorityError
 
@@ -44,7 +44,7 @@ device_option = click.option("--device", metavar="ID", help="A device, with ever
     help="Why: for the log, the audit, and who is refused. key-compromise, affiliation-changed, superseded, "
     "cessation-of-operation and privilege-withdrawn stand in the CRL too.",
 )
-@as_json
+@render.json_option
 @click.pass_obj
 def revoke(
     context: Context,
@@ -89,7 +89,7 @@ def revoke(
 @client_option
 @app_option
 @device_option
-@as_json
+@render.json_option
 @click.pass_obj
 def unblock(context: Context, client: str | None, app: str | None, device: str | None, as_json: bool) -> None:
     """Let whom `ca revoke` has blocked have certificates again. What was revoked stays revoked.
@@ -111,7 +111,7 @@ def unblock(context: Context, client: str | None, app: str | None, device: str |
 
 
 @click.command()
-@as_json
+@render.json_option
 @click.pass_obj
 def blocks(context: Context, as_json: bool) -> None:
     """Who gets no certificate, since when, and why.

@@ -16,7 +16,7 @@ from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.rotation import Phase, Step
 from rsocket_broker.cli import render
-from rsocket_broker.cli.ca_shared import as_json, check_made, opened, passphrase_option, read_passphrase
+from rsocket_broker.cli.ca_shared import check_made, opened, passphrase_option, read_passphrase
 from rsocket_broker.cli.context import Context
 from rsocket_broker.errors import AuthorityError
 from rsocket_broker.lifecycle.standing import describe, named
@@ -78,7 +78,7 @@ def rotate(click_context: click.Context, auto: bool, patience: float, passphrase
 
 
 @rotate.command()
-@as_json
+@render.json_option
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
     """Say which generation signs, which are accepted, and who holds only certificates of the old one.

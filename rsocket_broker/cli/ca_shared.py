@@ -17,8 +17,6 @@ from rsocket_broker.state import STATE_FILE, State
 
 PUBLIC_FILE = 0o644
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-
 
 def passphrase_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(

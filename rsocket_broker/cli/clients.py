@@ -11,13 +11,12 @@ import click
 from rsocket_broker import jsontext
 from rsocket_broker.admin.client import ask, follow
 from rsocket_broker.cli.context import Context, Number
-from rsocket_broker.cli.render import cell, facts, note, print_json, table
+from rsocket_broker.cli.render import cell, facts, json_option, note, print_json, table
 from rsocket_broker.sessions.tree import outline
 
 GRACE_S = 5.0
 """Longer than the app has for its answer, so that the broker's word on a late one is heard."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 client_argument = click.argument("client", metavar="CLIENT")
 
 

@@ -14,7 +14,7 @@ from rsocket_broker.cli.context import Context
 from rsocket_broker.cli.diagnosis import Level, Symptom, guarded, ok, problem
 from rsocket_broker.cli.main import ENVIRONMENT, check_tables, leaves, root, usage_text
 from rsocket_broker.cli.production import Judgement
-from rsocket_broker.cli.render import print_json, table
+from rsocket_broker.cli.render import json_option, print_json, table
 from rsocket_broker.cli.serve import settings_of
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.routing.registry import LoadedPlugin, load_plugins
@@ -28,7 +28,7 @@ from rsocket_broker.settings import Settings
     is_flag=True,
     help="Judge whether this home and its settings are fit for production: each finding is ok, a should or a must.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 @click.pass_obj
 def doctor(obj: Context, for_production: bool, as_json: bool) -> None:
     """Say what is wrong here, and how to mend it. Changes nothing.

@@ -8,7 +8,7 @@ import click
 
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.cli.context import Context, WholeNumber
-from rsocket_broker.cli.render import facts, print_json
+from rsocket_broker.cli.render import facts, json_option, print_json
 from rsocket_broker.client.enroll import enroll as obtain
 from rsocket_broker.client.folder import Enrolled
 from rsocket_broker.enrollment.exchange import MAX_TOKEN
@@ -40,7 +40,7 @@ from rsocket_broker.settings import INSECURE_PORT, LOCALHOST
     metavar="FILE",
     help="The token of a grant, for a broker that enrols by token; a file that only you can read, or - for stdin.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 @click.pass_obj
 def enroll(
     obj: Context,

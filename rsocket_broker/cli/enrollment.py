@@ -10,7 +10,7 @@ from rsocket_broker.admin.client import ask
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.audit import Audit
 from rsocket_broker.cli.context import Context, Duration, WholeNumber
-from rsocket_broker.cli.render import cell, facts, note, print_json, table
+from rsocket_broker.cli.render import cell, facts, json_option, note, print_json, table
 from rsocket_broker.durations import show_duration
 from rsocket_broker.enrollment.grants import MAX_USES, Grants
 from rsocket_broker.enrollment.window import MAX_USES as MAX_WINDOW
@@ -18,7 +18,6 @@ from rsocket_broker.errors import HomeError
 from rsocket_broker.files import write_private
 from rsocket_broker.state import STATE_FILE, State
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 COLUMNS = ("id", "app_id", "device", "state", "used", "uses", "ends")
 
 

@@ -25,7 +25,6 @@ from rsocket_broker.state import STATE_FILE, State
 SERVER = "server certificate"
 """The finding on what the next start makes again by itself."""
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 backup_file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 decrypt_option = click.option(
     "--decrypt-with",
@@ -60,7 +59,7 @@ def home() -> None:
     metavar="FILE",
     help="File (mode 0600) with a passphrase: the backup is encrypted with it (scrypt, AES-256-GCM).",
 )
-@as_json
+@render.json_option
 @click.pass_obj
 def backup(context: Context, out: Path | None, encrypt_with: Path | None, as_json: bool) -> None:
     """Write the whole home into one file of mode 0600, also while a broker runs, and read it again to verify it.
@@ -90,7 +89,7 @@ def backup(context: Context, out: Path | None, encrypt_with: Path | None, as_jso
 @home.command()
 @backup_file
 @decrypt_option
-@as_json
+@render.json_option
 def verify(file: Path, decrypt_with: Path | None, as_json: bool) -> None:
     """Read a whole backup and check it: every sum, the database, each key of the CA against its certificate.
 

@@ -6,9 +6,8 @@ import click
 
 from rsocket_broker.admin.client import ask
 from rsocket_broker.cli.context import Context
-from rsocket_broker.cli.render import note, print_json, table
+from rsocket_broker.cli.render import json_option, note, print_json, table
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 name_argument = click.argument("name", metavar="NAME")
 
 

@@ -10,11 +10,9 @@ from rsocket_broker.admin.client import ask
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.admin.verbs import describe_plugin
 from rsocket_broker.cli.context import Context
-from rsocket_broker.cli.render import facts, note, print_json, table
+from rsocket_broker.cli.render import facts, json_option, note, print_json, table
 from rsocket_broker.cli.scaffold import Scaffold
 from rsocket_broker.routing.registry import Registry, load_plugins
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 @click.group()

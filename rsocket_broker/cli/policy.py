@@ -18,7 +18,7 @@ from rsocket_broker.authority.inventory import Inventory
 from rsocket_broker.cli.audit import When
 from rsocket_broker.cli.context import Context, WholeNumber
 from rsocket_broker.cli.render import facts as show_facts
-from rsocket_broker.cli.render import note, print_json, table
+from rsocket_broker.cli.render import json_option, note, print_json, table
 from rsocket_broker.errors import ApplicationError, BrokerError
 from rsocket_broker.identity import Principal
 from rsocket_broker.policy.default import TEXT
@@ -43,7 +43,6 @@ from rsocket_broker.state import STATE_FILE, State
 REPLAYED = 10_000
 """Records that `replay` looks at unless told otherwise: some days of a busy broker."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 file_argument = click.argument(
     "file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="[FILE]"
 )

@@ -8,6 +8,8 @@ import click
 
 from rsocket_broker.observability.logs import UNSAFE, visible
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
 
 def print_json(value: object) -> None:
     """`value` on stdout as indented JSON, readable as it is and by a program."""

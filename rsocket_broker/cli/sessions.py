@@ -7,14 +7,12 @@ import click
 
 from rsocket_broker.admin.client import ask
 from rsocket_broker.cli.context import Context, Duration, Number
-from rsocket_broker.cli.render import cell, facts, note, print_json, table
+from rsocket_broker.cli.render import cell, facts, json_option, note, print_json, table
 from rsocket_broker.sessions.login import AUDIENCES, HIGHEST_RATE, KINDS, LOWEST_RATE
 from rsocket_broker.sessions.tree import outline
 
 REVOKE_PATIENCE_S = 30.0
 """For the lines of ten thousand sessions to be cut."""
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 @click.group()
