@@ -211,7 +211,8 @@ async def test_killed_while_it_brings_certificates_every_folder_holds_a_pair_and
         await switching
         assert all(fits(folder) for folder in folders)
         broker = start()
-    await run(broker, "ca", "rotate", "--auto", "--patience", "40")  # goes on from wherever it stands, and waits for everybody
+    # It goes on from wherever it stands, and waits for everybody.
+    await run(broker, "ca", "rotate", "--auto", "--patience", "40")
     for folder, old in zip(folders, before, strict=True):
         assert fits(folder)
         assert (folder / "device.crt").read_bytes() != old
