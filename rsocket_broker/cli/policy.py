@@ -36,7 +36,7 @@ from rsocket_broker.policy.rules import (
     Layer,
     Rule,
 )
-from rsocket_broker.routing.access import facts_of, recorded
+from rsocket_broker.routing.access import always_open, facts_of, recorded
 from rsocket_broker.routing.policy_files import Loaded, PolicyFiles
 from rsocket_broker.state import STATE_FILE, State
 
@@ -136,6 +136,8 @@ def explain(obj: Context, /, identity: str, method: str, as_json: bool, **option
     running = status(obj)
     loaded = files_of(obj, running, options["file"]).read()
     calls = calls_of(obj, running, identity, method, options)
+    if always_open(calls[0].facts):
+        calls = [attrs.evolve(calls[0], always=True)]
     answers = [(call, loaded.policy.explain(call.facts)) for call in calls]
     deciding = next(
         (one for one in answers if not one[0].in_scope or one[1].decision.effect is not Effect.ALLOW), answers[0]
@@ -214,6 +216,8 @@ class Call:
     facts: Facts
     session: str | None = None
     in_scope: bool = True
+    always: bool = False
+    """No rule is asked about it."""
 
 
 def status(obj: Context) -> Mapping[str, Any] | None:
@@ -319,14 +323,16 @@ def describe_decision(decision: Decision) -> dict[str, object]:
 
 def describe_explanation(call: Call, explained: Explanation) -> dict[str, object]:
     fits = [{"effect": rule.effect.value, **describe_rule(layer, rule)} for layer, rule in explained.fits]
-    decided = describe_decision(explained.decision)
-    if not call.in_scope:
-        decided = describe_decision(Decision(Effect.DENY)) | {"reason": OUT_OF_SCOPE}
-    without = describe_decision(explained.without)
+    decided, without = describe_decision(explained.decision), describe_decision(explained.without)
+    if call.always:
+        decided = without = describe_decision(Decision(Effect.ALLOW)) | {"reason": ALWAYS}
+    elif not call.in_scope:
+        decided = without = describe_decision(Decision(Effect.DENY)) | {"reason": OUT_OF_SCOPE}
     about = {**recorded(call.facts), "session": call.session}
-    return {**decided, "without": without if call.in_scope else decided, "fits": fits, "call": about}
+    return {**decided, "without": without, "fits": fits, "call": about}
 
 
+ALWAYS = "a client's own certificate and session are open to it whatever the rules say"
 OUT_OF_SCOPE = "the scope that the session was made with does not reach so far"
 
 
@@ -334,6 +340,9 @@ def show_explanation(call: Call, explained: Explanation) -> None:
     described = {name: value for name, value in recorded(call.facts).items() if value}
     show_facts([*described.items(), *([("session", call.session)] if call.session else [])])
     click.echo()
+    if call.always:
+        click.echo(f"allowed: {ALWAYS}")
+        return
     if not call.in_scope:
         click.echo(f"denied: {OUT_OF_SCOPE}")
         return
@@ -384,6 +393,8 @@ def replayed(obj: Context, loaded: Loaded, since: Any, limit: int) -> Replayed:
             found[call] += times(facts)
     changes = []
     for (again, was), count in found.items():
+        if was and always_open(again):
+            continue
         decision = loaded.policy.decide(again)
         if decision.effect is not (Effect.ALLOW if was else Effect.DENY):
             changes.append(describe_change(again, was, decision, count))
@@ -408,7 +419,8 @@ def call_of(event: str, facts: Mapping[str, Any]) -> tuple[Facts, bool] | None:
     except (KeyError, ValueError, TypeError):
         return None
     allowed = event == Event.CALL_ALLOWED.value
-    return None if not allowed and "scope" in str(facts.get("reason")) else (call, allowed)
+    by_scope = facts.get("rule") is None and "scope" in str(facts.get("reason"))
+    return None if not allowed and by_scope else (call, allowed)
 
 
 def times(facts: Mapping[str, Any]) -> int:

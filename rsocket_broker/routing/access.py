@@ -25,7 +25,7 @@ from rsocket_broker.policy.rules import Decision, Direction, Effect, Facts, Grou
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.tasks import Tasks
 from rsocket_broker.sessions.scope import allows
-from rsocket_broker.sessions.tree import Node
+from rsocket_broker.sessions.tree import Node, NodeKind
 from rsocket_broker.transports.base import Channel
 
 if TYPE_CHECKING:
@@ -397,6 +397,12 @@ def _always(key: Key, *, child: bool) -> bool:
     if plugin == IDENTITY:
         return not child
     return direction is Direction.IN and plugin == OWN_SESSION[0] and method in OWN_SESSION[1]
+
+
+def always_open(facts: Facts) -> bool:
+    """Whether a session may make this call of its own whatever the rules say."""
+    plugin, _, method = facts.method.rpartition(".")
+    return _always((facts.direction, plugin, method), child=facts.kind != NodeKind.DEVICE.value)
 
 
 @attrs.frozen(slots=True)

@@ -127,6 +127,26 @@ def test_explain_takes_another_file_another_direction_and_groups(home: Path, tmp
     assert "METHOD must be plugin.method" in said(home, "explain", "com.a", "xy", code=2)
 
 
+@pytest.mark.row("D-5", "M-7")
+def test_what_no_rule_is_asked_about_is_explained_and_replayed_as_it_is(home: Path) -> None:
+    (home / "policy.toml").write_text('version = 1\n[[rule]]\nid = "scope-of-none"\neffect = "deny"\n')
+    for method in ("identity.renew", "sessions.introspect"):
+        assert "allowed: a client's own certificate and session" in said(home, "explain", "com.a", method)
+        found = as_json(home, "explain", "com.a", method)
+        assert (found["effect"], found["rule"], found["without"]["effect"]) == ("allow", None, "allow")
+    for words in (("identity.renew", "--kind", "web"), ("sessions.login",), ("sessions.logout", "--direction", "out")):
+        assert as_json(home, "explain", "com.a", *words)["rule"] == "scope-of-none"
+    with State.open(home / "state.db") as state:
+        audit = Audit(state)
+        audit.note(Event.CALL_ALLOWED, session="c1", **recorded(Facts(app="com.a", method="identity.renew")))
+        reason = 'rule "scope-of-none" of the operator layer (…)'
+        refused = recorded(Facts(app="com.a", method="a.b"))
+        audit.note(Event.CALL_REFUSED, session="c1", rule="scope-of-none", reason=reason, **refused)
+        audit.close()
+    found = as_json(home, "replay")
+    assert (found["calls"], found["left_out"], found["changes"]) == (2, 0, [])
+
+
 @pytest.mark.row("D-5")
 def test_replay_says_what_another_policy_would_change(home: Path, tmp_path: Path) -> None:
     call = Facts(app="com.example.app", device="dev1", proof="adb", method="wifi.set")
