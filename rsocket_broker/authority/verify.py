@@ -30,10 +30,16 @@ Checked = ParamSpec("Checked")
 
 @attrs.frozen(slots=True)
 class Finding:
-    """One thing that was looked at; `problem` is None when it is as it should be, else says what to do."""
+    """One thing that was looked at; `problem` is None when it is as it should be, else says what to do. With
+    `mends_itself` that is nothing: the next start of a broker does it."""
 
     what: str
     problem: str | None = None
+    mends_itself: bool = False
+
+
+class _MendsItself(AuthorityError):
+    """What the next start of a broker puts right."""
 
 
 def verify_home(root: Path, now: datetime, passphrase: bytes | None = None) -> list[Finding]:
@@ -110,7 +116,7 @@ def _check_key(home: CaHome, generation: int, passphrase: bytes | None) -> None:
 def _check_server(home: CaHome, ca: x509.Certificate, now: datetime) -> None:
     reason = server.problem(home.load_server_key(), home.load_server_chain(), ca, None, now)
     if reason is not None:
-        raise AuthorityError(f"A new one is due, since {reason}; the next start of the broker makes it.")
+        raise _MendsItself(f"A new one is due, since {reason}; the next start of the broker makes it.")
 
 
 def _signing(path: Path, certificates: Mapping[int, x509.Certificate]) -> x509.Certificate:
@@ -156,14 +162,14 @@ def _check_roots(
     trusted = known.keys() if rotation is None else rotation.trusted
     for number in sorted(trusted):
         if number not in certificates and number in known and _is_staged(known[number], staged):
-            raise AuthorityError(f"Generation {number} is on its way into place; the next start finishes that.")
+            raise _MendsItself(f"Generation {number} is on its way into place; the next start finishes that.")
         if number not in certificates:
             raise AuthorityError(f"Generation {number} has no sound files. Restore its folder from a backup.")
         if number not in known or certificates[number].serial_number != known[number].serial:
             raise AuthorityError(f"Generation {number} has other files. Restore the whole home from one backup.")
     for number in sorted(certificates.keys() - trusted):
         if number in known:
-            raise AuthorityError(f"Generation {number} was dropped; the next start of the broker destroys its files.")
+            raise _MendsItself(f"Generation {number} was dropped; the next start of the broker destroys its files.")
         raise AuthorityError(f"Generation {number} is not known to the inventory. Restore the home, or move it away.")
 
 
@@ -213,5 +219,5 @@ def _finding(what: str, check: Callable[Checked, None], *args: Checked.args, **k
     try:
         check(*args, **kwargs)
     except BrokerError as error:
-        return Finding(what, error.public)
+        return Finding(what, error.public, mends_itself=isinstance(error, _MendsItself))
     return Finding(what)

@@ -22,9 +22,6 @@ from rsocket_broker.cli.context import Context
 from rsocket_broker.errors import BrokerError, ConfigurationError, HomeError
 from rsocket_broker.state import STATE_FILE, State
 
-SERVER = "server certificate"
-"""The finding on what the next start makes again by itself."""
-
 backup_file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 decrypt_option = click.option(
     "--decrypt-with",
@@ -218,7 +215,7 @@ def tell_consequences(path: Path, checked: Checked) -> None:
 
 def look(path: Path) -> list[Finding]:
     """What `ca verify` finds, the audit among it, without what the next start of a broker mends by itself."""
-    return [each for each in Authority.verify_home(path) if each.what != SERVER or each.problem is None]
+    return [each for each in Authority.verify_home(path) if not each.mends_itself]
 
 
 def judge(findings: Sequence[Finding]) -> None:

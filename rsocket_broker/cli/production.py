@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 
 from rsocket_broker.audit import Event, reading
+from rsocket_broker.audit.audit import to_text
 from rsocket_broker.audit.reading import Wanted
 from rsocket_broker.authority import Authority, Record, Status, key_ring
 from rsocket_broker.authority.home import CaHome
@@ -89,7 +90,7 @@ def judge_home(home: Path, now: datetime, passphrase_file: Path | None) -> Itera
 def judge_soundness(home: Path) -> Iterator[Judgement]:
     """Modes, files, database and audit, as `ca verify` sees them."""
     findings = Authority.verify_home(home)
-    faults = [finding for finding in findings if finding.problem is not None and "next start" not in finding.problem]
+    faults = [finding for finding in findings if finding.problem is not None and not finding.mends_itself]
     for finding in faults:
         yield must(finding.what, str(finding.problem))
     if not faults:
@@ -242,7 +243,7 @@ def latest_change(home: Path) -> datetime:
 
 def judge_backup(state: State, now: datetime) -> Iterator[Judgement]:
     reading.prepare(state)
-    since = (now - BACKUP_AGE).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    since = to_text(now - BACKUP_AGE)
     last = reading.newest(state, Wanted((Event.BACKED_UP.value,), since), 1)
     if last:
         yield ok("backup", f"the last one is of {last[-1].time[:10]}")

@@ -57,6 +57,9 @@ def test_more_than_one_fault_is_found_at_once(home: Path, clock: Clock) -> None:
     found = problems(home, clock)
     assert set(found) == {"CA key, generation 1", "server certificate"}
     assert "the next start of the broker makes it" in found["server certificate"]
+    assert [each.what for each in Authority.verify_home(home, clock=clock) if each.mends_itself] == [
+        "server certificate"
+    ]
     assert (home / "server" / "server.crt").read_bytes() == b"damaged"
 
 
