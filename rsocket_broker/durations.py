@@ -9,9 +9,10 @@ SHAPE = "a whole number and a unit: 90s, 10m, 1h or 2d"
 LONGEST = timedelta(days=3650)
 """Ten years: beyond any use, and far from where dates have an end."""
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+"""Largest first, as a duration is shown."""
+
 _TEXT = re.compile(r"([0-9]{1,10})([smhd])")
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def parse_duration(text: str) -> timedelta:
@@ -32,7 +33,7 @@ def show_duration(duration: timedelta) -> str:
     """
     left = -(-duration // timedelta(seconds=1))
     parts = []
-    for unit, size in _UNITS:
+    for unit, size in _SECONDS.items():
         count, left = divmod(max(0, left), size)
         if count:
             parts.append(f"{count}{unit}")
