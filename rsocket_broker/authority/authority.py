@@ -44,6 +44,8 @@ from rsocket_broker.state import State
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 """What clients on this machine, and on devices behind a reverse forward, call the broker."""
+BRIEFLY_S = 0.2
+"""How long a handshake waits for the lock on the home where there is something to go on with."""
 FOREVER = datetime.max.replace(tzinfo=UTC)
 RETRY = timedelta(minutes=1)
 """From a renewal of what is presented that failed to the next: days are left for it."""
@@ -107,6 +109,11 @@ class Authority:
         """What is withdrawn, and who gets no new certificate. After a change of it call `changed`."""
         self._lists = Lists(self.revocations, clock)
         self._serving: Serving | None = None
+        self._served: tuple[int, Rotation] | None = None
+        """After how many changes, and in which state of a rotation, `_serving` was made."""
+        self._changes = 0
+        self._count = threading.Lock()
+        """For `_changes`. Never held while anything is waited for: whoever revokes must not wait for a list."""
         self._due = FOREVER
         self._known: dict[bytes, tuple[Identity, datetime]] = {}
         """What certificates say, by fingerprint: see `_recognise`."""
@@ -358,7 +365,7 @@ class Authority:
         Raises HomeError and AuthorityError as `open` does.
         """
         with self._lock:
-            if self._serving is None or self._clock() >= self._due:
+            if self._served is None or self._served[0] != self._changes or self._clock() >= self._due:
                 self._renew_serving()
             assert self._serving is not None
             return self._serving
@@ -366,14 +373,13 @@ class Authority:
     @property
     def due(self) -> datetime:
         """When `serving` is to be asked again at the latest, so that nothing it presents grows old. Aware, in UTC."""
-        with self._lock:
-            return self._due
+        return self._due
 
     def changed(self) -> None:
-        """Something that `serving` is made of is different now: the next call makes it anew."""
+        """Something that `serving` is made of is different now: the next call makes it anew. Waits for nothing."""
         self._lists.changed()
-        with self._lock:
-            self._serving = None
+        with self._count:
+            self._changes += 1
 
     def revocation_lists(self) -> list[x509.CertificateRevocationList]:
         """The CRLs for other verifiers, one of each trusted generation, the newest first. Needs the CAs' keys."""
@@ -462,18 +468,31 @@ class Authority:
 
     def _renew_serving(self) -> None:
         """Make `_serving` anew. What is good for some days yet goes on when that fails: the disk may be full."""
+        changes, served = self._changes, self._served
+        is_due = self._clock() >= self._due
         try:
-            with files.locked(self._home.root):
-                self._make_serving()
+            if served is not None and served[1] == self.rotation and not is_due:
+                self._renew_lists()
+            else:
+                is_good = served is not None and served[0] == changes
+                with files.locked(self._home.root, BRIEFLY_S if is_good else files.LOCK_PATIENCE_S):
+                    self._make_serving()
         except BrokerError as error:
-            if self._serving is None:
+            if served is None or served[0] != changes:
                 raise
             self._due = self._clock() + RETRY
             _log.error("what is due could not be renewed, and is tried again in a minute: %s", error.public)
 
+    def _renew_lists(self) -> None:
+        """After a revocation. Without the lock on the home, which a backup may hold for long: nothing is written."""
+        assert self._serving is not None
+        changes, rotation = self._changes, self.rotation
+        self._serving = attrs.evolve(self._serving, crl_pem=self._lists.inner(self._issuers()))
+        self._served = changes, rotation
+
     def _make_serving(self) -> None:
         """Needs the lock on the home."""
-        generations = self._generations
+        changes, generations = self._changes, self._generations
         generations.renew_anchor()
         rotation, certificate = self.rotation, self.certificate
         pair = ServerPair.load(self._home, self._inventory, certificate, self._signer, self._hosts, self._clock())
@@ -489,6 +508,7 @@ class Authority:
             web=Credentials(key, _pem((pair.leaf, certificate, *generations.above(rotation.current)[:-1])), trust),
             crl_pem=self._lists.inner(self._issuers()),
         )
+        self._served = changes, rotation
         self._due = min(pair.due, generations.due())
 
 

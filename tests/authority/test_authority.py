@@ -4,6 +4,8 @@ import stat
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from sqlite3 import Connection
@@ -15,10 +17,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from rsocket_broker import files
 from rsocket_broker.authority import Authority, CheckedRequest, Issued, Status, keys
 from rsocket_broker.authority.authority import utc_now
+from rsocket_broker.authority.issue import Issuer
 from rsocket_broker.authority.requests import check_request
 from rsocket_broker.authority.revocation import Selector
+from rsocket_broker.authority.serving import Serving
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.errors import AuthorityError, EnrollmentRefused, HomeError
 from rsocket_broker.identity import Identity, Principal, Proof
@@ -601,6 +606,64 @@ def test_what_is_served_is_one_object_until_something_changes(authority: Authori
     assert first.web == authority.serving().web
     authority.changed()
     assert authority.serving() is not first
+
+
+@pytest.mark.row("A-17", "A-20")
+def test_a_revocation_shuts_nobody_else_out_while_a_backup_is_taken(
+    authority: Authority, home: Path, principal: Principal, request_of_app: CheckedRequest
+) -> None:
+    """The lock on the home may be held for long, and its holder may even be stopped: handshakes do not wait for it."""
+    first, issued = authority.serving(), authority.issue(request_of_app, principal)
+    with files.locked(home):
+        authority.revocations.revoke(Selector.serial(issued.serial))
+        authority.changed()
+        second = authority.serving()
+    assert (second.secure, second.web) == (first.secure, first.web)
+    found = x509.load_pem_x509_crl(second.crl_pem)
+    assert found.get_revoked_certificate_by_serial_number(issued.serial) is not None
+
+
+@pytest.mark.row("A-17")
+def test_what_is_due_is_renewed_later_where_the_home_is_locked(authority: Authority, home: Path, clock: Clock) -> None:
+    first = authority.serving()
+    clock.advance(days=21)
+    with files.locked(home):
+        began = time.monotonic()
+        assert authority.serving() is first
+        assert time.monotonic() - began < files.LOCK_PATIENCE_S / 10, "each handshake waits for this"
+    clock.advance(minutes=2)
+    assert authority.serving() is not first
+
+
+@pytest.mark.row("A-20")
+def test_whoever_revokes_waits_for_no_list_that_is_being_made(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ten thousand entries that takes a quarter of a second, in which a session goes on that is to end."""
+    making, go_on, inner = threading.Event(), threading.Event(), authority._lists.inner
+
+    def slow(issuers: Iterable[Issuer]) -> bytes:
+        made = inner(issuers)
+        making.set()
+        go_on.wait(10)
+        return made
+
+    monkeypatch.setattr(authority._lists, "inner", slow)
+    authority.changed()
+    made: list[Serving] = []
+    maker = threading.Thread(target=lambda: made.append(authority.serving()))
+    maker.start()
+    assert making.wait(10)
+    revoker = threading.Thread(target=authority.changed)
+    revoker.start()
+    revoker.join(1)
+    waits = revoker.is_alive()
+    assert authority.due
+    go_on.set()
+    maker.join()
+    revoker.join()
+    assert not waits
+    assert authority.serving() is not made[0], "it was made of what was known before"
 
 
 @pytest.mark.row("A-16")
