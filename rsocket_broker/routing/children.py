@@ -221,6 +221,7 @@ class Children:
         for line in lines:
             line.over = f"This session has ended: {reason if line.node.id == node_id else PARENT_GONE}."
             line.changed()
+            line.access.forget()  # also what waits for a decision
             if line is answering:
                 asyncio.get_running_loop().call_later(GOODBYE, _expel, line)
             else:

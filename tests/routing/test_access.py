@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsocket_broker.audit.events import Event
-from rsocket_broker.errors import Rejected, RequestFailed
+from rsocket_broker.errors import BrokerError, Rejected, RequestFailed
 from rsocket_broker.identity import Identity, Principal, Proof
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
@@ -552,3 +552,21 @@ async def test_nothing_is_asked_about_names_that_no_route_could_hold() -> None:
         assert answer["error"]["message"].startswith("policy: this client may not call wifi.mmm")
         assert decider.asked == []
         assert hook.results == {}
+
+
+@pytest.mark.row("A-60", "M-18")
+@pytest.mark.parametrize("itself", [True, False])
+async def test_what_waits_for_the_hook_ends_with_its_session(itself: bool) -> None:
+    plugin = Wifi()
+    async with Line(plugin) as line, deciding() as decider:
+        child = await child_of(line, await line.connect())
+        decider.gate.clear()
+        await line.change(policy("ask wifi.*"), asking(decider.url))
+        child.fire("wifi.changed", b"{}")
+        calls = [asyncio.ensure_future(work) for work in (child.ask("wifi.set", b"{}"), all_of(child, "wifi.scan"))]
+        await until(lambda: len(decider.asked) == 3)
+        line.endpoint.children.end(child.session.node.id, "logged out", answering=child.session if itself else None)
+        decider.gate.set()
+        await asyncio.wait(calls)
+        assert all(isinstance(call.exception(), BrokerError) for call in calls)
+        assert plugin.seen == []
