@@ -1,40 +1,14 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 
-from rsocket_broker.cli.main import run
 from rsocket_broker.credentials import Credentials, make_signing_request
-
-Ca = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="session")
-def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("ca") / "home"
-    assert run(["--home", str(home), "ca", "init"]) == 0
-    return home
-
-
-@pytest.fixture
-def home(made_home: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made_home, tmp_path / "home")
-
-
-@pytest.fixture
-def ca(home: Path, capfd: pytest.CaptureFixture[str]) -> Ca:
-    """Runs `rsocket-broker ca …` on the test's home: exit code, stdout, stderr."""
-
-    def call(*arguments: str | Path, home: Path = home) -> tuple[int, str, str]:
-        code = run(["--home", str(home), "ca", *map(str, arguments)])
-        return code, *capfd.readouterr()
-
-    return call
+from tests.cli.conftest import Ca
 
 
 def as_json(ca: Ca, *arguments: str | Path) -> Any:

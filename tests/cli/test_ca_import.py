@@ -2,7 +2,6 @@ import asyncio
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,12 @@ from rsocket_broker.authority.keys import to_pem
 from rsocket_broker.authority.names import to_uri
 from rsocket_broker.authority.profiles import CLIENT, load_profile
 from rsocket_broker.authority.requests import check_request
-from rsocket_broker.cli.main import run
 from rsocket_broker.client import connect
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.identity import Principal, Proof
 from tests.authority.operators_ca import OperatorsCa, make_ca
-from tests.cli.conftest import Start
+from tests.cli.conftest import Ca, Start
 
-Ca = Callable[..., tuple[int, str, str]]
 NOW = datetime.now(UTC).replace(microsecond=0)
 ROOT = make_ca("Company Root", number=130, now=NOW, age=timedelta(days=400), life=timedelta(days=3650))
 OURS = make_ca("Company Issuing CA 1", ROOT, number=131, now=NOW)
@@ -34,15 +31,6 @@ SIBLING = make_ca("Company Mail CA", ROOT, number=133, now=NOW)
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
-
-
-@pytest.fixture
-def ca(home: Path, capfd: pytest.CaptureFixture[str]) -> Ca:
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        code = run(["--home", str(home), "ca", *map(str, arguments)])
-        return code, *capfd.readouterr()
-
-    return call
 
 
 def files_of(folder: Path, ours: OperatorsCa, passphrase: bytes | None = None) -> list[str | Path]:

@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,36 +7,9 @@ from keyring.backends.fail import Keyring as NoKeyring
 from keyrings.alt.file import PlaintextKeyring
 
 from rsocket_broker.authority import Authority
-from rsocket_broker.cli.main import run
 from rsocket_broker.state import State
-from tests.cli.conftest import Start
+from tests.cli.conftest import Ca, Start
 from tests.end_to_end.processes import run_command
-
-Ca = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="session")
-def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("keys") / "home"
-    assert run(["--home", str(home), "ca", "init"]) == 0
-    return home
-
-
-@pytest.fixture
-def home(made_home: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made_home, tmp_path / "home")
-
-
-@pytest.fixture
-def ca(home: Path, capfd: pytest.CaptureFixture[str]) -> Ca:
-    """Runs `rsocket-broker ca …` on the test's home: exit code, stdout, stderr."""
-    capfd.readouterr()
-
-    def call(*arguments: str | Path, home: Path = home) -> tuple[int, str, str]:
-        code = run(["--home", str(home), "ca", *map(str, arguments)])
-        return code, *capfd.readouterr()
-
-    return call
 
 
 @pytest.fixture

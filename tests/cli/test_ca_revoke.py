@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from cryptography import x509
 
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.cli.main import run
-from tests.cli.conftest import Start
-
-Ca = Callable[..., tuple[int, str, str]]
+from tests.cli.conftest import Ca, Start
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +25,6 @@ def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         options = ["--app-id", "org.example.app", "--device-id", device, "--out", str(folder / device)]
         assert run(["--home", str(home), "ca", "issue", *options]) == 0
     return home
-
-
-@pytest.fixture
-def home(made_home: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made_home, tmp_path / "home")
-
-
-@pytest.fixture
-def ca(home: Path, capfd: pytest.CaptureFixture[str]) -> Ca:
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        code = run(["--home", str(home), "ca", *map(str, arguments)])
-        return code, *capfd.readouterr()
-
-    return call
 
 
 def listed(ca: Ca, *arguments: str) -> list[dict[str, Any]]:

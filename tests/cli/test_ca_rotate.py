@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +12,7 @@ from rsocket_broker import client
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.cli.ca_rotate import Show, listed, round_line
 from rsocket_broker.cli.main import run
-from tests.cli.conftest import Start
-
-Ca = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="session")
-def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("ca") / "home"
-    assert run(["--home", str(home), "ca", "init"]) == 0
-    return home
-
-
-@pytest.fixture
-def home(made_home: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made_home, tmp_path / "home")
-
-
-@pytest.fixture
-def ca(home: Path, capfd: pytest.CaptureFixture[str]) -> Ca:
-    """Runs `rsocket-broker ca …` on the test's home: exit code, stdout, stderr."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        code = run(["--home", str(home), "ca", *map(str, arguments)])
-        return code, *capfd.readouterr()
-
-    return call
+from tests.cli.conftest import Ca, Start
 
 
 def status(ca: Ca) -> dict[str, Any]:

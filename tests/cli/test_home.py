@@ -1,5 +1,4 @@
 import json
-import shutil
 import signal
 import stat
 from collections.abc import Callable
@@ -14,18 +13,6 @@ from tests.cli.conftest import Start
 from tests.end_to_end.processes import run_command
 
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="session")
-def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home") / "home"
-    assert run(["--home", str(home), "ca", "init"]) == 0
-    return home
-
-
-@pytest.fixture
-def home(made_home: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made_home, tmp_path / "home")
 
 
 @pytest.fixture

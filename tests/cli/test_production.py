@@ -1,5 +1,4 @@
 import os
-import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +15,6 @@ from rsocket_broker.authority.imported import make_issuer
 from rsocket_broker.authority.key_ring import Entry
 from rsocket_broker.authority.requests import check_request
 from rsocket_broker.cli import production
-from rsocket_broker.cli.main import run
 from rsocket_broker.cli.production import Judgement, Level
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.identity import Principal, Proof
@@ -24,18 +22,6 @@ from rsocket_broker.state import State
 from tests.authority.operators_ca import make_ca
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-
-
-@pytest.fixture(scope="session")
-def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("production") / "home"
-    assert run(["--home", str(home), "ca", "init"]) == 0
-    return home
-
-
-@pytest.fixture
-def home(made_home: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made_home, tmp_path / "home")
 
 
 def levels(judgements: Iterable[Judgement]) -> dict[str, Level]:
