@@ -27,7 +27,8 @@ LIMIT = 4 * 1024 * 1024
 """Bytes of one file: 10,000 rules of some hundred bytes each, with room for comments."""
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
-"""Of each file inode, time and size; None for one that is not there. It changes whenever the content does."""
+"""Of each file inode, time and size; None for one that is not there. It changes whenever the content does, or who may
+change that. The time is the one that nobody can set, as copying and unpacking programs do with the other."""
 
 
 @attrs.frozen(slots=True, eq=False)
@@ -118,4 +119,4 @@ def _stamp_of(path: Path | None) -> tuple[int, int, int] | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_ctime_ns, status.st_size

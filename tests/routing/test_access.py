@@ -569,4 +569,5 @@ async def test_what_waits_for_the_hook_ends_with_its_session(itself: bool) -> No
         decider.gate.set()
         await asyncio.wait(calls)
         assert all(isinstance(call.exception(), BrokerError) for call in calls)
+        await until(lambda: not line.access.tasks)
         assert plugin.seen == []
