@@ -75,6 +75,8 @@ def write_private(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
 
     Raises HomeError when the folder cannot be written or the disk is full; `path` is then as it was.
     """
+    if not path.name:
+        raise HomeError(f"{path} cannot be written: it is a folder. Name a file.")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}")
     try:
         try:

@@ -31,6 +31,14 @@ def test_what_is_written_is_private_and_reads_back(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["key"]
 
 
+@pytest.mark.parametrize("path", [".", "/", ".."])
+def test_a_folder_in_the_place_of_a_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HomeError, match=r"cannot be written"):
+        files.write_private(Path(path), b"secret")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_umask_does_not_narrow_or_widen_a_mode(tmp_path: Path) -> None:
     for umask in (0o000, 0o277):
         old = os.umask(umask)

@@ -27,9 +27,19 @@ _DEVICE_ID = re.compile(r"[\x20-\x7e]{0,128}", re.ASCII)
 
 def check_principal(principal: Principal) -> None:
     """Raises AuthorityError when an id cannot stand in a certificate."""
-    if not APP_ID.fullmatch(principal.app_id):
+    check_app_id(principal.app_id)
+    check_device_id(principal.device_id)
+
+
+def check_app_id(app_id: str) -> None:
+    """Raises AuthorityError when it cannot stand in a certificate."""
+    if not APP_ID.fullmatch(app_id):
         raise AuthorityError("The app id is not made of 1 to 255 letters, digits, '_', '.' and '-'.")
-    if not _DEVICE_ID.fullmatch(principal.device_id):
+
+
+def check_device_id(device_id: str) -> None:
+    """Raises AuthorityError when it cannot stand in a certificate. "" is a client without a device."""
+    if not _DEVICE_ID.fullmatch(device_id):
         raise AuthorityError("The device id is longer than 128 characters, or not printable ASCII.")
 
 

@@ -17,6 +17,7 @@ import attrs
 from rsocket_broker.audit import Audit, Event
 from rsocket_broker.authority.crl import Entry
 from rsocket_broker.authority.inventory import Guard, Status
+from rsocket_broker.authority.names import check_app_id, check_device_id
 from rsocket_broker.authority.profiles import CLIENT_PROFILES
 from rsocket_broker.errors import AuthorityError, EnrollmentRefused
 from rsocket_broker.identity import Identity, Principal
@@ -78,13 +79,15 @@ class Selector:
 
     @classmethod
     def app(cls, app_id: str) -> Self:
-        """An app on every device. Raises AuthorityError for an empty id."""
-        return cls(By.APP, app_id=_named(app_id, "app"))
+        """An app on every device. Raises AuthorityError for an id that no certificate can have."""
+        check_app_id(_named(app_id, "app"))
+        return cls(By.APP, app_id=app_id)
 
     @classmethod
     def device(cls, device_id: str) -> Self:
-        """Every app on a device. Raises AuthorityError for an empty id."""
-        return cls(By.DEVICE, device_id=_named(device_id, "device"))
+        """Every app on a device. Raises AuthorityError for an id that no certificate can have."""
+        check_device_id(_named(device_id, "device"))
+        return cls(By.DEVICE, device_id=device_id)
 
     @classmethod
     def all_before(cls, moment: datetime) -> Self:
@@ -299,8 +302,10 @@ class Revocations:
         Raises AuthorityError when the app is on none, or on several, which are named.
         """
         app_id, at, device_id = spec.partition("@")
+        check_app_id(_named(app_id, "app"))
         if at:
-            return Selector.client(_named(app_id, "app"), device_id)
+            check_device_id(device_id)
+            return Selector.client(app_id, device_id)
         rows = self._state.read(
             "SELECT DISTINCT device_id FROM certificates WHERE app_id = ? ORDER BY device_id", (app_id,)
         )

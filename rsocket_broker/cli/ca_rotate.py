@@ -17,7 +17,7 @@ from rsocket_broker.authority import Authority
 from rsocket_broker.authority.rotation import Phase, Step
 from rsocket_broker.cli import render
 from rsocket_broker.cli.ca_shared import check_made, opened, passphrase_option, read_passphrase
-from rsocket_broker.cli.context import Context
+from rsocket_broker.cli.context import Context, Number
 from rsocket_broker.errors import AuthorityError
 from rsocket_broker.lifecycle.standing import describe, named
 from rsocket_broker.state import STATE_FILE, State
@@ -41,7 +41,7 @@ without_option = click.option(
 @click.option("--auto", is_flag=True, help="Walk through all the steps, and wait for the clients in between.")
 @click.option(
     "--patience",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=600.0,
     show_default=True,
     metavar="SECONDS",

@@ -97,7 +97,8 @@ class Context:
 
     def defaults(self, command: click.Command, path: tuple[str, ...]) -> dict[str, object]:
         """What config.toml sets for the command at `path`, under click's parameter names, every type checked."""
-        table = self.config.options(path)
+        below = command.commands if isinstance(command, click.Group) else {}
+        table = {key: value for key, value in self.config.options(path).items() if key not in below}
         options = configurable(command)
         check_table(table, {key: wanted(option) for key, option in options.items()}, self.config.where(path))
         return {str(options[key].name): value for key, value in table.items()}

@@ -80,9 +80,16 @@ def add_common_options(command: click.Command, path: tuple[str, ...]) -> None:
         for key, option in configurable(command).items():
             option.envvar = option.envvar or "_".join([ENVIRONMENT, *path, key]).upper().replace("-", "_")
         command.params += common_options()
+    command.short_help = command.short_help or first_sentence(command.help or "")
     if isinstance(command, click.Group):
         for name, child in command.commands.items():
             add_common_options(child, (*path, name))
+
+
+def first_sentence(text: str) -> str:
+    """For the list of commands: whole, and wrapped, where click would cut it short."""
+    paragraph = " ".join(text.strip().split("\n\n")[0].split())
+    return f"{paragraph.removesuffix('.').split('. ')[0]}." if paragraph else ""
 
 
 def common_options() -> list[click.Parameter]:
@@ -118,7 +125,8 @@ def take_home(ctx: click.Context, option: click.Parameter, value: str | None) ->
     path = command_path(ctx)
     for variable, hint in unknown_variables(ctx.command, path):
         note(f"Warning: the environment variable {variable} sets nothing. {hint}")
-    if not isinstance(ctx.command, click.Group) and path[0] not in WITHOUT_CONFIG:
+    acts = not isinstance(ctx.command, click.Group) or ctx.command.invoke_without_command
+    if acts and path[0] not in WITHOUT_CONFIG:
         check_tables(obj)
         ctx.default_map = obj.defaults(ctx.command, path)
 

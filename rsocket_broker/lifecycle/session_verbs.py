@@ -76,7 +76,13 @@ class _Sessions:
     def _find(self, spec: str) -> Node:
         """By the id of its node or its line, or as `app_id[@device_id]`. Raises ApplicationError."""
         node = self._children.tree.get(spec)
-        return self._sessions.find(spec).node if node is None else node
+        if node is not None:
+            return node
+        if not self._sessions.named(spec, 1):
+            raise ApplicationError(
+                f"No session {spec!r} lives. See: rsocket-broker sessions list (--all shows those that have ended)"
+            )
+        return self._sessions.find(spec).node
 
     def _live(self, node: Node) -> dict[str, object]:
         lineage = self._children.tree.lineage(node.id)

@@ -85,8 +85,10 @@ class Switches:
         if name in SESSIONS and not any(map(self._listeners.listening, SESSIONS)):
             return "No client can connect any more: both ports for sessions are closed."
         if name in SESSIONS and count:
-            return f"{count} connections live on, but whoever loses one cannot come back here."
-        return "Nothing reads the metrics any more." if name == "http" else None
+            living = "1 connection lives" if count == 1 else f"{count} connections live"
+            return f"{living} on, but whoever loses one cannot come back here."
+        closed = "Nothing reads the metrics any more, and no session below another can connect without a certificate."
+        return closed if name == "http" else None
 
     # --- the window --------------------------------------------------------------------------------------------------
 

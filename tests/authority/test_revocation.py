@@ -229,6 +229,20 @@ def test_a_client_may_be_named_without_its_device_where_there_is_one(add: Add, r
             empty()
 
 
+@pytest.mark.parametrize("app_id", ["a b", "org.ä", "a" * 256])
+def test_nobody_is_blocked_by_an_id_that_no_certificate_can_have(revocations: Revocations, app_id: str) -> None:
+    for make in (
+        lambda: Selector.app(app_id),
+        lambda: revocations.client(app_id),
+        lambda: revocations.client(f"{app_id}@d1"),
+    ):
+        with pytest.raises(AuthorityError, match="1 to 255 letters"):
+            make()
+    for make in (lambda: Selector.device("ä" + app_id), lambda: revocations.client(f"org.a@ä{app_id}")):
+        with pytest.raises(AuthorityError, match="device id"):
+            make()
+
+
 @pytest.mark.row("A-23")
 def test_a_list_has_what_is_revoked_and_has_not_ended(add: Add, revocations: Revocations, clock: Clock) -> None:
     first = add(A1)

@@ -111,6 +111,15 @@ def test_a_variable_and_a_key_are_named_after_the_flag(
     assert not ran(capsys, "clients", "list", "--home", home)[1].endswith(" dry")
 
 
+def test_a_group_that_does_something_itself_has_options_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for text, words in (('patience = "x"', '"patience" must be a number'), ("patence = 1", 'Did you mean "patience"?')):
+        home = config(tmp_path / "home", f"[ca.rotate]\n{text}\n[ca.rotate.prepare]\npassphrase-file = 'x'\n")
+        code, _, err = ran(capsys, "ca", "rotate", "--auto", "--home", home)
+        assert code == 1 and words in err, err
+    home = config(tmp_path / "home", "[ca.rotate]\npatience = 3\n[ca.rotate.status]\njson = true\n")
+    assert "certificate authority" in ran(capsys, "ca", "rotate", "--auto", "--home", home)[2]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -204,6 +213,15 @@ def test_every_command_has_help_and_an_example(monkeypatch: pytest.MonkeyPatch) 
             assert leaf.help, f"{name} {leaf.name} has no help"
             assert {"home", "debug"} <= {option.name for option in leaf.params}
         assert any("rsocket-broker " in (leaf.help or "") for leaf in [command, *leaves]), f"{name} shows no example"
+
+
+def test_the_list_of_commands_cuts_no_sentence_short(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    for group in ([], ["ca"], ["ca", "passphrase"], ["policy"], ["enrollment"], ["audit"]):
+        assert "..." not in ran(capsys, *group, "--help")[1].split("Commands:")[1]
+    assert "while every client goes on being served." in " ".join(ran(capsys, "ca", "--help")[1].split())
 
 
 def test_a_closed_pipe_is_no_disaster() -> None:

@@ -131,3 +131,16 @@ async def test_what_makes_no_sense_is_refused(
         await line.connect()
         with pytest.raises(error):
             await ask(line, name, **params)
+
+
+async def test_a_session_that_is_over_is_not_taken_for_a_client(children: Children) -> None:
+    async with Line(Echo, children=children) as line:
+        await line.connect()
+        for name, params in (
+            ("sessions.revoke", {"id": "s-gone"}),
+            ("sessions.login", {"parent": "s-gone", "wish": {"name": "x"}}),
+        ):
+            with pytest.raises(
+                ApplicationError, match=r"^No session 's-gone' lives\. See: rsocket-broker sessions list"
+            ):
+                await ask(line, name, **params)
