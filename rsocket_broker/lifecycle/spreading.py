@@ -9,9 +9,10 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from datetime import datetime
+from weakref import WeakKeyDictionary
 
 from rsocket_broker.authority import Authority
-from rsocket_broker.enrollment.containers import Containers, Kept, Sighting, digest
+from rsocket_broker.enrollment.containers import Containers, Kept, Sighting, digest, next_try
 from rsocket_broker.lifecycle.pushing import Pusher
 from rsocket_broker.lifecycle.renewal import Need, Renewer
 from rsocket_broker.lifecycle.spreader import Informed, Outcome, Spread, Which
@@ -56,8 +57,10 @@ class ClientSpreader:
         """Sessions that have come, or come back, and may have missed something, by their ids."""
         self._unseen: dict[str, Session] = {}
         """Those of which nothing is written down yet."""
-        self._later: dict[str, Session] = {}
-        """Those that could not be told something, and are to be told again."""
+        self._later: dict[str, tuple[Session, datetime]] = {}
+        """Those that could not be told something, and since when they may be told again, by their ids."""
+        self._failures: WeakKeyDictionary[Session, int] = WeakKeyDictionary()
+        """How often in a row a session was reached in vain. Each time may have cost a certificate."""
         self._anyone = asyncio.Event()
         self._wake = asyncio.Event()
 
@@ -155,9 +158,18 @@ class ClientSpreader:
 
     async def _tell(self, session: Session, push: Callable[[Session], Awaitable[Spread | None]]) -> Spread | None:
         spread = await push(session)
-        if spread is not None and spread.outcome is Outcome.LATER and session.connection.closing is None:
-            self._later[session.id] = session
+        if spread is None or spread.outcome is Outcome.DONE:
+            self._failures.pop(session, None)
+        elif session.connection.closing is None:
+            self._later[session.id] = session, self._when_again(session, spread.outcome)
         return spread
+
+    def _when_again(self, session: Session, outcome: Outcome) -> datetime:
+        if outcome is Outcome.LATER:
+            return self._now()
+        failures = self._failures.get(session, 0)
+        self._failures[session] = failures + 1
+        return next_try(failures, self._now())
 
     async def _note_seen(self) -> None:
         """Write down on which ports newcomers were seen, and whether they renew over their sessions."""
@@ -172,13 +184,19 @@ class ClientSpreader:
     async def _see_to_what_is_due(self) -> None:
         while True:
             await _unharmed(self._renew_due())
-            if self._later:
-                self._came, self._later = self._later | self._came, {}
-                self._anyone.set()
+            self._tell_again()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._look_s):
                     await self._wake.wait()
             self._wake.clear()
+
+    def _tell_again(self) -> None:
+        now = self._now()
+        ripe = {name: session for name, (session, due) in self._later.items() if due <= now}
+        if ripe:
+            self._came = ripe | self._came
+            self._later = {name: each for name, each in self._later.items() if name not in ripe}
+            self._anyone.set()
 
     async def _renew_due(self) -> None:
         await asyncio.to_thread(self._containers.expire, self._now())

@@ -1,13 +1,16 @@
 """A rotation, and what is due every day, brought to whoever is there; and to whoever was not there, when they come."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
 import pytest
 
+from rsocket_broker.client.folder import AppFolder
 from rsocket_broker.client.progress import Progress, Stage
 from rsocket_broker.enrollment.mediums.filesystem import FilesystemMedium
+from rsocket_broker.errors import HomeError
 from rsocket_broker.lifecycle import spreading
 from rsocket_broker.lifecycle.rotation import Outcome, Spread, Which
 from rsocket_broker.lifecycle.spreading import AT_ONCE, _each
@@ -152,3 +155,29 @@ async def test_so_many_at_once_and_what_was_not_begun_is_not_begun_after_the_end
     begun = 0
     assert len([spread async for spread in _each([one] * 100)]) == 100
     assert (begun, most) == (100, AT_ONCE)
+
+
+@pytest.mark.row("A-14", "A-16")
+async def test_an_app_that_could_not_store_its_renewal_is_asked_again_but_less_and_less_often(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk was full for a moment: it must not hold up the end of a rotation until it connects anew."""
+    async with lab(tmp_path, home) as here, here.app():
+        spreader, store, now = here.upkeep.spreader, AppFolder.store_renewal, datetime.now(UTC)
+        monkeypatch.setattr(spreader, "_now", lambda: now)
+        monkeypatch.setattr(AppFolder, "store_renewal", _no_room)
+        here.authority.prepare()
+        here.authority.switch()
+        for minutes in (1, 2, 4):
+            assert outcomes(await here.pairs()) == [Outcome.FAILED]
+            ((_session, due),) = spreader._later.values()
+            assert due - now == timedelta(minutes=minutes)
+        monkeypatch.setattr(AppFolder, "store_renewal", store)
+        now += timedelta(minutes=4)
+        spreader._wake.set()
+        await here.until(lambda: here.session().identity.generation == 2)
+        assert not spreader._later and not spreader._failures
+
+
+def _no_room(*_: object) -> None:
+    raise HomeError("sonarCA.crt cannot be written: No space left on device.")
