@@ -221,8 +221,10 @@ class SecureResponder:
         except (JsonError, KeyError, TypeError):
             known = False
         if not known:
-            session = self._session
-            return Invalid(NO_SESSION) if session is None else self._answer_json(session, Payload(data, None))
+            try:
+                return self._answer_json(self._live(), Payload(data, None))
+            except RequestFailed as error:
+                return error
         begin = flipper.number_ends(data)
         if begin >= 0:
             self._learn_question(data[begin : flipper.parameters_begin(data)])
@@ -331,7 +333,7 @@ class SecureResponder:
         if known:
             self._learn(data[: flipper.parameters_begin(data)])
             deliver({} if params is None else params, len(data))
-        elif self._session is not None:
+        elif self._session is not None and not self._session.over:
             self.fire_and_forget(Payload(data, None))
 
     def _learn(self, text: bytes) -> None:

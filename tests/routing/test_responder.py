@@ -859,3 +859,56 @@ async def test_an_observer_that_fails_is_let_go() -> None:
         client.session.observe(broken)
         assert await client.ask("echo.request", b"x") == b"x"
         assert not client.session.observed
+
+
+class Exit(Plugin):
+    """Ends the session that asks for it, as `sessions.logout` does."""
+
+    id = "exit"
+
+    def __init__(self) -> None:
+        self.line: Line
+        self.seen: list[int] = []
+
+    @method("go")
+    def go(self, app: App, really: bool) -> bool:
+        session = self.line.sessions.get(app.id)
+        assert session is not None
+        if really:
+            self.line.endpoint.children.end(session.node.id, "it was logged out", answering=session)
+        return really
+
+    @method("do")
+    def do(self, app: App, n: int) -> int:
+        self.seen.append(n)
+        return n
+
+    @event("tell")
+    def tell(self, app: App, n: int) -> None:
+        self.seen.append(n)
+
+
+@pytest.mark.row("W-8", "A-60")
+async def test_nothing_that_came_in_one_piece_with_its_farewell_is_served_behind_it() -> None:
+    def question(name: str, params: object) -> dict[str, object]:
+        return {"id": 1, "method": "execute", "params": {"api": "exit", "method": name, "params": params}}
+
+    plugin = Exit()
+    async with Line(plugin) as line:
+        plugin.line = line
+        app = await line.app(["exit"])
+        for _ in range(3):
+            assert await app.ask_json(question("do", {"n": 1})) == {"success": 1}
+            assert await app.ask_json(question("go", {"really": False})) == {"success": False}
+            app.event("exit", "tell", {"n": 1})
+            await app.settled()
+        plugin.seen.clear()
+        wishes = [question("go", {"really": True}), question("do", {"n": 2})]
+        works = [asyncio.ensure_future(app.ask_json(wish)) for wish in wishes]
+        await asyncio.sleep(0)
+        app.event("exit", "tell", {"n": 3})
+        assert await works[0] == {"success": True}
+        with pytest.raises(Rejected, match="it was logged out"):
+            await works[1]
+        await until(lambda: app.side.ended)
+        assert plugin.seen == []
