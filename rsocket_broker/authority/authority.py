@@ -223,7 +223,10 @@ class Authority:
         and HomeError when the disk fails; nothing is changed then. A process that is killed leaves the old phase or
         the new one.
         """
-        self._generations.prepare(issuer)
+        try:
+            self._generations.prepare(issuer)
+        finally:
+            self.changed()  # it counts even when its files could not be put in their places
         return self._moved()
 
     def switch(self) -> Rotation:

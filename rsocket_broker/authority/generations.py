@@ -177,8 +177,8 @@ class Generations:
             records = [make_record(made.certificate, ROOT, number, now), *self._certified(made, current, now)]
             self._home.stage_generation(made, self._passphrase if self._is_encrypted(current.generation) else None)
             self._move(Step.PREPARE, number, records=records)
+            self._issuers[number] = made  # before its files: it counts from now on, whatever the disk says
             self._home.place_generation(number)
-            self._issuers[number] = made
             return made
 
     def switch(self) -> None:
@@ -232,9 +232,9 @@ class Generations:
             self._inventory.audit.write(
                 database, Event.ANCHOR, generation=generation, serial=f"{renewed.serial_number:x}"
             )
-        self._home.save_ca_certificate(generation, renewed)
         with self._lock:
             self._issuers[generation] = attrs.evolve(issuer, certificate=renewed)
+        self._home.save_ca_certificate(generation, renewed)
         _log.info("renewed the certificate of generation %d of the CA: the key is the same", generation)
         return True
 

@@ -24,7 +24,7 @@ from rsocket_broker.authority.issue import Issuer
 from rsocket_broker.authority.requests import check_request
 from rsocket_broker.authority.rotation import Phase, Step
 from rsocket_broker.credentials import make_signing_request
-from rsocket_broker.errors import AuthorityError, BrokerError
+from rsocket_broker.errors import AuthorityError, BrokerError, HomeError
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
 from rsocket_broker.transports.tls_contexts import server_context
@@ -321,6 +321,35 @@ def test_a_renewal_that_was_cut_short_is_finished_by_the_next_start(
     again = Authority.open(home, state, clock=clock)
     assert again.certificate == renewed
     assert faults(home, clock) == []
+
+
+@pytest.mark.row("A-14", "D-15")
+def test_a_disk_that_fails_behind_the_transaction_shuts_nobody_out(
+    authority: Authority, home: Path, state: State, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is decided is at hand though its files are not in their places: the next start puts them there."""
+    with monkeypatch.context() as disk:
+        disk.setattr(CaHome, "place_generation", _fail)
+        with pytest.raises(HomeError):
+            authority.prepare()
+    assert authority.phase is Phase.PREPARED
+    assert len(x509.load_pem_x509_certificates(authority.serving().secure.trust_pem)) == 2
+    clock.advance(days=26)
+    with monkeypatch.context() as disk:
+        disk.setattr(CaHome, "save_ca_certificate", _fail)
+        for _ in range(3):
+            clock.advance(minutes=2)
+            authority.serving()
+    assert authority.certificate.not_valid_before_utc > clock() - timedelta(days=2)
+    roots = [each for each in authority.certificates() if (each.profile, each.generation) == ("root", 1)]
+    assert len(roots) == 2, "it is renewed once, not again at each try"
+    again = Authority.open(home, state, clock=clock)
+    assert again.trusted() == authority.trusted()
+    again.switch()
+
+
+def _fail(*_: object) -> None:
+    raise HomeError("No space left on device.")
 
 
 def test_what_the_next_start_finishes_is_no_damage(
