@@ -189,7 +189,7 @@ class _Pending:
 class SessionAccess:
     """What one session may do. Not for threads: it lives on the event loop."""
 
-    __slots__ = ("__weakref__", "_access", "_allowed", "_below", "_pending", "_refused", "_session", "out")
+    __slots__ = ("__weakref__", "_access", "_allowed", "_below", "_judged", "_pending", "_refused", "_session", "out")
 
     def __init__(self, access: Access, session: Holder) -> None:
         self.out: set[tuple[str, str]] = set()
@@ -201,6 +201,8 @@ class SessionAccess:
         self._allowed: set[Key] = set()
         self._refused: dict[Key, Refusal] = {}
         self._pending: dict[Key, _Pending] = {}
+        self._judged: dict[Key, list[Facts] | Refusal] = {}
+        """Of relays, which one name may bring about by the dozen: what the rules say of each client of that name."""
 
     @property
     def version(self) -> int:
@@ -211,6 +213,7 @@ class SessionAccess:
         """Nothing that was decided holds any more. What waits for the hook is told to try again."""
         self._allowed.clear()
         self._refused.clear()
+        self._judged.clear()
         self.out.clear()
         pending, self._pending = self._pending, {}
         for each in pending.values():
@@ -252,7 +255,14 @@ class SessionAccess:
 
     def allows(self, direction: Direction, plugin: str, method: str) -> bool | None:
         """The same as a plain answer, told to nobody; None: the hook would have to be asked."""
-        judged = self._judge((direction, plugin, method))
+        key = direction, plugin, method
+        judged = self._judged.get(key)
+        if judged is None:
+            judged = self._judge(key)
+            if direction is Direction.RELAY:
+                if len(self._judged) >= MAX_KEPT:
+                    self._judged.clear()
+                self._judged[key] = judged
         if isinstance(judged, Refusal):
             return False
         return self._heard(judged)

@@ -10,9 +10,12 @@ import pytest
 from rsocket_broker.errors import Canceled, Invalid, Rejected, RequestFailed
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, method
+from rsocket_broker.policy.policy import Policy
+from rsocket_broker.policy.rules import Decision, Facts
 from rsocket_broker.protocol.metadata import AUTHENTICATION, ROUTING, Entry, Mime, build_composite, build_tags, route
 from rsocket_broker.routing.relay import MAX_REMEMBERED
 from rsocket_broker.routing.router import NO_RELAY, NOT_IN_TIME
+from tests.policy.making import policy
 from tests.routing.line import Client, Line, until
 from tests.routing.test_access import child_of
 
@@ -277,3 +280,31 @@ async def test_who_was_logged_out_reaches_nobody_and_is_reached_by_nobody_while_
         with pytest.raises(Rejected, match="that this client may reach"):
             await other.ask(f"client:{child.session.id}", b"x")
         assert child.side.routed == other.side.routed == []
+
+
+@pytest.mark.row("A-27")
+async def test_an_address_of_many_that_is_asked_for_over_and_over_is_judged_once() -> None:
+    decided: list[str] = []
+
+    class Counting(Policy):
+        def decide(self, facts: Facts) -> Decision:
+            decided.append(facts.to)
+            return super().decide(facts)
+
+    def counting(rules: str) -> Policy:
+        return Counting(policy(rules).layers)
+
+    async with Line(relay=True, policy=counting("allow - direction=relay to=com.many@dev1")) as line:
+        for number in range(10):
+            await line.connect(b"com.many|dev%d|adb|%d" % (number, number))
+        client = await line.connect()
+        for _ in range(3):
+            assert await client.ask("client:com.many", b"x") == b"x"
+            with pytest.raises(Rejected, match="that this client may reach"):
+                await client.ask("client:com.many@dev2", b"x")
+            line.sessions.version += 1  # as whenever somebody comes or goes
+        assert len(decided) <= 10 + 2, decided
+        await line.change(counting("allow - direction=relay to=com.many@dev2"))
+        assert await client.ask("client:com.many@dev2", b"x") == b"x"
+        with pytest.raises(Rejected, match="that this client may reach"):
+            await client.ask("client:com.many@dev1", b"x")
