@@ -92,6 +92,13 @@ def make_signing_request(app_id: str) -> SigningRequest:
     return SigningRequest(key_pem, request.public_bytes(serialization.Encoding.PEM))
 
 
+def clean(csr: str | bytes) -> str:
+    """A request's text as it is compared: no carriage returns, no white space around it. Bytes are read as Latin-1,
+    so that what is not ASCII stays different from everything that is."""
+    text = csr.decode("latin-1") if isinstance(csr, bytes) else csr
+    return text.replace("\r", "").strip()
+
+
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from cryptography.x509.oid import NameOID
 
 from rsocket_broker.authority.keys import PublicKey, WeakKey, accept, key_fingerprint
+from rsocket_broker.credentials import clean
 from rsocket_broker.errors import EnrollmentRefused
 
 MAX_REQUEST = 64 * 1024
@@ -46,13 +47,6 @@ class CheckedRequest:
     public_key: PublicKey = attrs.field(repr=False)
     csr_pem: str = attrs.field(repr=False)
     key_fingerprint: str
-
-
-def clean(csr: str | bytes) -> str:
-    """A request's text as it is compared: no carriage returns, no white space around it. Bytes are read as Latin-1,
-    so that what is not ASCII stays different from everything that is."""
-    text = csr.decode("latin-1") if isinstance(csr, bytes) else csr
-    return text.replace("\r", "").strip()
 
 
 def same_request(one: str | bytes, other: str | bytes) -> bool:

@@ -11,9 +11,9 @@ from rsocket_broker.cli.context import Context, WholeNumber
 from rsocket_broker.cli.render import facts, json_option, print_json
 from rsocket_broker.client.enroll import enroll as obtain
 from rsocket_broker.client.folder import Enrolled
-from rsocket_broker.enrollment.exchange import MAX_TOKEN
 from rsocket_broker.errors import BrokerError, ConfigurationError, ConnectionClosed
 from rsocket_broker.files import read_private
+from rsocket_broker.grant_tokens import MAX_TEXT
 from rsocket_broker.settings import INSECURE_PORT, LOCALHOST
 
 
@@ -91,9 +91,9 @@ def read_token(path: Path | None) -> str | None:
     that holds no token."""
     if path is None:
         return None
-    data = sys.stdin.buffer.read(MAX_TOKEN + 2) if str(path) == "-" else read_private(path, MAX_TOKEN + 2)
+    data = sys.stdin.buffer.read(MAX_TEXT + 2) if str(path) == "-" else read_private(path, MAX_TEXT + 2)
     token = data.decode("ascii", "replace").strip()
-    if not token or len(token) > MAX_TOKEN or not token.isprintable():
+    if not token or len(token) > MAX_TEXT or not token.isprintable():
         raise ConfigurationError(f"{'stdin' if str(path) == '-' else path} holds no token.")
     return token
 

@@ -117,7 +117,6 @@ def describe(found: dict[str, Any]) -> list[tuple[str, object]]:
 @click.option("--app", "app_id", required=True, metavar="APP_ID", help="The app that may enrol with it.")
 @click.option(
     "--device",
-    default="",
     metavar="DEVICE",
     help="The only device on which it may: its id in `clients list` or `ca list`, its adb serial number, or this "
     "machine's name.  [default: any]",
@@ -148,22 +147,29 @@ def describe(found: dict[str, Any]) -> list[tuple[str, object]]:
 @json_option
 @click.pass_obj
 def grant(
-    obj: Context, app_id: str, device: str, duration: timedelta, uses: int, out: Path | None, as_json: bool
+    obj: Context, app_id: str, device: str | None, duration: timedelta, uses: int, out: Path | None, as_json: bool
 ) -> None:
     """Make a token that lets one app enrol, and print it. It is shown only now: what is kept does not tell it.
 
-    The token goes into the request for a certificate, under the key "token": `token=` in the Python SDK, or
-    `rsocket-broker enroll --token-file`. It is used up by the certificate.
+    Hand it to the app: `token=` in the Python SDK, or `rsocket-broker enroll --token-file`. A proof of it goes into the
+    request for a certificate, never the token. It is used up by the certificate.
 
     \b
     Examples:
       rsocket-broker enrollment grant --app com.example.app --out ./token
       rsocket-broker enrollment grant --app com.example.app --device emulator-5554 --for 1d
     """
+    if device == "":  # a variable of a script that is not set must not widen the grant to every device
+        raise click.BadParameter("it is empty. Name a device, or leave --device out for any.", param_hint="'--device'")
     with _state(obj, create=True) as state:
-        made, token = _grants(obj, state).make(app_id, now=datetime.now(UTC), life=duration, uses=uses, device=device)
-    if out is not None:
-        write_private(out, f"{token}\n".encode())
+        grants, now = _grants(obj, state), datetime.now(UTC)
+        made, token = grants.make(app_id, now=now, life=duration, uses=uses, device=device or "")
+        if out is not None:
+            try:
+                write_private(out, f"{token}\n".encode())
+            except HomeError:
+                grants.withdraw(made.id, now)  # nobody has its token
+                raise
     shown = {} if out is not None else {"token": token}
     if as_json:
         print_json({**made.describe(made.made), **shown})

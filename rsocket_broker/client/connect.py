@@ -12,7 +12,7 @@ from os import PathLike
 import attrs
 
 from rsocket_broker.client.app_plugin import AppPlugin, by_id
-from rsocket_broker.client.enroll import exchange
+from rsocket_broker.client.enroll import exchange, parse_token
 from rsocket_broker.client.flipper import FlipperApp
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import (
@@ -40,6 +40,7 @@ from rsocket_broker.errors import (
     SetupRefused,
     TlsRefused,
 )
+from rsocket_broker.grant_tokens import GrantToken
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Settings:
     plain: Address
     secure: Address | WebAddress
     plugins: Sequence[AppPlugin] = ()
-    token: str | None = attrs.field(default=None, repr=False)
+    token: GrantToken | None = None
     backoff: Backoff = attrs.field(factory=Backoff)
     retry_refusals: bool = False
     resume: bool = True
@@ -101,7 +102,8 @@ async def connect(
     certificates, made with mode 0700 where missing. `host` must be a name or address in the broker's certificate.
     `websocket`, such as `wss://localhost:9088/rsocket`, is where sessions are opened in place of `secure_port`;
     ValueError says what is wrong with it. `token` is that of a grant, for a broker that enrols by token only; it is
-    shown whenever there is no certificate, or none that is accepted, and works as often as the grant says.
+    proven whenever there is no certificate, or none that is accepted, and works as often as the grant says;
+    ConfigurationError for what is no token.
 
     A refusal in words (of the enrolment, of the session) before the first connection raises EnrollmentRefused or
     SetupRefused with the broker's text, unless `retry_refusals`. Later ones are logged and tried again, and so is
@@ -124,7 +126,7 @@ async def connect(
         plain=Address(host, insecure_port),
         secure=Address(host, secure_port) if websocket is None else WebAddress.parse(websocket),
         plugins=plugins,
-        token=token,
+        token=parse_token(token),
         backoff=backoff or Backoff(),
         retry_refusals=retry_refusals,
         resume=resume,

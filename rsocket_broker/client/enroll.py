@@ -22,6 +22,7 @@ from rsocket_broker.errors import (
     RequestFailed,
     SetupRefused,
 )
+from rsocket_broker.grant_tokens import GrantToken
 from rsocket_broker.jsontext import JsonError, dump, parse_object
 from rsocket_broker.payload import Payload
 
@@ -44,16 +45,17 @@ async def enroll(
 ) -> Enrolled:
     """Obtains a certificate for `app_id` into `directory`, whatever was there before; the broker must be running.
 
-    `token` is that of a grant, for a broker that enrols by token only; it works once.
+    `token` is that of a grant, for a broker that enrols by token only; it works as often as the grant says, and does
+    not cross the wire.
     `directory` is made with mode 0700 where missing, and must be one that the broker can write to: on the same
     machine, as the same user. Raises EnrollmentRefused with the broker's words, HomeError for a folder that is not
-    safe, ConfigurationError for an app id that no certificate could carry, OSError (TimeoutError is one) or
-    ConnectionClosed when the broker cannot be reached or goes away.
+    safe, ConfigurationError for an app id that no certificate could carry or a token that is none, OSError
+    (TimeoutError is one) or ConnectionClosed when the broker cannot be reached or goes away.
     """
     profile = (
         AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
     )
-    return await exchange(profile, AppFolder(directory), Address(host, insecure_port), token=token)
+    return await exchange(profile, AppFolder(directory), Address(host, insecure_port), token=parse_token(token))
 
 
 async def exchange(
@@ -61,13 +63,14 @@ async def exchange(
     folder: AppFolder,
     address: Address,
     clock: Callable[[], float] = time.time,
-    token: str | None = None,
+    token: GrantToken | None = None,
 ) -> Enrolled:
     """One exchange, as `enroll`. The old files are thrown away only once somebody listens. `clock`: the time of day."""
     connection = await open_plain(address, profile.plain_claims(), Refuser())
     try:
         csr = await asyncio.to_thread(folder.begin, profile.app_id)
-        question = Payload(signing_message(csr, folder.destination, clock(), token))
+        grant = None if token is None else token.grant_for(csr)
+        question = Payload(signing_message(csr, folder.destination, clock(), grant))
         answer = await connection.request_response(question, timeout=ANSWER_TIMEOUT)
         device_id = device_id_in(bytes(answer.data or b""))
         try:
@@ -86,7 +89,12 @@ async def exchange(
         await connection.close()
 
 
-def signing_message(csr_pem: str, destination: str, now: float, token: str | None = None) -> bytes:
+def parse_token(text: str | None) -> GrantToken | None:
+    """Raises ConfigurationError for what is no token."""
+    return None if text is None else GrantToken.parse(text)
+
+
+def signing_message(csr_pem: str, destination: str, now: float, grant: str | None = None) -> bytes:
     """The question; `now` is the time of day in seconds, by which the broker finds clocks that are wrong."""
     fields = {
         "method": "signCertificate",
@@ -96,7 +104,7 @@ def signing_message(csr_pem: str, destination: str, now: float, token: str | Non
         "timestamp": int(now * 1000),
         "logs": [],
     }
-    return dump(fields if token is None else {**fields, "token": token})
+    return dump(fields if grant is None else {**fields, "grant": grant})
 
 
 def device_id_in(answer: bytes) -> str:

@@ -1,10 +1,10 @@
 """The certificate exchange as values: what an app asks for, read from its message without touching anything.
 
     {"method": "signCertificate", "csr": PEM, "destination": PATH, "medium": 1, "timestamp": ms, "logs": [line, …],
-     "token": TOKEN}
+     "grant": "ID.PROOF"}
     {"method": "signCertificateAck", "isError": false, "hasRequiredFiles": true, "config": {…}, "logs": [line, …]}
 
-`destination` is checked by the driver that understands it; `medium`, `timestamp`, `logs` and `token` may be missing.
+`destination` is checked by the driver that understands it; `medium`, `timestamp`, `logs` and `grant` may be missing.
 """
 
 import enum
@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from rsocket_broker.authority.requests import clean
 from rsocket_broker.claims import MAX_PATH_TEXT, MAX_REQUEST_TEXT, Claims, shown, whole_number
+from rsocket_broker.credentials import clean
 from rsocket_broker.errors import EnrollmentRefused
+from rsocket_broker.grant_tokens import MAX_TEXT
 from rsocket_broker.jsontext import JsonError, parse_object
 
 FILE_SYSTEM_ACCESS = 1
@@ -34,8 +35,6 @@ MAX_LOG_LINES = 512
 """As many as an SDK keeps between two messages."""
 MAX_LOG_LINE = 500
 """Characters shown of one line."""
-MAX_TOKEN = 256
-"""Characters; ours have 56."""
 
 _SIGN = "signCertificate"
 _ACKNOWLEDGE = "signCertificateAck"
@@ -61,7 +60,7 @@ class Step(enum.StrEnum):
 class SignRequest:
     """One request for a certificate, as the app made it; nothing in it has been proven.
 
-    `csr` is cleaned text (see `clean`); `destination` and `token` are "" when absent; `timestamp` is the clock
+    `csr` is cleaned text (see `clean`); `destination` and `grant` are "" when absent; `timestamp` is the clock
     of the device.
     """
 
@@ -71,7 +70,7 @@ class SignRequest:
     medium: int = FILE_SYSTEM_ACCESS
     timestamp: datetime | None = None
     logs: tuple[str, ...] = attrs.field(default=(), repr=False)
-    token: str = attrs.field(default="", repr=False)
+    grant: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -134,6 +133,7 @@ def log_lines(logs: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _sign_request(fields: dict[str, object], claims: Claims) -> SignRequest:
+    _refuse_token(fields)
     csr = clean(_text(fields, "csr", MAX_REQUEST_TEXT))
     if not csr:
         raise _malformed("the field csr is missing or empty")
@@ -144,8 +144,19 @@ def _sign_request(fields: dict[str, object], claims: Claims) -> SignRequest:
         medium=_medium(fields, claims),
         timestamp=_timestamp(fields),
         logs=_logs(fields),
-        token=_text(fields, "token", MAX_TOKEN),
+        grant=_text(fields, "grant", MAX_TEXT),
     )
+
+
+def _refuse_token(fields: dict[str, object]) -> None:
+    """What crosses this port can be listened to: whoever sends a token here must hear that it is no secret any more."""
+    if "token" in fields:
+        raise EnrollmentRefused(
+            Step.MESSAGE,
+            "the field token is not taken, since whoever listens would have the token.",
+            'Send its proof for this request, "grant": "ID.PROOF", as the reference of the wire has it, '
+            "and with a token of a new grant: withdraw the grant of this one.",
+        )
 
 
 def _acknowledgement(fields: dict[str, object]) -> Acknowledgement:

@@ -1,34 +1,33 @@
 """Grants: leave to enrol for one app, given in advance as a token that is shown once.
 
-A token is `ID.SECRET`. Of the secret only a keyed hash is kept, whose key lies beside the database in a file of its
-own: a copy of the database alone lets nobody enrol, nor tells whether a guess was right. A grant is used up in the
+Of a token the key that checks its proofs is kept, sealed with another one that lies beside the database in a file of
+its own: a copy of the database alone lets nobody enrol, nor tells whether a guess was right. A grant is used up in the
 transaction that records the certificate, so that no crash and no crowd makes it work once more, or loses it unused.
 """
 
-import hashlib
 import hmac
 import os
-import re
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from sqlite3 import Connection, Row
 
 import attrs
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from rsocket_broker.audit import Audit, Event
-from rsocket_broker.credentials import APP_ID
+from rsocket_broker.credentials import APP_ID, MAX_APP_ID
 from rsocket_broker.enrollment.exchange import Step
 from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused, HomeError
 from rsocket_broker.files import check_private_file, locked, read_private, write_private
+from rsocket_broker.grant_tokens import ID_BYTES, SECRET_BYTES, SHAPE, proof_key, prove
 from rsocket_broker.state import State
 
 KEY_FILE = "grants.key"
 """Its name in a home."""
 KEY_BYTES = 32
-ID_BYTES, SECRET_BYTES = 6, 32
-TOKEN = re.compile(r"[0-9a-f]{12}\.[A-Za-z0-9_-]{43}")
-"""The shape of a token, which follows from those."""
+NONCE_BYTES = 12
 MAX_USES = 100_000
 MAX_LIFE = timedelta(days=365)
 """A token that lies about for longer is a password; renewing it costs one command."""
@@ -43,7 +42,7 @@ STEPS = (
     """
     CREATE TABLE grants (
         id TEXT PRIMARY KEY,
-        hash BLOB NOT NULL,              -- HMAC-SHA-256 of the secret
+        sealed BLOB NOT NULL,            -- nonce and AES-256-GCM of the key of its proofs, bound to the id
         app_id TEXT NOT NULL,
         device TEXT NOT NULL,            -- '' for any
         made INTEGER NOT NULL,           -- seconds since 1970, as the others
@@ -102,7 +101,7 @@ class Grants:
         self._home = home
         self._state = state
         self._audit = audit
-        self._key = b""
+        self._seal: _Seal | None = None
         state.migrate(COMPONENT, STEPS)
 
     def make(
@@ -118,14 +117,14 @@ class Grants:
         grant = Grant(
             id=number, app_id=app_id, device=device, made=made, ends=made + life, uses=uses, used=0, withdrawn=None
         )
-        kept = self._hash(secret, make_key=True)
+        sealed = self._load_seal(make_key=True).close(number, proof_key(secret))
         with self._state.transaction() as database:
             database.execute("DELETE FROM grants WHERE ends < ?", (_seconds(made - KEPT),))
             if database.execute("SELECT COUNT(*) FROM grants").fetchone()[0] >= MAX_GRANTS:
                 raise ConfigurationError(f"there are {MAX_GRANTS} grants already, which leave {KEPT.days} days after.")
             database.execute(
-                "INSERT INTO grants (id, hash, app_id, device, made, ends, uses) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (number, kept, app_id, device, _seconds(made), _seconds(grant.ends), uses),
+                "INSERT INTO grants (id, sealed, app_id, device, made, ends, uses) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (number, sealed, app_id, device, _seconds(made), _seconds(grant.ends), uses),
             )
             self._audit.write(
                 database,
@@ -158,16 +157,21 @@ class Grants:
 
     # --- enrolling with one ------------------------------------------------------------------------------------------
 
-    def find(self, token: str) -> Grant | None:
-        """The grant whose token this is, whatever its state; None for any other text.
+    def find(self, shown: str, csr: str) -> Grant | None:
+        """The grant that `shown` (`ID.PROOF`) proves for that very CSR, whatever its state; None for any other text.
 
-        The time it takes tells nothing of a secret: it is hashed before it is compared, and compared as a whole, also
+        The time it takes tells nothing of a secret: a key is unsealed and a proof made and compared as a whole, also
         where there is no grant of that id.
         """
-        number, _, secret = token.partition(".") if TOKEN.fullmatch(token) else ("", "", token)
+        parts = SHAPE.fullmatch(shown)
+        number, proof = parts.groups() if parts else ("", "")
         rows = self._state.read("SELECT * FROM grants WHERE id = ?", (number,))
-        known = bytes(rows[0]["hash"]) if rows else bytes(hashlib.sha256().digest_size)
-        same = hmac.compare_digest(self._hash(secret), known)
+        seal = self._load_seal()
+        try:
+            key = seal.open(number, rows[0]["sealed"]) if rows else seal.open("", seal.decoy)
+        except InvalidTag:  # its key file was lost
+            key, rows = bytes(KEY_BYTES), []
+        same = hmac.compare_digest(prove(key, csr).encode(), proof.encode())
         return _grant(rows[0]) if rows and same else None
 
     def use(self, database: Connection, grant: Grant, device_id: str, now: datetime) -> None:
@@ -186,17 +190,21 @@ class Grants:
             database, Event.GRANT, action="used", grant=grant.id, app_id=grant.app_id, device_id=device_id
         )
 
-    def _hash(self, secret: str, *, make_key: bool = False) -> bytes:
-        """Raises HomeError for a key file that others can read, or that has gone."""
-        if not self._key:
-            self._key = self._load_key(make_key=make_key)
-        return hmac.digest(self._key, secret.encode("utf-8", "surrogatepass"), "sha256")
+    def _load_seal(self, *, make_key: bool = False) -> "_Seal":
+        """Raises HomeError for a key file that others can read, or that is damaged."""
+        if self._seal is not None:
+            return self._seal
+        key = self._load_key(make_key=make_key)
+        if not key:
+            return _Seal(secrets.token_bytes(KEY_BYTES))  # a command may make the true one at any moment
+        self._seal = _Seal(key)
+        return self._seal
 
     def _load_key(self, *, make_key: bool) -> bytes:
         path = self._home / KEY_FILE
         if not os.path.lexists(path):
             if not make_key:
-                return b""  # no grant was ever made here: nothing can be the same
+                return b""  # no grant was ever made here: nothing is sealed with any key
             with locked(self._home):
                 if not os.path.lexists(path):
                     write_private(path, secrets.token_bytes(KEY_BYTES))
@@ -209,7 +217,9 @@ class Grants:
 def check(app_id: str, life: timedelta, uses: int, device: str = "") -> None:
     """Raises ConfigurationError for a grant that no enrolment could fit, or that would be as good as none."""
     if not APP_ID.fullmatch(app_id):
-        raise ConfigurationError(f"{app_id[:80]!r} is not an app id.")
+        raise ConfigurationError(
+            f"{app_id[:80]!r} is not an app id: use 1 to {MAX_APP_ID} letters, digits, '_', '.' and '-'."
+        )
     if not timedelta(0) < life <= MAX_LIFE:
         raise ConfigurationError(f"a grant lives for up to {MAX_LIFE.days}d.")
     if not 0 < uses <= MAX_USES:
@@ -222,6 +232,22 @@ def ended(state: str) -> EnrollmentRefused:
     """The refusal of a grant that was good once."""
     reasons = {"used up": "was used already", "withdrawn": "was withdrawn", "over": "has ended"}
     return EnrollmentRefused(Step.TOKEN, f"the token {reasons[state]}.", _ASK_AGAIN)
+
+
+class _Seal:
+    """Closes the keys of grants, each to be opened for that grant only. `decoy` is one of no grant."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+        self.decoy = self.close("", bytes(KEY_BYTES))
+
+    def close(self, number: str, key: bytes) -> bytes:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, key, number.encode())
+
+    def open(self, number: str, sealed: bytes) -> bytes:
+        """Raises InvalidTag for what was closed with another key, or for another grant."""
+        return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], number.encode())
 
 
 def _grant(row: Row) -> Grant:

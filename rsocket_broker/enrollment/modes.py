@@ -2,7 +2,7 @@
 
     open     whoever reaches the plain port
     window   whoever comes while the operator holds the window open; the port is closed otherwise
-    token    whoever shows the token of a grant
+    token    whoever proves to have the token of a grant
 
 A window lives in memory alone: after a restart it is closed. A grant lives in the database, see `grants`.
 """
@@ -129,7 +129,7 @@ class Gate:
         if self.mode is Mode.WINDOW:
             return Passage(self, window=self._take_place())
         if self.mode is Mode.TOKEN:
-            return Passage(self, grant=await self._grant_of(request.token, app_id, peer))
+            return Passage(self, grant=await self._grant_of(request, app_id, peer))
         return Passage(self)
 
     def _take_place(self) -> Window:
@@ -146,8 +146,8 @@ class Gate:
             )
         return window
 
-    async def _grant_of(self, token: str, app_id: str, peer: str) -> Grant:
-        if not token:
+    async def _grant_of(self, request: SignRequest, app_id: str, peer: str) -> Grant:
+        if not request.grant:
             raise EnrollmentRefused(
                 Step.TOKEN,
                 "this broker enrols by token, and the request has none.",
@@ -157,11 +157,13 @@ class Gate:
         if wait := self._wrong.wait(peer, self._clock()):
             raise too_often("this address shows wrong tokens, and", wait)
         assert self._grants is not None
-        grant = await asyncio.to_thread(self._grants.find, token)
+        grant = await asyncio.to_thread(self._grants.find, request.grant, request.csr)
         try:
             if grant is None:
                 raise EnrollmentRefused(
-                    Step.TOKEN, "the token is none of this broker's.", "Check that the whole of it was copied."
+                    Step.TOKEN,
+                    "the token is none of this broker's.",
+                    "Check that the whole of it was copied, and that the proof is for this very signing request.",
                 )
             check_grant(grant, app_id)
         except EnrollmentRefused:

@@ -18,10 +18,10 @@ from rsocket_broker.authority.requests import (
     CheckedRequest,
     DerError,
     check_request,
-    clean,
     same_request,
     signed_part,
 )
+from rsocket_broker.credentials import clean
 from rsocket_broker.errors import EnrollmentRefused
 from tests.authority.conftest import some_key
 

@@ -106,6 +106,14 @@ def test_grants_are_made_and_withdrawn_also_while_no_broker_runs(start: Start, t
     assert "was withdrawn" in refusal.stderr
 
 
+def test_a_grant_whose_token_could_not_be_written_is_worth_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = say(home, "enrollment", "grant", "--app", APP_ID, "--out", str(tmp_path / "missing" / "token"))
+    assert done.returncode == 1 and "cannot be written" in done.stderr
+    (grant,) = json.loads(say(home, "enrollment", "grants", "--json").stdout)
+    assert grant["state"] == "withdrawn"
+
+
 def test_a_token_that_nobody_asks_for_is_warned_of(start: Start) -> None:
     broker = start()
     made = say(broker, "enrollment", "grant", "--app", APP_ID)
@@ -121,7 +129,8 @@ def test_a_token_that_nobody_asks_for_is_warned_of(start: Start) -> None:
         (["open"], 2, "--for"),
         (["open", "--for", "10"], 2, "90s, 10m, 1h or 2d"),
         (["open", "--for", "10m", "--uses", "0"], 2, "--uses"),
-        (["grant", "--app", "no id"], 1, "not an app id"),
+        (["grant", "--app", "no id"], 1, "not an app id: use 1 to 255 letters"),
+        (["grant", "--app", "a.b", "--device", ""], 2, "leave --device out for any"),
         (["grant", "--app", "a.b", "--for", "2y"], 2, "not a duration"),
         (["grant", "--app", "a.b", "--for", "400d"], 1, "365d"),
         (["grant"], 2, "--app"),

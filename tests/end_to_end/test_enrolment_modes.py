@@ -1,6 +1,9 @@
 """The modes of enrolment with clients that are not ours: the library of Flipper's server, and frames by hand."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 import re
 import signal
@@ -40,6 +43,15 @@ def told(broker: BrokerProcess, *arguments: str) -> str:
 def granted(broker: BrokerProcess, *options: str) -> str:
     """The token of a new grant."""
     return told(broker, "enrollment", "grant", *options).split()[0]
+
+
+def shown(token: str, folder: Path) -> str:
+    """The grant for the request in that folder, by the words of docs/reference/wire.md and no code of ours."""
+    number, secret = token.split(".")
+    request = hashlib.sha256((folder / "app.csr").read_bytes().replace(b"\r", b"").strip()).digest()
+    key = hashlib.sha256(secret.encode()).digest()
+    proof = hmac.new(key, b"rsocket_broker grant 1\0" + request, hashlib.sha256).digest()
+    return f"{number}.{base64.urlsafe_b64encode(proof).decode().rstrip('=')}"
 
 
 def opened(broker: BrokerProcess, *options: str) -> int:
@@ -100,26 +112,28 @@ def test_by_token_each_foreign_client_is_told_its_reason(tmp_path: Path) -> None
         foreign = granted(broker, "--app", "org.example.other")
         for fields, words in (
             ({}, r"^token: .*the request has none.*--enrollment window"),
-            ({"token": 5}, "^message: the field token must be text"),
-            ({"token": "x" * 300}, "^message: the field token is longer"),
-            ({"token": token[:-2] + "__"}, "^token: the token is none of this broker's"),
-            ({"token": foreign}, "^token: the token is for another app"),
-            ({"token": elsewhere}, "^token: the token is for another device"),
+            ({"token": token}, r'^message: the field token is not taken.*"grant": "ID.PROOF"'),
+            ({"grant": 5}, "^message: the field grant must be text"),
+            ({"grant": "x" * 300}, "^message: the field grant is longer"),
+            ({"grant": token}, "^token: the token is none of this broker's"),
+            ({"grant": shown(token[:-2] + "__", folder)}, "^token: the token is none of this broker's"),
+            ({"grant": shown(foreign, folder)}, "^token: the token is for another app"),
+            ({"grant": shown(elsewhere, folder)}, "^token: the token is for another device"),
         ):
             with pytest.raises(EnrollmentFailed, match=words):
                 enrol(folder, APP_ID, broker.insecure_port, **fields)
-        assert enrol(folder, APP_ID, broker.insecure_port, token=token)["deviceId"]
+        assert enrol(folder, APP_ID, broker.insecure_port, grant=shown(token, folder))["deviceId"]
         with pytest.raises(EnrollmentFailed, match=r"^token: the token was used already"):
-            enrol(folder, APP_ID, broker.insecure_port, token=token)
+            enrol(folder, APP_ID, broker.insecure_port, grant=shown(token, folder))
 
         broker.stop(signal.SIGKILL)
         broker = start_broker(tmp_path / "home", "--enrollment", "token")
         with pytest.raises(EnrollmentFailed, match=r"^token: the token was used already"):
-            enrol(folder, APP_ID, broker.insecure_port, token=token)
+            enrol(folder, APP_ID, broker.insecure_port, grant=shown(token, folder))
         answers = []
         while not answers or answers[-1].startswith("token: "):
             with pytest.raises(EnrollmentFailed) as caught:
-                enrol(folder, APP_ID, broker.insecure_port, token="guess")
+                enrol(folder, APP_ID, broker.insecure_port, grant="guess")
             answers.append(str(caught.value))
         assert re.search(r"^limits: .* Try again in \d+ s", answers[-1])
         assert len(answers) < 50

@@ -52,11 +52,20 @@ def test_a_request_with_all_its_fields() -> None:
 
 
 @pytest.mark.row("A-57")
-def test_a_token_is_kept_and_never_shown() -> None:
-    request = parse({**SIGN, "token": "0123456789ab.secret"})
-    assert isinstance(request, SignRequest) and request.token == "0123456789ab.secret"
-    assert "secret" not in repr(request)
-    assert parse({**SIGN, "token": None}) == parse(SIGN)
+def test_a_grant_is_kept_and_never_shown() -> None:
+    request = parse({**SIGN, "grant": "0123456789ab.proof"})
+    assert isinstance(request, SignRequest) and request.grant == "0123456789ab.proof"
+    assert "proof" not in repr(request)
+    assert parse({**SIGN, "grant": None}) == parse(SIGN)
+
+
+@pytest.mark.row("A-33", "A-57", "M-8")
+@pytest.mark.parametrize("token", ["0123456789ab.secret", 5, None, ["secret"]])
+def test_whoever_sends_a_token_itself_is_told_what_to_send(token: object) -> None:
+    refused = refusal({**SIGN, "token": token})
+    assert refused.step == "message"
+    assert '"grant": "ID.PROOF"' in refused.public and "withdraw" in refused.public
+    assert "secret" not in refused.public + repr(refused)
 
 
 @pytest.mark.row("F-34")
@@ -88,8 +97,8 @@ def test_the_message_has_the_last_word_on_the_medium(in_setup: int | None, in_me
         ({"timestamp": 10**40}, "the field timestamp must be the milliseconds since 1970"),
         ({"timestamp": 1.5}, "the field timestamp must be the milliseconds since 1970"),
         ({"logs": "1:info:x"}, "the field logs must be a list of lines"),
-        ({"token": ["x"]}, "the field token must be text"),
-        ({"token": "x" * 257}, "the field token is longer than 256 characters"),
+        ({"grant": ["x"]}, "the field grant must be text"),
+        ({"grant": "x" * 257}, "the field grant is longer than 256 characters"),
     ],
 )
 def test_a_field_at_fault_is_named(change: dict[str, object], words: str) -> None:

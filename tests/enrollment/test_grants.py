@@ -15,8 +15,9 @@ from rsocket_broker.authority import Authority
 from rsocket_broker.authority.inventory import Inventory
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.enrollment import grants as module
-from rsocket_broker.enrollment.grants import KEPT, KEY_FILE, Grants
+from rsocket_broker.enrollment.grants import KEPT, KEY_FILE, Grant, Grants
 from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused, HomeError
+from rsocket_broker.grant_tokens import GrantToken, proof_key
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
 from tests.authority.crash import count_steps, run_and_kill
@@ -24,6 +25,7 @@ from tests.authority.crash import count_steps, run_and_kill
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 APP = "org.example.demo"
+CSR = "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----"
 
 
 @pytest.fixture
@@ -37,8 +39,13 @@ def grants(state: State, tmp_path: Path) -> Grants:
     return Grants(tmp_path / "home", state, Audit(state))
 
 
+def find(grants: Grants, token: str, csr: str = CSR) -> Grant | None:
+    """By the proof that an app with that CSR sends."""
+    return grants.find(GrantToken.parse(token).grant_for(csr), csr)
+
+
 def use(grants: Grants, state: State, token: str, now: datetime = NOW) -> None:
-    grant = grants.find(token)
+    grant = find(grants, token)
     assert grant is not None
     with state.transaction() as database:
         grants.use(database, grant, "a device", now)
@@ -48,9 +55,9 @@ def use(grants: Grants, state: State, token: str, now: datetime = NOW) -> None:
 def test_a_grant_works_once(grants: Grants, state: State) -> None:
     grant, token = grants.make(APP, now=NOW, life=HOUR)
     assert grant.state(NOW) == "open"
-    assert grants.find(token) == grant
+    assert find(grants, token) == grant
     use(grants, state, token)
-    found = grants.find(token)
+    found = find(grants, token)
     assert found is not None and found.state(NOW) == "used up"
     with pytest.raises(EnrollmentRefused, match="token: the token was used already"):
         use(grants, state, token)
@@ -110,48 +117,78 @@ def test_no_secret_is_kept(grants: Grants, tmp_path: Path, state: State) -> None
     state.close()
     for path in (tmp_path / "home").iterdir():
         assert secret.encode() not in path.read_bytes()
+        assert proof_key(secret) not in path.read_bytes()
     assert secret not in repr(grant) + repr(grant.describe(NOW))
 
 
-def test_the_hash_needs_the_key_beside_it(grants: Grants, state: State, tmp_path: Path) -> None:
+def test_what_is_kept_needs_the_key_beside_it(grants: Grants, state: State, tmp_path: Path) -> None:
     _, token = grants.make(APP, now=NOW, life=HOUR)
     key = tmp_path / "home" / KEY_FILE
     assert key.stat().st_mode & 0o777 == 0o600 and len(key.read_bytes()) == 32
     again = Grants(tmp_path / "home", state, Audit(state))
-    assert again.find(token) is not None
+    assert find(again, token) is not None
     key.write_bytes(bytes(32))
-    assert Grants(tmp_path / "home", state, Audit(state)).find(token) is None
+    assert find(Grants(tmp_path / "home", state, Audit(state)), token) is None
     key.write_bytes(bytes(31))
     with pytest.raises(HomeError, match="damaged"):
-        Grants(tmp_path / "home", state, Audit(state)).find(token)
+        find(Grants(tmp_path / "home", state, Audit(state)), token)
     key.chmod(0o644)
     with pytest.raises(HomeError, match="chmod"):
         Grants(tmp_path / "home", state, Audit(state))
 
 
 def test_the_comparison_is_one_that_takes_its_time(grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where there is nothing to compare with: hmac.compare_digest of two hashes, every time."""
+    """Also where there is nothing to compare with: a key is unsealed and two proofs are compared, every time."""
+    grant, token = grants.make(APP, now=NOW, life=HOUR)
+    shown = GrantToken.parse(token).grant_for(CSR)
     seen: list[tuple[int, int]] = []
+    opened: list[str] = []
 
     def compare(one: bytes, other: bytes) -> bool:
         seen.append((len(one), len(other)))
         return one == other
 
+    def unseal(seal: object, number: str, sealed: bytes) -> bytes:
+        opened.append(number)
+        assert len(sealed) == 60
+        return open_it(seal, number, sealed)  # type: ignore[arg-type]
+
+    open_it = module._Seal.open
     monkeypatch.setattr(module.hmac, "compare_digest", compare)
-    grant, token = grants.make(APP, now=NOW, life=HOUR)
-    for text in (token, grant.id + "." + "x" * 43, "0" * 12 + "." + "x" * 43, "no token", "", "\ud800"):
-        assert (grants.find(text) is not None) is (text == token)
-    assert seen == [(32, 32)] * 6
+    monkeypatch.setattr(module._Seal, "open", unseal)
+    for text in (shown, token, grant.id + "." + "x" * 43, "0" * 12 + "." + "x" * 43, "no token", "", "\ud800"):
+        assert (grants.find(text, CSR) is not None) is (text == shown)
+    assert seen == [(43, 43)] * 4 + [(43, 0)] * 3  # the last have not even the shape
+    assert opened == [grant.id] * 3 + [""] * 4
+
+
+@pytest.mark.row("A-33", "M-8")
+def test_a_proof_is_for_one_request_and_one_grant(grants: Grants) -> None:
+    (one, token), (other, _) = grants.make(APP, now=NOW, life=HOUR), grants.make(APP, now=NOW, life=HOUR)
+    shown = GrantToken.parse(token).grant_for(CSR)
+    assert grants.find(shown, CSR) == one
+    assert grants.find(shown, CSR.replace("MIIB", "MIIC")) is None
+    assert grants.find(other.id + shown[12:], CSR) is None
+
+
+def test_a_sealed_key_moved_to_another_grant_is_worth_nothing(grants: Grants, state: State) -> None:
+    (one, token), (other, _) = grants.make(APP, now=NOW, life=HOUR), grants.make(APP, now=NOW, life=HOUR)
+    with state.transaction() as database:
+        database.execute(
+            "UPDATE grants SET sealed = (SELECT sealed FROM grants WHERE id = ?) WHERE id = ?", (one.id, other.id)
+        )
+    assert find(grants, other.id + token[12:]) is None
+    assert find(grants, token) == one
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(text=st.text(max_size=80))
 def test_no_other_text_is_a_token(grants: Grants, text: str) -> None:
-    assert grants.find(text) is None
+    assert grants.find(text, CSR) is None
 
 
 def test_whoever_has_no_grants_finds_none(grants: Grants, tmp_path: Path) -> None:
-    assert grants.find("0" * 12 + "." + "x" * 43) is None
+    assert grants.find("0" * 12 + "." + "x" * 43, CSR) is None
     assert grants.list() == []
     assert not (tmp_path / "home" / KEY_FILE).exists()
 
@@ -208,7 +245,7 @@ def enrol_with(home: Path, token: str) -> bytes:
     with State.open(home / "state.db") as state:
         authority = Authority.open(home, state, create=False)
         grants = Grants(home, state, authority.audit)
-        grant = grants.find(token)
+        grant = find(grants, token)
         assert grant is not None
         principal = Principal(APP, "a device", Proof.FILESYSTEM)
 

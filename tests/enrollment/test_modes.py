@@ -220,7 +220,7 @@ async def test_whoever_is_still_connected_to_a_closed_port_gets_nothing(
 ) -> None:
     with open_workshop(home, mode=mode) as workshop:
         workshop.gate.barred = True
-        told = await refusal(enrol(workshop, app, token=token_for(workshop, app.app_id)))
+        told = await refusal(enrol(workshop, app, grant=app.grant(token_for(workshop, app.app_id))))
         assert told.step == "window" and "listeners open insecure" in told.public
 
 
@@ -231,9 +231,9 @@ async def test_whoever_is_still_connected_to_a_closed_port_gets_nothing(
 async def test_a_token_lets_its_app_in_once(home: Path, app: DesktopApp) -> None:
     with open_workshop(home, mode=Mode.TOKEN) as workshop:
         token = token_for(workshop, app.app_id)
-        assert (await enrol(workshop, app, token=token))["deviceId"]
+        assert (await enrol(workshop, app, grant=app.grant(token)))["deviceId"]
         for _ in range(2):
-            told = await refusal(enrol(workshop, app, token=token))
+            told = await refusal(enrol(workshop, app, grant=app.grant(token)))
             assert told.step == "token" and "used already" in told.public
         assert workshop.issued(app.app_id) == 1
 
@@ -248,7 +248,9 @@ async def test_a_crowd_with_one_token_gets_one_certificate(home: Path, tmp_path:
         token = token_for(workshop, apps[0].app_id)
 
         async def ask(app: DesktopApp, number: int) -> object:
-            return await workshop.enroller.serve(app.message(token=token), app.claims_of(f"bench {number}"), LOCALHOST)
+            return await workshop.enroller.serve(
+                app.message(grant=app.grant(token)), app.claims_of(f"bench {number}"), LOCALHOST
+            )
 
         asked = [asyncio.ensure_future(ask(app, number)) for number, app in enumerate(apps)]
         await eventually(lambda: driver.proving == 5)
@@ -271,19 +273,52 @@ async def test_each_refusal_of_a_token_says_why(home: Path, app: DesktopApp) -> 
         over = token_for(workshop, app.app_id, now=now - 2 * HOUR)
         withdrawn, gone = workshop.grants.make(app.app_id, now=now, life=HOUR)
         workshop.grants.withdraw(withdrawn.id, now)
-        wrong = ours[:-1] + ("A" if ours[-1] != "A" else "B")
-        for token, words in (
-            (wrong, "none of this broker's"),
+        wrong = ours[:-2] + ("AA" if ours[-2:] != "AA" else "BB")
+        for grant, words in (
+            (app.grant(wrong), "none of this broker's"),
+            (ours, "none of this broker's"),  # its secret is no proof
             ("nonsense", "none of this broker's"),
-            (other, "for another app"),
-            (over, "has ended"),
-            (gone, "was withdrawn"),
+            (app.grant(other), "for another app"),
+            (app.grant(over), "has ended"),
+            (app.grant(gone), "was withdrawn"),
             ("x" * 257, "longer than 256"),
         ):
-            told = await refusal(enrol(workshop, app, token=token))
-            assert words in told.public and token not in told.public
+            told = await refusal(enrol(workshop, app, grant=grant))
+            assert words in told.public and grant not in told.public
         assert workshop.issued(app.app_id) == 0
-        await enrol(workshop, app, token=ours)
+        await enrol(workshop, app, grant=app.grant(ours))
+
+
+@pytest.mark.row("A-33", "M-8")
+async def test_what_a_listener_hears_lets_in_nobody_else(home: Path, tmp_path: Path) -> None:
+    """With a request of its own the proof is wrong; with the one that it heard, it is not in that app's folder."""
+    app, listener = DesktopApp(tmp_path / "app"), DesktopApp(tmp_path / "listener")
+    with open_workshop(home, mode=Mode.TOKEN) as workshop:
+        heard = app.grant(token_for(workshop, app.app_id, uses=2))
+        own = await refusal(enrol(workshop, listener, grant=heard))
+        assert own.step == "token" and "this very signing request" in own.public
+        replayed = await refusal(enrol(workshop, listener, csr=app.csr, grant=heard))
+        assert replayed.step == "proof"
+        assert workshop.issued(app.app_id) == 0
+        for used in (1, 2):  # the same again, for the app itself, is a use like any other
+            await enrol(workshop, app, grant=heard)
+            assert [grant.used for grant in workshop.grants.list()] == [used]
+        assert "used already" in (await refusal(enrol(workshop, app, grant=heard))).public
+
+
+@pytest.mark.row("A-33", "A-57", "M-8")
+@pytest.mark.parametrize("mode", list(Mode))
+async def test_a_token_itself_is_refused_and_never_logged(
+    home: Path, app: DesktopApp, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    with open_workshop(home, mode=mode) as workshop:
+        token = token_for(workshop, app.app_id)
+        told = await refusal(enrol(workshop, app, token=token))
+        workshop.authority.audit.close()
+        bodies = [row["body"] for row in workshop.state.read("SELECT body FROM audit")]
+    assert told.step == "message" and '"grant": "ID.PROOF"' in told.public
+    assert token.split(".")[1] not in told.public + caplog.text + "".join(bodies)
 
 
 @pytest.mark.row("M-14")
@@ -294,12 +329,14 @@ async def test_the_secret_of_one_device_fails_on_another(home: Path, tmp_path: P
         for number, device in enumerate((here, platform.node())):
             app = DesktopApp(tmp_path / "apps" / str(number))
             other = token_for(workshop, app.app_id, device="another-device")
-            told = await refusal(enrol(workshop, app, token=other))
+            told = await refusal(enrol(workshop, app, grant=app.grant(other)))
             assert told.step == "token" and "another device" in told.public
             with pytest.raises(EnrollmentRefused, match="another device"):
-                await workshop.enroller.serve(app.message(token=other), app.claims_of("another-device"), LOCALHOST)
+                await workshop.enroller.serve(
+                    app.message(grant=app.grant(other)), app.claims_of("another-device"), LOCALHOST
+                )
             assert workshop.issued(app.app_id) == number
-            await enrol(workshop, app, token=token_for(workshop, app.app_id, device=device))
+            await enrol(workshop, app, grant=app.grant(token_for(workshop, app.app_id, device=device)))
         assert [grant.used for grant in workshop.grants.list()].count(1) == 2
 
 
@@ -308,14 +345,14 @@ async def test_guessing_is_slow(home: Path, app: DesktopApp) -> None:
     with open_workshop(home, mode=Mode.TOKEN) as workshop:
         token = token_for(workshop, app.app_id)
         wrong = 0
-        while (await refusal(enrol(workshop, app, token="guess"))).step == "token":
+        while (await refusal(enrol(workshop, app, grant="guess"))).step == "token":
             wrong += 1
             workshop.clock.seconds += 2  # no other rate is in the way
         assert GUESSES.burst <= wrong < 2 * GUESSES.burst
-        told = await refusal(enrol(workshop, app, token=token))
+        told = await refusal(enrol(workshop, app, grant=app.grant(token)))
         assert told.step == "limits" and "wrong tokens" in told.public
         workshop.clock.seconds += 1 / GUESSES.per_second
-        await enrol(workshop, app, token=token)
+        await enrol(workshop, app, grant=app.grant(token))
 
 
 @pytest.mark.row("A-10")
@@ -329,7 +366,7 @@ async def test_the_rates_hold_in_every_mode(home: Path, app: DesktopApp, mode: M
         for _ in range(12):
             app.make_request()
             try:
-                await enrol(workshop, app, token=token)
+                await enrol(workshop, app, grant=app.grant(token))
             except EnrollmentRefused as refused:
                 steps.append(refused.step)
         assert steps == ["limits"] * 2
@@ -337,11 +374,11 @@ async def test_the_rates_hold_in_every_mode(home: Path, app: DesktopApp, mode: M
 
 
 @pytest.mark.parametrize("mode", [Mode.OPEN, Mode.WINDOW])
-async def test_elsewhere_a_token_means_nothing(home: Path, app: DesktopApp, mode: Mode) -> None:
+async def test_elsewhere_a_grant_means_nothing(home: Path, app: DesktopApp, mode: Mode) -> None:
     with open_workshop(home, mode=mode) as workshop:
         if mode is Mode.WINDOW:
             workshop.gate.open_window(HOUR, None)
-        await enrol(workshop, app, token="whatever")
+        await enrol(workshop, app, grant="whatever")
         assert workshop.issued(app.app_id) == 1
 
 
@@ -352,7 +389,7 @@ async def test_a_grant_is_used_up_with_the_certificate_also_where_it_cannot_be_d
         driver = patient(workshop)
         driver.may_prove.set()
         token = token_for(workshop, app.app_id)
-        asking = asyncio.ensure_future(enrol(workshop, app, token=token))
+        asking = asyncio.ensure_future(enrol(workshop, app, grant=app.grant(token)))
         await eventually(lambda: workshop.issued(app.app_id))
         app.make_request()
         driver.may_deploy.set()
@@ -370,8 +407,8 @@ async def test_windows_grants_and_refusals_are_in_the_audit_and_no_token(
     with open_workshop(home, mode=Mode.TOKEN) as workshop:
         token = token_for(workshop, app.app_id)
         for _ in range(3):
-            await refusal(enrol(workshop, app, token=token[:-1] + "!"))
-        await enrol(workshop, app, token=token)
+            await refusal(enrol(workshop, app, grant=app.grant(token)[:-1] + "!"))
+        await enrol(workshop, app, grant=app.grant(token))
         gate = Gate(Mode.WINDOW, None, workshop.authority.audit)
         gate.open_window(HOUR, 5)
         gate.close_window("the test is over")

@@ -20,6 +20,7 @@ from rsocket_broker.enrollment.mediums.base import Medium
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.enrollment.modes import Gate, Mode
 from rsocket_broker.enrollment.throttle import EnrollmentLimits
+from rsocket_broker.grant_tokens import GrantToken
 from rsocket_broker.state import State
 
 LOCALHOST = "127.0.0.1"
@@ -123,6 +124,10 @@ class DesktopApp:
 
     def claims_of(self, device: str) -> Claims:
         return Claims(os=self.os, device=device, device_id="unknown", app="Demo", sdk_version=4)
+
+    def grant(self, token: str) -> str:
+        """What the app shows of a token, for the request in its folder."""
+        return GrantToken.parse(token).grant_for(self.csr)
 
     def message(self, **changes: object) -> bytes:
         """`signCertificate`; a change to None leaves the field out."""

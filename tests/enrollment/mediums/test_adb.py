@@ -17,6 +17,7 @@ from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.enrollment.mediums import adb, adb_shell
 from rsocket_broker.enrollment.modes import Mode
 from rsocket_broker.errors import ConfigurationError, EnrollmentRefused
+from rsocket_broker.grant_tokens import GrantToken
 from rsocket_broker.identity import Proof
 from rsocket_broker.state import State
 from tests.emulated_device import AdbServer, AppSandbox, EmulatedDevice, Fault, Trouble
@@ -86,14 +87,15 @@ async def test_the_token_of_one_device_is_worth_nothing_on_another(asker: Asker)
     workshop, serial = asker.workshop, asker.app.device.serial
     workshop.gate.mode = Mode.TOKEN
 
-    def token(device: str) -> str:
-        return workshop.grants.make(PACKAGE, now=datetime.now(UTC), life=timedelta(hours=1), device=device)[1]
+    def grant(device: str) -> str:
+        _, token = workshop.grants.make(PACKAGE, now=datetime.now(UTC), life=timedelta(hours=1), device=device)
+        return GrantToken.parse(token).grant_for(asker.app.csr)
 
     with pytest.raises(EnrollmentRefused, match="token: the token is for another device"):
-        await asker.enrol(token=token("EMULATED9999"))
+        await asker.enrol(grant=grant("EMULATED9999"))
     assert workshop.issued(PACKAGE) == 0
-    known = (await asker.enrol(token=token(serial)))["deviceId"]
-    await asker.enrol(token=token(str(known)))
+    known = (await asker.enrol(grant=grant(serial)))["deviceId"]
+    await asker.enrol(grant=grant(str(known)))
     assert workshop.issued(PACKAGE) == 2
 
 
