@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from rsocket_broker.errors import HomeError
 
@@ -80,7 +81,8 @@ def write_private(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}")
     try:
         try:
-            _write_new(temporary, data, mode)
+            with new_file(temporary, mode) as file:
+                file.write(data)
             temporary.rename(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -124,6 +126,17 @@ def read_given(path: Path, limit: int = DEFAULT_LIMIT) -> bytes:
     finally:
         os.close(descriptor)
     return _whole(path, data, limit)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[BinaryIO]:
+    """A file that did not exist, on the disk with its mode when the block has ended. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
+        file.flush()
+        os.fchmod(descriptor, mode)  # only now: the umask must not narrow it, nor a reader see half a file
+        os.fsync(descriptor)
 
 
 def sync_directory(path: Path) -> None:
@@ -170,15 +183,6 @@ def _wait_for_lock(descriptor: int, directory: Path, patience: float) -> None:
             time.sleep(_LOCK_POLL_S)
         else:
             return
-
-
-def _write_new(path: Path, data: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fchmod(descriptor, mode)  # only now: the umask must not narrow it, nor a reader see half a file
-        os.fsync(descriptor)
 
 
 def _read(path: Path, limit: int, forbidden: int) -> bytes:

@@ -1,10 +1,9 @@
 """Puts a backup in place as a home: whole by one rename, after everything in it was checked, or not at all."""
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,11 +58,8 @@ def check_place(home: Path) -> None:
 
 
 def _unpack(backup: Path, staged: Path, passphrase: bytes | None) -> Checked:
-    def place(entry: Entry) -> AbstractContextManager[BinaryIO]:
-        return _new_file(staged, entry)
-
     try:
-        contents = archive.read(backup, passphrase, place)
+        contents = archive.read(backup, passphrase, partial(_new_file, staged))
     except OSError as error:
         raise HomeError(f"The backup cannot be unpacked: {error.strerror}.") from error
     if (staged / STATE_FILE).exists():
@@ -81,18 +77,11 @@ def _record(staged: Path, checked: Checked) -> None:
                 audit.write(database, Event.RESTORED, made=checked.manifest.made)
 
 
-@contextlib.contextmanager
-def _new_file(staged: Path, entry: Entry) -> Iterator[BinaryIO]:
-    """A file that did not exist, on the disk with its mode when the block has ended."""
+def _new_file(staged: Path, entry: Entry) -> AbstractContextManager[BinaryIO]:
     path = staged / entry.path
     for folder in reversed(path.relative_to(staged).parents[:-1]):
         (staged / folder).mkdir(mode=files.PRIVATE_FOLDER, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, files.PRIVATE_FILE)
-    with os.fdopen(descriptor, "wb") as file:
-        yield file
-        file.flush()
-        os.fchmod(descriptor, files.PRIVATE_FILE if _is_private(entry.path) else entry.mode)
-        os.fsync(descriptor)
+    return files.new_file(path, files.PRIVATE_FILE if _is_private(entry.path) else entry.mode)
 
 
 def _is_private(path: str) -> bool:

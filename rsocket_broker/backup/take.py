@@ -60,7 +60,8 @@ def take(home: Path, out: Path, now: datetime, passphrase: bytes | None = None) 
         unfinished = out.with_name(f".{out.name}.{os.getpid()}{_UNFINISHED}")
         stack.callback(unfinished.unlink, missing_ok=True)
         try:
-            _write(unfinished, contents, folder, passphrase)
+            with files.new_file(unfinished) as file:
+                archive.write(file, contents, folder, passphrase)
             check(unfinished, passphrase, folder)
             size, digest = unfinished.stat().st_size, _digest(unfinished)
             unfinished.rename(out)
@@ -145,12 +146,3 @@ def _entry(path: Path, name: str, mode: int) -> Entry:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, contents: Manifest, folder: Path, passphrase: bytes | None) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, files.PRIVATE_FILE)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, files.PRIVATE_FILE)
-        archive.write(file, contents, folder, passphrase)
-        file.flush()
-        os.fsync(descriptor)
