@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from rsocket_broker import spelling
 from rsocket_broker.admin.client import ask, follow
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.authority import Authority
@@ -69,11 +70,17 @@ def rotate(click_context: click.Context, auto: bool, patience: float, passphrase
         raise click.UsageError("Name a step (prepare, switch, finish, rollback, status), or give --auto.")
     context: Context = click_context.obj
     show = Show()
-    if runs(context.home):
-        follow(context.home, "rotate.auto", {"patience": patience}, show)
-    else:
-        with alone(context.home, passphrase_file) as authority:
-            walk_alone(authority, show)
+    try:
+        if runs(context.home):
+            follow(context.home, "rotate.auto", {"patience": patience}, show)
+        else:
+            with alone(context.home, passphrase_file) as authority:
+                walk_alone(authority, show)
+    except KeyboardInterrupt:
+        raise AuthorityError(
+            "stopped. What was done stays, and nobody is refused for it. Go on: rsocket-broker ca rotate --auto"
+            " (or take it back: rsocket-broker ca rotate rollback)"
+        ) from None
     show.check_finished()
 
 
@@ -315,8 +322,7 @@ def status_facts(found: Event) -> list[tuple[str, object]]:
 
 
 def listed(names: list[str]) -> str:
-    more = len(names) - MAX_NAMED
-    return render.cell(", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")) if names else ""
+    return render.cell(spelling.listed(names, MAX_NAMED)) if names else ""
 
 
 def counted(number: int, what: str) -> str:

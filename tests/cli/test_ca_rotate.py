@@ -46,6 +46,18 @@ def test_step_by_step_without_a_broker(ca: Ca, home: Path) -> None:
     assert not (home / "run" / "lock").exists()
 
 
+def test_whoever_stops_it_is_told_how_to_go_on(ca: Ca, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(show: Show, event: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Show, "__call__", interrupted)
+    code, _, err = ca("rotate", "--auto")
+    assert code == 1 and "stopped. What was done stays" in err and "ca rotate --auto" in err
+    monkeypatch.undo()
+    assert status(ca)["phase"] == "prepared"
+    assert ca("rotate", "--auto")[0] == 0
+
+
 @pytest.mark.row("A-16")
 def test_who_is_left_is_named_and_can_be_given_up(ca: Ca, tmp_path: Path) -> None:
     assert ca("issue", "--app-id", "org.example.tool", "--out", tmp_path / "tool")[0] == 0
