@@ -12,6 +12,7 @@ from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.errors import ApplicationError, ConfigurationError
 from rsocket_broker.settings import ListenSettings
 from tests.test_broker import app, running
+from tests.two_sides import until
 
 EVERY_PORT = ListenSettings(insecure_port=0, secure_port=0, http_port=0)
 
@@ -61,7 +62,8 @@ async def test_whoever_came_before_stays_and_is_drained_at_the_end(tmp_path: Pat
             await broker.listeners.close(name)
         assert await session.request("echo.request", 1) == 1
         slow = asyncio.ensure_future(session.request("echo.slow", 300))
-        await asyncio.sleep(0.05)
+        (live,) = broker.sessions
+        await until(lambda: "slow" in live.seats["echo"].running.values())
         await broker.stop()
         assert await slow is not None
 
