@@ -66,10 +66,10 @@ class Upkeep:
         return self._endpoint
 
     def _find(self, session_id: str) -> Session:
-        found = self._served().sessions.named(session_id)
-        if not found:
+        found = self._served().sessions.get(session_id)  # by its id alone: an app may be called like the id of another
+        if found is None or found.over:
             raise ConnectionClosed("The session has ended.")
-        return found[0]
+        return found
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from rsocket_broker.admin.client import ask
 from rsocket_broker.client.renewal import serial_of, utc_now
+from rsocket_broker.errors import ConnectionClosed
 from rsocket_broker.lifecycle import spreading
 from tests.enrollment.workshop import LOCALHOST, DesktopApp, open_workshop
 from tests.lifecycle.lab import lab
@@ -76,3 +77,11 @@ async def test_operators_see_who_renews_and_when(tmp_path: Path, home: Path) -> 
         assert told == {"renews_over_session": True, **kept.describe()}
         shown = await asyncio.to_thread(ask, home, "clients.show", {"client": "org.example.demo"})
         assert {name: shown[name] for name in told} == told
+
+
+async def test_an_app_that_is_called_like_a_session_is_not_taken_for_it(tmp_path: Path, home: Path) -> None:
+    """A renewal of a session that has ended meanwhile must not go on as one of somebody else's."""
+    async with lab(tmp_path, home) as here, here.app("c99", app_id="c99"):
+        assert here.broker.sessions.named("c99")
+        with pytest.raises(ConnectionClosed):
+            here.upkeep._find("c99")
