@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rsocket_broker.client.connect import connect
 from rsocket_broker.client.enroll import device_id_in, enroll, exchange, refusal, signing_message
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import Address
 from rsocket_broker.client.profile import AppProfile
 from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused
+from rsocket_broker.grant_tokens import GrantToken
 from tests.client.stub_broker import StubBroker
 
 APP_ID = "org.example.demo"
@@ -43,6 +46,26 @@ async def test_an_exchange(stub: StubBroker, tmp_path: Path) -> None:
     assert stub.plain_setups[0]["device_id"] == "unknown"
     assert acknowledgement["method"] == "signCertificateAck"
     assert acknowledgement["hasRequiredFiles"] is True
+
+
+@pytest.mark.row("A-33", "M-8")
+async def test_a_token_is_proven_and_not_sent(stub: StubBroker, tmp_path: Path) -> None:
+    token, folder = "0123456789ab." + "S" * 43, tmp_path / "app"
+    port, host = stub.insecure_port, "127.0.0.1"
+    enrolled = await enroll(app_id=APP_ID, app="Demo", directory=folder, host=host, insecure_port=port, token=token)
+    question = stub.asked[0]
+    assert question["grant"] == GrantToken.parse(token).grant_for(enrolled.csr_pem)
+    assert "SSSS" not in str(question)
+
+
+async def test_what_is_no_token_is_not_sent_at_all(stub: StubBroker, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"app_id": APP_ID, "app": "Demo", "directory": tmp_path / "app", "token": "half.of-it"}
+    with pytest.raises(ConfigurationError, match="no token of a grant"):
+        await enroll(**asked, host="127.0.0.1", insecure_port=stub.insecure_port)
+    with pytest.raises(ConfigurationError, match="no token of a grant"):
+        async with connect(**asked, host="127.0.0.1", insecure_port=stub.insecure_port):
+            pass
+    assert stub.asked == [] and not (tmp_path / "app").exists()
 
 
 async def test_the_devices_clock_is_told(stub: StubBroker, tmp_path: Path) -> None:
