@@ -1,7 +1,7 @@
-"""Names that somebody has mistyped, and what they may have meant."""
+"""Names as they are told to people: which one was meant by one that is mistyped, and many in one line."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 CLOSE_ENOUGH = 0.5
 """From 0 to 1: how alike two names must be for one to be offered in the place of the other."""
@@ -14,3 +14,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f'Did you mean "{close[0]}"?'
     return "Known: " + ", ".join(names) + "." if names else "Nothing can be set here."
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The names in one line, the first `most` of them and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -31,6 +31,7 @@ from rsocket_broker.authority.profiles import CROSS, ROOT, load_profile
 from rsocket_broker.authority.rotation import Phase, Rotation, Step
 from rsocket_broker.errors import AuthorityError
 from rsocket_broker.identity import Principal
+from rsocket_broker.spelling import listed
 from rsocket_broker.state import State
 
 FIRST_GENERATION = 1
@@ -439,9 +440,8 @@ def _check_forced(holders: Sequence[Holder], without: Collection[Principal], gen
     left = [str(each.principal) for each in holders if each.principal not in without]
     if not left:
         return
-    more = f" and {len(left) - MAX_NAMED} more" if len(left) > MAX_NAMED else ""
     raise AuthorityError(
         f"{len(left)} {'client holds' if len(left) == 1 else 'clients hold'} only certificates of generation "
-        f"{generation} and would be shut out: {', '.join(left[:MAX_NAMED])}{more}. Wait until they have come, or name "
+        f"{generation} and would be shut out: {listed(left, MAX_NAMED)}. Wait until they have come, or name "
         f"those to give up: rsocket-broker ca rotate {step.value} --without CLIENT"
     )

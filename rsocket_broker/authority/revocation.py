@@ -21,6 +21,7 @@ from rsocket_broker.authority.names import check_app_id, check_device_id
 from rsocket_broker.authority.profiles import CLIENT_PROFILES
 from rsocket_broker.errors import AuthorityError, EnrollmentRefused
 from rsocket_broker.identity import Identity, Principal
+from rsocket_broker.spelling import listed
 from rsocket_broker.state import State
 
 COMPONENT = "revocation"
@@ -313,7 +314,7 @@ class Revocations:
             return Selector.client(app_id, rows[0][0])
         if not rows:
             raise AuthorityError(f"No certificate was ever issued to {app_id}. See: rsocket-broker ca list")
-        names = _listed([f"{app_id}@{row[0]}" for row in rows])
+        names = listed([f"{app_id}@{row[0]}" for row in rows], MAX_NAMED)
         raise AuthorityError(
             f"{app_id} is on {len(rows)} devices: {names}. Name one of them, or revoke all of them with --app {app_id}."
         )
@@ -413,12 +414,7 @@ def _others(database: Connection) -> str:
     rows = database.execute("SELECT * FROM blocks ORDER BY since DESC, rowid DESC").fetchall()
     if not rows:
         return "Nothing is blocked."
-    return f"Blocked: {_listed([str(_block_of(row).selector) for row in rows])}."
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - MAX_NAMED
-    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"Blocked: {listed([str(_block_of(row).selector) for row in rows], MAX_NAMED)}."
 
 
 def _key(selector: Selector) -> tuple[str, str, str]:

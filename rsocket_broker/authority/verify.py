@@ -21,6 +21,7 @@ from rsocket_broker.authority.names import read_names
 from rsocket_broker.authority.profiles import CLIENT_PROFILES
 from rsocket_broker.authority.rotation import Rotation
 from rsocket_broker.errors import AuthorityError, BrokerError
+from rsocket_broker.spelling import listed
 from rsocket_broker.state import STATE_FILE, State
 
 _MAX_FAULTS_SHOWN = 10
@@ -190,9 +191,8 @@ def _check_records(records: list[Record], certificates: Mapping[int, x509.Certif
     """Each row must hold the certificate that it speaks of, signed by the generation that it names."""
     faulty = [record.serial_hex for record in records if not _is_sound(record, certificates)]
     if faulty:
-        more = f" and {len(faulty) - _MAX_FAULTS_SHOWN} more" if len(faulty) > _MAX_FAULTS_SHOWN else ""
-        shown = ", ".join(faulty[:_MAX_FAULTS_SHOWN])
-        raise AuthorityError(f"These rows do not fit their certificates: {shown}{more}. Restore the home.")
+        shown = listed(faulty, _MAX_FAULTS_SHOWN)
+        raise AuthorityError(f"These rows do not fit their certificates: {shown}. Restore the home.")
 
 
 def _is_sound(record: Record, certificates: Mapping[int, x509.Certificate]) -> bool:
