@@ -17,7 +17,7 @@ import attrs
 
 from rsocket_broker import claims
 from rsocket_broker.audit.events import Event
-from rsocket_broker.errors import Rejected
+from rsocket_broker.errors import Invalid, Rejected
 from rsocket_broker.identity import Identity
 from rsocket_broker.policy.patterns import STAR
 from rsocket_broker.policy.policy import Policy
@@ -43,11 +43,12 @@ OWN_SESSION = ("sessions", frozenset({"logout", "introspect"}))
 MAX_KEPT = 1024
 """Decisions kept of one session: a client has a handful of methods, and one that makes names up gains nothing."""
 MAX_NAME = 256
-"""Characters of a plugin and a method together whose decision is kept, or asked for: a route has no more, and only
-Flipper's JSON could name longer ones, each of which the hook would be sent and its answer remembered under."""
+"""Characters of a plugin and a method together. A route has no more; Flipper's JSON could name longer ones, of
+megabytes that every rule is compared with, the hook is sent, and its answer is remembered under."""
 MAX_PENDING = 64
 """Calls of one session that wait for the hook."""
 
+TOO_LONG = f"A plugin and its method have up to {MAX_NAME} characters together."
 CROWDED = "policy: too many calls of this client wait for a decision. Try again later."
 UNDECIDED = "policy: this is being decided. Try again in a moment."
 
@@ -239,7 +240,8 @@ class SessionAccess:
     # --- deciding ----------------------------------------------------------------------------------------------------
 
     def check(self, direction: Direction, plugin: str, method: str) -> "Waiting | None":
-        """None: it is allowed. Else what to wait for, since the hook must be asked. Raises Rejected, for the peer."""
+        """None: it is allowed. Else what to wait for, since the hook must be asked. Raises Rejected, for the peer, and
+        Invalid for a name without end."""
         key = direction, plugin, method
         if key in self._allowed:
             return None
@@ -330,8 +332,10 @@ class SessionAccess:
         return None if None in said else True
 
     def _decide(self, key: Key) -> "Refusal | _Pending | None":
+        if key[0] is not Direction.RELAY and len(key[1]) + len(key[2]) > MAX_NAME:
+            raise Invalid(TOO_LONG)
         judged = self._judge(key)
-        room = len(key[1]) + len(key[2]) <= MAX_NAME and len(self._allowed) + len(self._refused) < MAX_KEPT
+        room = len(self._allowed) + len(self._refused) < MAX_KEPT
         if isinstance(judged, Refusal):
             if room:
                 self._refused[key] = judged
@@ -351,8 +355,6 @@ class SessionAccess:
             return Refusal(facts[0], self._access.policy.decide(facts[0]))
         if heard:
             return None
-        if len(key[1]) + len(key[2]) > MAX_NAME:
-            return Refusal(facts[0], self._access.policy.decide(facts[0]))
         if len(self._pending) >= MAX_PENDING:
             raise Rejected(CROWDED)
         pending = self._pending[key] = _Pending()

@@ -29,6 +29,9 @@ FAILURE_TTL = 1.0
 MAX_WAITING = 1024
 """Questions that wait for their turn. More than that is a service that cannot keep up, and the answer is no."""
 
+MAX_OF_ONE = 128
+"""Of these, questions about one client: one that makes names up with all its sessions shuts nobody else out."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -62,6 +65,8 @@ class Hook:
         self._clock = clock
         self._turns = asyncio.Semaphore(settings.concurrency)
         self._waiting = 0
+        self._waiting_of: Counter[tuple[str, str, str]] = Counter()
+        """The same by app, device and proof."""
         self._said: OrderedDict[Facts, tuple[bool, float]] = OrderedDict()
         """Answers, and until when each holds."""
         self._tls: ssl.SSLContext | None = None
@@ -80,10 +85,12 @@ class Hook:
 
     async def ask(self, facts: Facts) -> bool:
         """The service's answer, by `timeout` at the latest; False for whatever is no answer."""
-        if self._waiting >= MAX_WAITING:
+        who = facts.app, facts.device, facts.proof
+        if self._waiting >= MAX_WAITING or self._waiting_of[who] >= MAX_OF_ONE:
             self.results["failed"] += 1
             return False
         self._waiting += 1
+        self._waiting_of[who] += 1
         try:
             async with asyncio.timeout(self.settings.timeout), self._turns:
                 allowed = await self._post(dump(question(facts)))
@@ -95,6 +102,9 @@ class Hook:
             return False
         finally:
             self._waiting -= 1
+            self._waiting_of[who] -= 1
+            if not self._waiting_of[who]:
+                del self._waiting_of[who]
         self.results["allowed" if allowed else "denied"] += 1
         self._remember(facts, allowed, self.settings.ttl)
         return allowed

@@ -11,7 +11,7 @@ import pytest
 from rsocket_broker.policy.hook import HookSettings
 from rsocket_broker.policy.rules import Direction, Facts
 from rsocket_broker.routing import hook as module
-from rsocket_broker.routing.hook import FAILURE_TTL, MAX_BODY, MAX_HEAD, Hook
+from rsocket_broker.routing.hook import FAILURE_TTL, MAX_BODY, MAX_HEAD, MAX_OF_ONE, MAX_WAITING, Hook
 from tests.routing.decider import deciding, http
 
 FACTS = Facts(app="com.demo", device="dev1", proof="adb", method="wifi.set", user="anna")
@@ -125,3 +125,19 @@ async def test_https_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(asking._tls, ssl.SSLContext)
         assert asking._tls.verify_mode is ssl.CERT_REQUIRED
         assert asking._tls.check_hostname
+
+
+@pytest.mark.row("M-18")
+async def test_one_client_that_asks_for_everything_shuts_nobody_else_out() -> None:
+    async with deciding() as decider:
+        decider.gate.clear()
+        asked = hook(decider.url, timeout=30)
+        greedy = [asyncio.ensure_future(asked.ask(Facts("com.a", "dev", method=f"a.{n}"))) for n in range(MAX_WAITING)]
+        await asyncio.wait(greedy, timeout=0.05)
+        assert sum(each.done() for each in greedy) == MAX_WAITING - MAX_OF_ONE
+        others = [asyncio.ensure_future(asked.ask(Facts(f"com.{n}", "dev", method="a.b"))) for n in range(10)]
+        await asyncio.sleep(0)
+        decider.gate.set()
+        assert all(await asyncio.gather(*others))
+        assert sum(await asyncio.gather(*greedy)) == MAX_OF_ONE
+        assert not asked._waiting_of
