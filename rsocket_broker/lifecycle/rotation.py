@@ -35,6 +35,8 @@ LOOK_S = 0.5
 """Seconds between two looks at who is left; more where the look itself takes long."""
 LOOK_SHARE = 10
 """A look takes at most one part in so many of the time: with a large inventory it is work."""
+STEP_S = 2.0
+"""Seconds that a stop waits for a step that is under way: tenths of one, but for somebody who holds the home's lock."""
 MAX_FAULTS = 20
 """Clients of a round of which it is told what went wrong; all are counted, and the log has a line for each."""
 DROPPED = "its certificate was given up with the CA that signed it"
@@ -100,9 +102,11 @@ class Rotator:
 
     async def stop(self) -> None:
         """Begins nothing more. What has been begun for a client goes on to its end."""
-        async with self._one_at_a_time:  # a step that is under way comes to its end
-            self._stopped = True
-            await self._end_round()
+        self._stopped = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STEP_S), self._one_at_a_time:
+                pass  # a step that is under way has come to its end
+        await self._end_round()
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])

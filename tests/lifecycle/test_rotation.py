@@ -23,6 +23,8 @@ from rsocket_broker.authority.rotation import Phase, Step
 from rsocket_broker.broker import Broker
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.errors import ApplicationError, AuthorityError, HomeError, Invalid
+from rsocket_broker.files import locked
+from rsocket_broker.lifecycle import rotation
 from rsocket_broker.lifecycle.rotation import MAX_FAULTS, Rotator
 from rsocket_broker.lifecycle.spreader import Informed, Outcome, Spread, Which
 from rsocket_broker.state import STATE_FILE, State
@@ -362,3 +364,19 @@ async def test_a_generation_whose_key_cannot_be_destroyed_is_dropped_all_the_sam
 
 def _no_room(descriptor: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_step_that_hangs_does_not_keep_the_broker_from_stopping(
+    broker: Broker, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else holds the lock on the home."""
+    monkeypatch.setattr(rotation, "STEP_S", 0.1)
+    rotator = rotator_of(broker, script := Script())
+    with locked(home):
+        taking = asyncio.ensure_future(anext(rotator.take(Step.PREPARE)))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await rotator.stop()
+        assert not taking.done()
+    assert (await taking)["phase"] == "prepared"
+    assert script.asked == [], "nothing is begun after the stop"
