@@ -257,7 +257,7 @@ class Revocations:
 
     def blocked(self, principal: Principal) -> Block | None:
         """What keeps this client from getting a certificate; None when nothing does."""
-        rows = self._state.read(_BLOCKED, (principal.app_id, principal.device_id, *_pair(principal)))
+        rows = self._state.read(_BLOCKED, _pair(principal) * 2)
         return _block_of(rows[0]) if rows else None
 
     def blocked_app(self, app_id: str) -> Block | None:
@@ -270,7 +270,7 @@ class Revocations:
         AuthorityError when the certificate that it renews is revoked; then asks `condition`."""
 
         def check(database: Connection) -> None:
-            row = database.execute(_BLOCKED, (principal.app_id, principal.device_id, *_pair(principal))).fetchone()
+            row = database.execute(_BLOCKED, _pair(principal) * 2).fetchone()
             if row is not None:
                 raise _block_of(row).refusal()
             if renews is not None:
