@@ -43,7 +43,9 @@ async def enroll(
     device: str | None = None,
     token: str | None = None,
 ) -> Enrolled:
-    """Obtains a certificate for `app_id` into `directory`, whatever was there before; the broker must be running.
+    """Obtains a certificate for `app_id` into `directory`, in the place of what was there; the broker must be running.
+
+    A refusal leaves a certificate that was there as it was.
 
     `token` is that of a grant, for a broker that enrols by token only; it works as often as the grant says, and does
     not cross the wire.
@@ -55,7 +57,14 @@ async def enroll(
     profile = (
         AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
     )
-    return await exchange(profile, AppFolder(directory), Address(host, insecure_port), token=parse_token(token))
+    folder, grant = AppFolder(directory), parse_token(token)
+    held = await asyncio.to_thread(folder.held)
+    try:
+        return await exchange(profile, folder, Address(host, insecure_port), token=grant)
+    except EnrollmentRefused:
+        if held:
+            await asyncio.to_thread(folder.put_back, held)
+        raise
 
 
 async def exchange(

@@ -9,7 +9,7 @@ The folder has mode 0700 and belongs to the user; links, foreign files and files
 
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -29,13 +29,14 @@ from rsocket_broker.credentials import (
     make_signing_request,
 )
 from rsocket_broker.errors import AuthorityError, HomeError
-from rsocket_broker.files import ensure_private_directory, read_owned, read_private, write_private
+from rsocket_broker.files import PRIVATE_FILE, ensure_private_directory, read_owned, read_private, write_private
 from rsocket_broker.jsontext import JsonError, dump, parse_object
 
 EXCHANGE_FILES = (CONFIG_FILE, CERTIFICATE_FILE, CA_FILE, CSR_FILE, KEY_FILE, "device.p12", "certificates.enc")
 """Everything that an exchange leaves in the folder, whichever SDK did it; all of it goes when a new one begins.
 The configuration first: without it the rest counts as nothing, wherever we are stopped."""
 
+_WHOLE = (KEY_FILE, CSR_FILE, CA_FILE, CERTIFICATE_FILE, CONFIG_FILE)
 
 PUBLIC_FILE = 0o644
 """Mode of the two certificates, as brokers write them too."""
@@ -91,6 +92,22 @@ class AppFolder:
         request = make_signing_request(app_id)
         request.save(self.path)
         return request.csr_pem.decode()
+
+    def held(self) -> dict[str, bytes]:
+        """The files of the last exchange, for `put_back`; none where they do not make a whole."""
+        try:
+            self.load()
+            return {name: read_owned(self.path / name) for name in _WHOLE}
+        except (HomeError, AuthorityError):
+            return {}
+
+    def put_back(self, held: Mapping[str, bytes]) -> None:
+        """Undoes `begin`: what `held` gave is there again, the configuration last. Raises HomeError."""
+        self._clear()
+        for name in _WHOLE:
+            if name in held:
+                public = name in (CA_FILE, CERTIFICATE_FILE)
+                write_private(self.path / name, held[name], PUBLIC_FILE if public else PRIVATE_FILE)
 
     def complete(self, device_id: str) -> Enrolled:
         """Notes the broker's answer, and gives back what it has put here. Raises as `load` does."""

@@ -71,10 +71,11 @@ def test_a_token_from_the_grant_to_its_last_use(start: Start, tmp_path: Path) ->
     token = file.read_text().strip()
     done = say(broker, "enroll", APP_ID, "--into", str(tmp_path / "app"), "--token-file", str(file))
     assert done.returncode == 0, done.stderr
-    assert AppFolder(tmp_path / "app").load()
+    enrolled = AppFolder(tmp_path / "app").load()
 
     again = say(broker, "enroll", APP_ID, "--into", str(tmp_path / "app"), "--token-file", str(file))
     assert again.returncode == 1 and "the token was used already" in again.stderr
+    assert AppFolder(tmp_path / "app").load() == enrolled
     listed = say(broker, "enrollment", "grants")
     assert "used up" in listed.stdout
     told = broker.log.read_text() + listed.stdout + again.stderr + say(broker, "audit", "list", "--json").stdout

@@ -154,6 +154,25 @@ def test_a_pair_from_two_authorities_is_refused(folder: AppFolder, authority: Au
         folder.complete("d1")
 
 
+def test_an_exchange_that_was_refused_is_undone(folder: AppFolder, authority: Authority) -> None:
+    assert folder.held() == {}
+    authority.deploy(folder.path, folder.begin(APP_ID))
+    assert folder.held() == {}  # half an exchange is none
+    enrolled = folder.complete("host-1")
+    held = folder.held()
+    folder.begin("org.example.other")
+    assert folder.held() == {}
+    folder.put_back(held)
+    assert folder.load() == enrolled
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.path.iterdir()} == {
+        KEY_FILE: 0o600,
+        CSR_FILE: 0o600,
+        CONFIG_FILE: 0o600,
+        CA_FILE: 0o644,
+        CERTIFICATE_FILE: 0o644,
+    }
+
+
 @pytest.mark.parametrize("config", [b"{", b"[]", b'{"deviceId":7,"medium":1}', b'{"deviceId":"d","medium":2}', b"{}"])
 def test_a_damaged_configuration_means_no_exchange(folder: AppFolder, authority: Authority, config: bytes) -> None:
     authority.deploy(folder.path, folder.begin(APP_ID))
