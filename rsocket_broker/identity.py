@@ -5,6 +5,9 @@ from datetime import datetime
 
 import attrs
 
+NO_DEVICE = "-"
+"""How a client without a device is written behind its app id and an @."""
+
 
 class Proof(enum.Enum):
     """What the broker saw before it signed. Part of the identity: one proof never stands in for another."""
@@ -26,7 +29,7 @@ class Principal:
     proof: Proof
 
     def __str__(self) -> str:
-        return f"{self.app_id}@{self.device_id or '-'} ({self.proof.value})"
+        return f"{self.app_id}@{self.device_id or NO_DEVICE} ({self.proof.value})"
 
 
 @attrs.frozen(slots=True)

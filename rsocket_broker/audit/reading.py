@@ -20,6 +20,7 @@ from rsocket_broker.audit.chain import (
 )
 from rsocket_broker.audit.events import Book, Event
 from rsocket_broker.errors import HomeError
+from rsocket_broker.identity import NO_DEVICE
 from rsocket_broker.state import State
 
 _COLUMNS = "book, number, " + ", ".join(f"CAST({name} AS BLOB)" for name in ("time", "event", "body", "hash"))
@@ -44,7 +45,7 @@ class Wanted:
             return self.app_id is None
         if self.app_id in (None, facts.get("app_id")) and self.device_id in (None, facts.get("device_id")):
             return True
-        device = "" if self.device_id is None else f"{self.device_id} "
+        device = "" if self.device_id is None else f"{self.device_id or NO_DEVICE} "
         return str(facts.get("client")).startswith(f"{self.app_id}@{device}")
 
 

@@ -20,7 +20,7 @@ from rsocket_broker.authority.inventory import Guard, Status
 from rsocket_broker.authority.names import check_app_id, check_device_id
 from rsocket_broker.authority.profiles import CLIENT_PROFILES
 from rsocket_broker.errors import AuthorityError, EnrollmentRefused
-from rsocket_broker.identity import Identity, Principal
+from rsocket_broker.identity import NO_DEVICE, Identity, Principal
 from rsocket_broker.spelling import listed
 from rsocket_broker.state import State
 
@@ -120,7 +120,7 @@ class Selector:
             case By.SERIAL:
                 return f"certificate {self.number:x}"
             case By.CLIENT:
-                return f"client {self.app_id}@{self.device_id}"
+                return f"client {self.app_id}@{self.device_id or NO_DEVICE}"
             case By.APP:
                 return f"app {self.app_id}"
             case By.DEVICE:
@@ -153,7 +153,7 @@ class Block:
         """The command that takes it away."""
         who = self.selector
         if who.by is By.CLIENT:
-            return f"rsocket-broker ca unblock --client {who.app_id}@{who.device_id}"
+            return f"rsocket-broker ca unblock --client {who.app_id}@{who.device_id or NO_DEVICE}"
         return f"rsocket-broker ca unblock --{who.by.value} {who.app_id or who.device_id}"
 
     def refusal(self) -> EnrollmentRefused:
@@ -298,13 +298,15 @@ class Revocations:
                 return Selector.all_before(_moment(value))
 
     def client(self, spec: str) -> Selector:
-        """From `app_id@device_id`, or `app_id` alone where that app is on one device only, to its selector.
+        """From `app_id@device_id` (`-` for no device), or `app_id` alone where that app is on one device only, to its
+        selector.
 
         Raises AuthorityError when the app is on none, or on several, which are named.
         """
         app_id, at, device_id = spec.partition("@")
         check_app_id(_named(app_id, "app"))
         if at:
+            device_id = "" if device_id == NO_DEVICE else device_id
             check_device_id(device_id)
             return Selector.client(app_id, device_id)
         rows = self._state.read(
@@ -314,7 +316,7 @@ class Revocations:
             return Selector.client(app_id, rows[0][0])
         if not rows:
             raise AuthorityError(f"No certificate was ever issued to {app_id}. See: rsocket-broker ca list")
-        names = listed([f"{app_id}@{row[0]}" for row in rows], MAX_NAMED)
+        names = listed([f"{app_id}@{row[0] or NO_DEVICE}" for row in rows], MAX_NAMED)
         raise AuthorityError(
             f"{app_id} is on {len(rows)} devices: {names}. Name one of them, or revoke all of them with --app {app_id}."
         )

@@ -21,6 +21,7 @@ from rsocket_broker.cli.context import Context, WholeNumber
 from rsocket_broker.durations import parse_duration
 from rsocket_broker.errors import ConfigurationError, HomeError
 from rsocket_broker.files import PRIVATE_FILE
+from rsocket_broker.identity import NO_DEVICE
 from rsocket_broker.state import STATE_FILE, State
 
 POLL_S = 0.5
@@ -32,7 +33,7 @@ EMPTY: tuple[object, ...] = (None, "", [])
 
 
 class When(click.types.StringParamType):
-    """A date and time (ISO 8601; of this machine's time zone where it names none), or how long ago: 10m, 2h, 7d."""
+    """A date and time (ISO 8601; in UTC where it names no zone), or how long ago: 10m, 2h, 7d."""
 
     name = "when"
 
@@ -42,7 +43,8 @@ class When(click.types.StringParamType):
         with contextlib.suppress(ConfigurationError):
             return datetime.now(UTC) - parse_duration(value)
         try:
-            return datetime.fromisoformat(value).astimezone(UTC)
+            moment = datetime.fromisoformat(value)
+            return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
         except (ValueError, OverflowError):
             self.fail(f'"{value}" is neither a date (2026-03-01 or 2026-03-01T12:00Z) nor an age (10m, 2h, 7d).')
 
@@ -185,8 +187,9 @@ def opened(home: Path) -> Iterator[State]:
 
 
 def wanted_of(events: tuple[str, ...], since: datetime | None, client: str | None) -> Wanted:
-    app_id, _, device_id = (client or "").partition("@")
-    return Wanted(events, to_text(since) if since else "", app_id or None, device_id or None)
+    app_id, at, device_id = (client or "").partition("@")
+    device = ("" if device_id == NO_DEVICE else device_id) if at else None
+    return Wanted(events, to_text(since) if since else "", app_id or None, device)
 
 
 def follow_records(

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.holders import Holder
 from rsocket_broker.authority.rotation import Phase
-from rsocket_broker.identity import Principal
+from rsocket_broker.identity import NO_DEVICE, Principal
 
 
 def describe(authority: Authority) -> dict[str, object]:
@@ -42,10 +42,11 @@ def named(holders: Collection[Holder], names: Collection[str]) -> set[Principal]
     wherever it is. A name of somebody who is not among them names nobody."""
     found: set[Principal] = set()
     for name in names:
-        app_id, at, device_id = name.partition("@")
+        app_id, at, device = name.partition("@")
+        device_id = "" if device == NO_DEVICE else device
         found |= {
             each.principal
             for each in holders
-            if each.principal.app_id == app_id and (not at or (each.principal.device_id or "-") == (device_id or "-"))
+            if each.principal.app_id == app_id and (not at or each.principal.device_id == device_id)
         }
     return found

@@ -168,6 +168,9 @@ def test_a_client_is_known_by_its_whole_name_too() -> None:
     assert Wanted(app_id="com.example", device_id="d1").takes("session", body)
     assert not Wanted(app_id="com.example", device_id="d").takes("session", body)
     assert not Wanted(app_id="com").takes("session", body)
+    bare = {"facts": {"client": "com.example@- (operator)"}}
+    assert Wanted(app_id="com.example", device_id="").takes("session", bare)
+    assert not Wanted(app_id="com.example", device_id="").takes("session", body)
 
 
 @pytest.mark.usefixtures("some")

@@ -220,6 +220,8 @@ def test_a_client_may_be_named_without_its_device_where_there_is_one(add: Add, r
     add(A1), add(B1), add(A2)
     assert revocations.client("org.b") == Selector.client("org.b", "d1")
     assert revocations.client("org.a@d7") == Selector.client("org.a", "d7")
+    assert revocations.client("org.a@-") == revocations.client("org.a@") == Selector.client("org.a", "")
+    assert str(Selector.client("org.a", "")) == "client org.a@-"
     with pytest.raises(AuthorityError, match=r"2 devices: org.a@d1, org.a@d2"):
         revocations.client("org.a")
     with pytest.raises(AuthorityError, match="ever issued"):
