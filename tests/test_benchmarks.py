@@ -43,6 +43,8 @@ REFERENCES = {
     "a session at 1,000 calls/s, alone": {"node", "floor"},
     "a session at 1,000 calls/s while 20 others connect": {"node", "floor"},
     "a session at 1,000 calls/s while 5 stream flat out": {"node"},
+    "rotation, new anchors over live sessions": {"files alone"},
+    "rotation, new certificates over live sessions": {"signing loop"},
     "one revocation while": set(),
     "revocation of 1,000 sessions": set(),
     "policy decision, 1 rule": {"plain scan"},
