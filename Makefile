@@ -56,7 +56,9 @@ types: wheel
 	cd build && wheel-venv/bin/python -m mypy --config-file ../pyproject.toml -p rsocket_broker
 	cd build && wheel-venv/bin/lint-imports --config ../pyproject.toml --no-cache
 
+# Compiled first, also where Python is told to write no bytecode by itself: hundreds of commands start here.
 tests: $(VENV)/test-tools wheel
+	$(BIN)/python -m compileall -q rsocket_broker plugins certs
 	RSOCKET_BROKER_WHEEL_VENV=$(CURDIR)/$(WHEEL_VENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
 # Apart from the tests, which it slows down by a third.

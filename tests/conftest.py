@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.interop.libraries import HERE as INTEROP
 from tests.interop.libraries import node_modules
@@ -13,6 +14,7 @@ from tests.interop.libraries import node_modules
 pytest_plugins = ["tests.emulated_device.fixtures"]
 
 SEED = int(os.environ.get("RSOCKET_BROKER_TEST_SEED", "20"))
+EVERYDAY_EXAMPLES = 40
 EVERYDAY_SHARE = 10
 """One in ten of a long test's cases runs every day; `make soak` runs all of them."""
 
@@ -22,6 +24,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--no-skips", action="store_true", help="fail when a test was skipped for want of something that can be had"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property tests that ask for no number of their own try fewer examples every day than in a soak."""
+    settings.register_profile("everyday", max_examples=EVERYDAY_EXAMPLES, deadline=None)
+    settings.register_profile("soak", max_examples=1000, deadline=None)
+    settings.load_profile("soak" if config.getoption("--soak") else "everyday")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
