@@ -275,7 +275,8 @@ def test_by_window_and_by_token_nobody_is_warned_of_strangers(caplog: pytest.Log
 
 
 def test_it_is_ready_in_no_time_on_a_warm_home(tmp_path: Path) -> None:
-    """Half a second, or, where the machine is busy or slow, three times what it takes to import what we stand on.
+    """Half a second, or, where the machine is busy or slow, five times what it takes to import what we stand on: twice
+    what it is when nothing else runs. `benchmarks/run.py --only start` says how long it takes.
 
     With compiled modules, as they are after the first run everywhere but where Python is told to write none.
     """
@@ -295,7 +296,7 @@ def test_it_is_ready_in_no_time_on_a_warm_home(tmp_path: Path) -> None:
 
     seconds(serving)
     best, yardstick = (min(seconds(arguments) for _ in range(4)) for arguments in (serving, imports))
-    assert best < max(0.5, 3 * yardstick), f"ready after {best:.2f} s; the imports alone take {yardstick:.2f} s"
+    assert best < max(0.5, 5 * yardstick), f"ready after {best:.2f} s; the imports alone take {yardstick:.2f} s"
 
 
 def test_help_shows_the_defaults() -> None:
