@@ -44,7 +44,6 @@ class ClientSpreader:
         sessions: Callable[[], Iterable[Session]],
         *,
         now: Callable[[], datetime],
-        look_s: float = LOOK_S,
     ) -> None:
         self._authority = authority
         self._containers = containers
@@ -52,7 +51,6 @@ class ClientSpreader:
         self._pusher = pusher
         self._sessions = sessions
         self._now = now
-        self._look_s = look_s
         self._came: dict[str, Session] = {}
         """Sessions that have come, or come back, and may have missed something, by their ids."""
         self._unseen: dict[str, Session] = {}
@@ -186,7 +184,7 @@ class ClientSpreader:
             await _unharmed(self._renew_due())
             self._tell_again()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._look_s):
+                async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
             self._wake.clear()
 

@@ -116,8 +116,6 @@ def server_context(
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.num_tickets = TICKETS
     context.set_alpn_protocols([alpn])
-    # Each CA in the trust issues here, whether or not it is a root: what else there is below its root is not ours.
-    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     _load(context, credentials)
     if crl_pem:
         _load_lists(context, crl_pem)
