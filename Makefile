@@ -7,12 +7,13 @@ PYTEST_OPTIONS ?=
 # Files of tests that run at a time. More than the machine has cores only disturb each other.
 WORKERS ?= 2
 
-.PHONY: help serve demo test lint types wheel tests coverage bench scores rows soak clean
+.PHONY: help serve demo test lint types wheel tests again coverage bench scores rows soak clean
 
 help:
 	@echo "make serve   set up and run the broker (ARGS='--plugin echo' passes options on)"
 	@echo "make demo    the whole story in one command, no device needed"
 	@echo "make test    set up and run all checks"
+	@echo "make again   the tests that failed in the last run, alone"
 	@echo "make lint    format, style, spelling, layers and types only"
 	@echo "make bench   measure this machine, as ratios against named references"
 	@echo "make scores  judge the broker and other libraries by the specification; writes docs/reference/conformance.md"
@@ -60,6 +61,10 @@ types: wheel
 tests: $(VENV)/test-tools wheel
 	$(BIN)/python -m compileall -q rsocket_broker plugins certs
 	RSOCKET_BROKER_WHEEL_VENV=$(CURDIR)/$(WHEEL_VENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
+
+# What failed in the last run, with nothing else beside it.
+again: $(VENV)/test-tools
+	RSOCKET_BROKER_WHEEL_VENV=$(CURDIR)/$(WHEEL_VENV) $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(PYTEST_OPTIONS)
 
 # Apart from the tests, which it slows down by a third.
 coverage: $(VENV)/test-tools wheel

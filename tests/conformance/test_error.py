@@ -94,7 +94,7 @@ def test_a_connection_error_reaches_the_handlers(target: Target) -> None:
     peer.send(wire.request(wire.REQUEST_RESPONSE, 1, b"", wire.routed("probe.wait")), wire.keepalive())
     peer.next()
     peer.send(wire.error(0, wire.CONNECTION_ERROR))
-    assert wire.until(lambda: target.seen("waits_cancelled") == before + 1, peer.wait / 2)
+    assert wire.until(lambda: target.seen("waits_cancelled") > before, peer.wait / 2)
 
 
 def test_a_connection_close_with_no_stream_open_ends_the_connection(peer: Peer) -> None:

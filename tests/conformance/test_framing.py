@@ -112,7 +112,7 @@ def test_flag_bits_without_a_meaning_are_not_read_in_requests(target: Target, ki
     peer.send(wire.frame(1, kind, wire.METADATA | odd, body))
     if kind == wire.REQUEST_FNF:
         assert peer.settle() == []
-        assert wire.until(lambda: target.fired() == before + 1, peer.wait)
+        assert wire.until(lambda: target.fired() > before, peer.wait)
         return
     while (one := peer.on_stream(1)).kind == wire.REQUEST_N:
         pass

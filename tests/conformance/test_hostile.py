@@ -96,7 +96,7 @@ def test_what_a_silent_peer_asked_for_is_stopped(target: Target) -> None:
     before = target.seen("waits_cancelled")
     peer = target.join(keepalive_ms=100, lifetime_ms=300)
     peer.send(wire.request(wire.REQUEST_RESPONSE, 1, b"", wire.routed("probe.wait")))
-    assert wire.until(lambda: target.seen("waits_cancelled") == before + 1, 3)
+    assert wire.until(lambda: target.seen("waits_cancelled") > before, 3)
 
 
 @pytest.mark.row("D-12")

@@ -71,7 +71,7 @@ def test_a_cancel_reaches_the_handler(target: Target) -> None:
     peer.send(wire.request(wire.REQUEST_RESPONSE, 1, b"", wire.routed("probe.wait")))
     assert peer.settle() == []
     peer.send(wire.cancel(1))
-    assert wire.until(lambda: target.seen("waits_cancelled") == before + 1, peer.wait / 2)
+    assert wire.until(lambda: target.seen("waits_cancelled") > before, peer.wait / 2)
 
 
 @pytest.mark.row("A-45")
@@ -82,7 +82,7 @@ def test_the_end_of_the_connection_reaches_the_handler(target: Target) -> None:
     peer.send(wire.request(wire.REQUEST_RESPONSE, 1, b"", wire.routed("probe.wait")))
     assert peer.settle() == []
     peer.close()
-    assert wire.until(lambda: target.seen("waits_cancelled") == before + 1, 2)
+    assert wire.until(lambda: target.seen("waits_cancelled") > before, 2)
 
 
 def test_an_error_is_the_answer_too(peer: Peer) -> None:

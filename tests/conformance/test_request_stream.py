@@ -105,7 +105,7 @@ def test_a_cancel_reaches_the_source(target: Target) -> None:
     for _ in range(3):
         peer.on_stream(1)
     peer.send(wire.cancel(1))
-    assert wire.until(lambda: target.seen("flows_cancelled") == before + 1, peer.wait / 2)
+    assert wire.until(lambda: target.seen("flows_cancelled") > before, peer.wait / 2)
 
 
 @pytest.mark.row("A-45")
@@ -116,7 +116,7 @@ def test_the_end_of_the_connection_reaches_the_source(target: Target) -> None:
     peer.send(wire.request(wire.REQUEST_STREAM, 1, b"", wire.routed("probe.flow"), n=3))
     peer.on_stream(1)
     peer.close()
-    assert wire.until(lambda: target.seen("flows_cancelled") == before + 1, 2)
+    assert wire.until(lambda: target.seen("flows_cancelled") > before, 2)
 
 
 def test_streams_do_not_wait_for_each_other(peer: Peer) -> None:

@@ -301,7 +301,7 @@ def test_a_cancel_after_resumption_ends_the_stream(client: Client) -> None:
     client.lose()
     client.resume()
     client.send(wire.cancel(1))
-    assert wire.until(lambda: client.target.seen("flows_cancelled") == before + 1, client.peer.wait / 2)
+    assert wire.until(lambda: client.target.seen("flows_cancelled") > before, client.peer.wait / 2)
 
 
 @resumed
