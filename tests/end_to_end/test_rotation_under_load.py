@@ -1,6 +1,7 @@
 """A whole rotation while everybody is at work: nobody who should be served is refused for one moment."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,13 @@ async def ca(broker: BrokerProcess, *arguments: str, refused: bool = False) -> s
     done = await asyncio.to_thread(broker.command, "ca", *arguments, timeout=A_STEP)
     assert done.returncode == (1 if refused else 0), (done.stdout, done.stderr)
     return done.stderr if refused else done.stdout
+
+
+async def all_hold_the_new(broker: BrokerProcess) -> None:
+    """Who has come back is brought along soon, and not before its first call."""
+    async with asyncio.timeout(A_STEP):
+        while json.loads(await ca(broker, "rotate", "status", "--json"))["left"]:
+            await asyncio.sleep(0.1)
 
 
 def names(kind: str, many: int) -> list[str]:
@@ -59,6 +67,7 @@ async def test_nobody_notices_a_rotation_but_those_who_sleep(
 
         await fleet.wake(*asleep)
         await fleet.more(calls=2 * len(callers), visits=len(visitors))
+        await all_hold_the_new(broker)
         await ca(broker, "rotate", "finish")
         await fleet.more(calls=2 * len(callers), visits=2 * len(visitors))
 

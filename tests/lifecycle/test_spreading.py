@@ -176,7 +176,7 @@ async def test_an_app_that_could_not_store_its_renewal_is_asked_again_but_less_a
         now += timedelta(minutes=4)
         spreader._wake.set()
         await here.until(lambda: here.session().identity.generation == 2)
-        assert not spreader._later and not spreader._failures
+        await here.until(lambda: not spreader._later and not spreader._failures)
 
 
 def _no_room(*_: object) -> None:
