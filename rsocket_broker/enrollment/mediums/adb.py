@@ -93,6 +93,7 @@ class AdbMedium(Medium):
     number: ClassVar[int] = 1
     systems: ClassVar[frozenset[str]] = frozenset({"Android"})
     places: ClassVar[bool] = True
+    writes_nonces: ClassVar[bool] = True
 
     def __init__(self, context: MediumContext) -> None:
         super().__init__(context)
@@ -155,6 +156,29 @@ class AdbMedium(Medium):
     async def place(self, container: Container, bundle: Bundle) -> None:
         """On the device as `holds` found it; on another one by now, the request that is read again is not there."""
         await self.deploy(container, bundle)
+
+    async def write_nonce(self, container: Container, name: str, content: bytes) -> None:
+        serial = self._serials.get(container.location["device"], "")
+        try:
+            entered, _files = await AppContainer.enter(self._adb(), serial, _location(container))
+            await entered.write_nonce(name, content)
+        except ContainerProblem as problem:
+            raise unproven(f"{serial}: {_with_raw(problem)}", problem.remedy) from problem
+        except AdbProblem as problem:
+            raise unproven(f"{serial}: {problem.public}.", "Check that the device is attached.") from problem
+
+    async def remove_nonce(self, container: Container, name: str) -> StillPending | None:
+        try:
+            serial = await self._where(container.location["device"])
+            if serial is None:
+                return StillPending(AWAY)
+            entered, _files = await AppContainer.enter(self._adb(), serial, _location(container))
+            await entered.remove(name)
+        except ContainerProblem as problem:
+            return None if problem.gone else StillPending(_with_raw(problem))
+        except (AdbProblem, EnrollmentRefused) as problem:
+            return StillPending(problem.public)
+        return None
 
     async def settle(self, entry: JournalEntry) -> Settled | StillPending:
         try:

@@ -39,6 +39,9 @@ _WRITE = (
     f'f="$4"; {{ rm -f "$f" && umask 077 && cat > "$f" && chmod {PUBLIC_FILE_MODE:o} "$f" && {_FLUSH}; }} || exit 46; '
     'echo; echo "$3:$f"; cat "$f" 2>/dev/null'
 )
+_WRITE_NONCE = 'f="$4"; { umask 077 && set -C && cat > "$f"; } || exit 47; echo; echo "$3:$f"; cat "$f" 2>/dev/null'
+"""`set -C`: nothing that stands there is written over, and no link followed."""
+_REMOVE = 'rm -f "$4" || exit 46'
 _RENAME = (
     'mark="$3"; shift 3; '
     f'for f in "$@"; do [ -d "$f" ] && exit 44; [ -f "$f{TEMPORARY_SUFFIX}" ] || exit 45; done; '
@@ -70,6 +73,10 @@ _EXIT_CODES: Mapping[int, _ExitCode] = {
         "the device did not let a file be written in the app's folder.",
         "Check that there is room on the device; where its SELinux rules forbid run-as to write, use a device or "
         "emulator image that allows it.",
+    ),
+    47: _ExitCode(
+        "the device did not let a nonce be written in the app's folder.",
+        "Check that there is room on the device, and try again.",
     ),
 }
 
@@ -150,6 +157,14 @@ class AppContainer:
         found = await self._run(_RENAME, *(name for name, _ in bundle.files()))
         for name, content in bundle.files():
             _compare(found, name, content)
+
+    async def write_nonce(self, name: str, content: bytes) -> None:
+        """A new file for the app's own user alone, read back."""
+        _compare(await self._run(_WRITE_NONCE, name, stdin=content), name, content)
+
+    async def remove(self, name: str) -> None:
+        """Takes one file away, if it is there."""
+        await self._run(_REMOVE, name)
 
     async def undo(self) -> None:
         """Removes the temporary files."""

@@ -148,6 +148,10 @@ class Medium(abc.ABC):
     """Whether the driver can reach a container without its app asking: it has `holds` and `place`. Where it cannot,
     apps get a new certificate only when they ask for one, and operators are told so."""
 
+    writes_nonces: ClassVar[bool] = False
+    """Whether the driver has `write_nonce` and `remove_nonce`. Only then can an asker be held to prove that it reads
+    the container and has the request's key, before anything is signed; see `rsocket_broker.nonce_proof`."""
+
     def __init__(self, context: MediumContext) -> None:
         """Raises ConfigurationError when this machine or the settings cannot carry the driver."""
         self.context = context
@@ -193,6 +197,22 @@ class Medium(abc.ABC):
         raise undelivered(
             f"the driver {container.medium} cannot put files in place by itself.", "The app must ask for them."
         )
+
+    async def write_nonce(self, container: Container, name: str, content: bytes) -> None:
+        """Put a new file beside the request in `container`, which `prove` has just given, for its app alone to read.
+
+        `name` is the broker's own (`nonce_proof.FILE_NAME`); `content` is some 64 bytes of ASCII. Follow no link, put
+        nothing in the place of a file that is there, and let no other user read it. It need not survive a loss of
+        power. Raises EnrollmentRefused (step "proof") when it cannot be written; `remove_nonce` is called then too.
+        """
+        del content
+        raise unproven(f"the driver {container.medium} cannot write {name}.", "Ask its author for nonces.")
+
+    async def remove_nonce(self, container: Container, name: str) -> StillPending | None:
+        """Take such a file away again: None when it is not there any more, or its container is not; StillPending with
+        the reason while that is out of reach. Called again then; must not raise for a bad container."""
+        del container, name
+        return None
 
     async def secure(self, containers: Sequence[Container]) -> None:  # noqa: B027  most drivers have nothing to do
         """Wait until what `deploy` has put into these is on the disk; a container that has gone is passed over.

@@ -45,6 +45,7 @@ class FilesystemMedium(Medium):
     systems: ClassVar[frozenset[str]] = frozenset({"Linux", "MacOS", "Windows"})
     secures_later: ClassVar[bool] = True
     places: ClassVar[bool] = True
+    writes_nonces: ClassVar[bool] = True
 
     def __init__(self, context: MediumContext) -> None:
         super().__init__(context)
@@ -65,6 +66,17 @@ class FilesystemMedium(Medium):
 
     async def secure(self, containers: Sequence[Container]) -> None:
         await asyncio.to_thread(self._secure, containers)
+
+    async def write_nonce(self, container: Container, name: str, content: bytes) -> None:
+        try:
+            await asyncio.to_thread(self._write_nonce, container, name, content)
+        except FolderProblem as problem:
+            raise unproven(
+                "the broker could not write a nonce into the app's folder.", "The log of the broker says why."
+            ) from problem
+
+    async def remove_nonce(self, container: Container, name: str) -> StillPending | None:
+        return await asyncio.to_thread(self._remove_nonce, container, name)
 
     async def settle(self, entry: JournalEntry) -> Settled | StillPending:
         return await asyncio.to_thread(self._settle, entry)
@@ -118,6 +130,20 @@ class FilesystemMedium(Medium):
                 "the certificates could not be put into the app's folder.",
                 "Ask again; if it stays so, the log of the broker says what is in the way.",
             ) from problem
+
+    def _write_nonce(self, container: Container, name: str, content: bytes) -> None:
+        with AppFolder.reopen(container.location) as folder:
+            folder.write_nonce(name, content)
+
+    def _remove_nonce(self, container: Container, name: str) -> StillPending | None:
+        try:
+            with AppFolder.reopen(container.location) as folder:
+                folder.remove_nonce(name)
+        except FolderGone:
+            return None
+        except FolderProblem as problem:
+            return StillPending(str(problem))
+        return None
 
     def _secure(self, containers: Sequence[Container]) -> None:
         for container in containers:

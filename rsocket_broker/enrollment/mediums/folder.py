@@ -131,6 +131,18 @@ class AppFolder:
                 os.close(descriptor)
         os.fsync(self._descriptor)
 
+    def write_nonce(self, name: str, content: bytes) -> None:
+        """A new file that only the folder's user can read. Raises FolderProblem when it cannot be written."""
+        with _explained(self.path):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(name, flags, 0o600, dir_fd=self._descriptor), "wb") as file:
+                file.write(content)
+
+    def remove_nonce(self, name: str) -> None:
+        """Raises FolderProblem when it is there and stays."""
+        with _explained(self.path):
+            self._remove(name)
+
     def settle(self, bundle: Bundle) -> Outcome:
         """Bring a delivery that was cut off anywhere to its end (see `Medium.settle`), onto the disk.
 

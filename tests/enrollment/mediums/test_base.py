@@ -86,3 +86,14 @@ def test_nothing_of_a_request_or_certificate_is_in_what_may_be_logged() -> None:
 def test_refusals_of_drivers_name_their_step() -> None:
     assert unproven("nothing there.", "Look again.").public == "proof: nothing there. Look again."
     assert undelivered("no room.", "Make some.").public == "deploy: no room. Make some."
+
+
+@pytest.mark.row("D-6")
+async def test_a_driver_writes_no_nonces_unless_it_says_so(tmp_path: Path) -> None:
+    with State.open(tmp_path / "home" / "state.db") as state:
+        driver = ConsoleMedium(MediumContext(devices=DeviceRegistry(state), log=logging.getLogger("console")))
+        there = Container(medium="console", principal=Principal("a", "b", Proof.FILESYSTEM), location={"slot": "1"})
+        assert not driver.writes_nonces
+        with pytest.raises(EnrollmentRefused, match="proof: the driver console cannot write"):
+            await driver.write_nonce(there, "nonce-0123456789abcdef", b"")
+        assert await driver.remove_nonce(there, "nonce-0123456789abcdef") is None

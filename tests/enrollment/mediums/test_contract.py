@@ -153,3 +153,41 @@ async def test_a_device_that_is_away_is_said_to_be(home: Path, tmp_path: Path, a
             assert isinstance(await driver.holds(container, phone.csr), StillPending)
             await adb_server.connect(device)
             assert await driver.holds(container, phone.csr) is True
+
+
+# ---- nonces ------------------------------------------------------------------------------------------------------
+
+NONCE, CONTENT = "nonce-0123456789abcdef", b"0123456789abcdef" * 4
+
+
+@pytest.mark.row("D-6")
+async def test_a_nonce_is_a_new_file_for_the_app_alone(bench: Bench) -> None:
+    assert bench.driver.writes_nonces
+    await bench.driver.write_nonce(bench.container, NONCE, CONTENT)
+    assert (bench.folder / NONCE).read_bytes() == CONTENT
+    assert stat.S_IMODE((bench.folder / NONCE).stat().st_mode) == 0o600
+    assert bench.pair() == OLD
+    for _ in range(2):
+        assert await bench.driver.remove_nonce(bench.container, NONCE) is None
+        assert bench.leftovers() == set()
+
+
+@pytest.mark.row("D-6", "A-03")
+async def test_a_nonce_takes_no_files_place_and_follows_no_link(bench: Bench, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (bench.folder / NONCE).symlink_to(victim)
+    with pytest.raises(EnrollmentRefused, match="nonce"):
+        await bench.driver.write_nonce(bench.container, NONCE, CONTENT)
+    assert not victim.exists()
+    victim.write_bytes(b"another's")
+    with pytest.raises(EnrollmentRefused, match="nonce"):
+        await bench.driver.write_nonce(bench.container, NONCE, CONTENT)
+    assert victim.read_bytes() == b"another's"
+    assert await bench.driver.remove_nonce(bench.container, NONCE) is None
+    assert victim.read_bytes() == b"another's" and bench.leftovers() == set()
+
+
+@pytest.mark.row("D-6")
+async def test_a_nonce_in_a_container_that_has_gone_is_gone(bench: Bench) -> None:
+    shutil.rmtree(bench.folder)
+    assert await bench.driver.remove_nonce(bench.container, NONCE) is None
