@@ -17,6 +17,7 @@ from rsocket_broker.errors import ApplicationError, Canceled, ConnectionClosed, 
 from rsocket_broker.identity import Identity, Principal, Proof
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.plugin_api.app import App
+from rsocket_broker.plugin_api.device import Device, LogLine
 from rsocket_broker.plugin_api.plugin import Plugin, event, method
 
 __all__ = [
@@ -24,9 +25,11 @@ __all__ = [
     "ApplicationError",
     "Canceled",
     "ConnectionClosed",
+    "Device",
     "ErrorCode",
     "Identity",
     "Invalid",
+    "LogLine",
     "Payload",
     "Plugin",
     "Principal",

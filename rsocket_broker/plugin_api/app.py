@@ -5,7 +5,9 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from types import SimpleNamespace
 from typing import Any
 
+from rsocket_broker.errors import ApplicationError
 from rsocket_broker.identity import Identity
+from rsocket_broker.plugin_api.device import Device
 
 CALL_TIMEOUT = 30.0
 """Seconds that a call to an app may take when the caller does not say. Some shipped apps never answer some calls."""
@@ -97,3 +99,24 @@ class App(abc.ABC):
     @abc.abstractmethod
     async def supports(self, method: str) -> bool:
         """False only when the app says that its side of this plugin has no `method`."""
+
+    @abc.abstractmethod
+    async def reach(self, client: str, method: str) -> "App":
+        """Another client, as this plugin sees it, on behalf of this one; itself for "".
+
+        `client` is a session's id, or `app_id[@device_id]` that fits one session. `method` is what is to be asked of
+        this plugin there. For methods that take `client: str = ""`: whoever may call them, and may send requests to
+        that client (the policy's direction `relay`), may ask about it.
+
+        Raises Rejected when the policy does not let it, or nobody of that name is connected (the two look alike),
+        Invalid when the name fits several, ApplicationError when that client has no such plugin.
+        """
+
+    async def wake(self) -> bool:
+        """Start the app's side of a plugin that is not `eager`, unless it runs. True when it was started by this: what
+        it pushed before is of an earlier run. It is stopped again when nothing was asked of it for a while."""
+        return False
+
+    async def device_access(self) -> Device:
+        """The device that the app runs on. Raises ApplicationError that says why it cannot be reached."""
+        raise ApplicationError("The device of this client cannot be reached from here.")

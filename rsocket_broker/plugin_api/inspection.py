@@ -39,8 +39,9 @@ MAX_ROUTE = 255
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.@/-]{0,127}")
 """Plugin ids as apps have them. No colon: `client:...` in a route is an address, not a plugin."""
 
-HOOKS: Final = ("on_connect", "on_disconnect")
-_KNOWN_ATTRIBUTES: Final = (*HOOKS, "id", "concurrency", "settings")
+HOOKS: Final = {"on_connect": "app", "on_disconnect": "app", "on_app_error": "app, text, stack"}
+"""What the broker looks for by its name, and what it gives it."""
+_KNOWN_ATTRIBUTES: Final = (*HOOKS, "id", "concurrency", "settings", "eager", "needs_app")
 
 Function = Callable[..., Any]
 
@@ -338,6 +339,9 @@ def _check_declaration(plugin: Plugin) -> None:
         )
     if type(plugin.concurrency) is not int or plugin.concurrency < 1:
         raise ConfigurationError(f"{location(None, cls)}: {cls.__name__}.concurrency must be a whole number above 0.")
+    for flag in ("eager", "needs_app"):
+        if type(getattr(plugin, flag)) is not bool:
+            raise ConfigurationError(f"{location(None, cls)}: {cls.__name__}.{flag} must be True or False.")
 
 
 def _marks(cls: type[Plugin]) -> dict[str, Mark]:
@@ -364,7 +368,7 @@ def _check_names(cls: type[Plugin]) -> None:
                 continue
             near = difflib.get_close_matches(attribute, _KNOWN_ATTRIBUTES, n=1, cutoff=0.84)
             if near or (attribute.startswith("on_") and callable(value)):
-                hint = f"is it {near[0]}?" if near else "only on_connect and on_disconnect are, or a marked handler."
+                hint = f"is it {near[0]}?" if near else f"only {', '.join(HOOKS)} are, or a marked handler."
                 raise ConfigurationError(
                     f"{location(value, owner)}: {cls.__name__}.{attribute} is never called or read; {hint}"
                 )
@@ -373,9 +377,11 @@ def _check_names(cls: type[Plugin]) -> None:
 def _check_hook(cls: type[Plugin], hook: str) -> None:
     function = getattr(cls, hook)
     try:
-        inspect.signature(function).bind(None, None)
+        inspect.signature(function).bind(None, *HOOKS[hook].split(", "))
     except TypeError:
-        raise ConfigurationError(f"{location(function)}: {cls.__name__}.{hook} must take (self, app).") from None
+        raise ConfigurationError(
+            f"{location(function)}: {cls.__name__}.{hook} must take (self, {HOOKS[hook]})."
+        ) from None
 
 
 def location(value: object, owner: type | None = None) -> str:

@@ -82,6 +82,11 @@ class Plugin:
 
     id: ClassVar[str]
     concurrency: ClassVar[int] = CONCURRENCY
+    eager: ClassVar[bool] = True
+    """False for a plugin whose app side costs the app something: it is started at the first call (or `App.wake`), and
+    stopped when nothing was asked of it for a while. What it pushes is no reason to let it run."""
+    needs_app: ClassVar[bool] = True
+    """False for a plugin that serves clients whose app has no side of it: by what the device gives, for one."""
 
     def on_connect(self, app: App) -> Awaitable[None] | None:
         """`app` can be called from now on. May be a coroutine; nothing from `app` is handled until it is done.
@@ -91,3 +96,9 @@ class Plugin:
 
     def on_disconnect(self, app: App) -> Awaitable[None] | None:
         """`app` is gone, for this plugin at least. May be a coroutine. Not called if `on_connect` failed."""
+
+    def on_app_error(self, app: App, text: str, stack: str) -> Awaitable[None] | None:
+        """`app` has reported an error of its SDK that belongs to no request. May be a coroutine. `stack` may be "".
+
+        Called for every app, one report after the other, whether the app has a side of this plugin or not.
+        """

@@ -27,12 +27,13 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from rsocket_broker.errors import ApplicationError, Canceled
+from rsocket_broker.errors import ApplicationError, Canceled, Rejected
 from rsocket_broker.identity import Identity, Principal, Proof
 from rsocket_broker.jsontext import parse
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import CALL_TIMEOUT, App
 from rsocket_broker.plugin_api.configuration import apply_settings
+from rsocket_broker.plugin_api.device import Device
 from rsocket_broker.plugin_api.handlers import Handler, Model, Routes, encode_json
 from rsocket_broker.plugin_api.inspection import read_plugin
 from rsocket_broker.plugin_api.plugin import Plugin
@@ -62,6 +63,12 @@ class FakeApp(App):
         self._number = number
         self._identity = identity
         self._labels = labels
+        self.others: dict[str, FakeApp] = {}
+        """Whom `reach` finds, by the names that it may be given."""
+        self.hardware: Device | None = None
+        """What `device_access` gives; without one it says that there is none."""
+        self.awake = False
+        """Whether `wake` has started the app's side; a test may put it to sleep again."""
 
     @property
     def id(self) -> str:
@@ -114,6 +121,21 @@ class FakeApp(App):
 
     async def supports(self, method: str) -> bool:
         return method in self.answers
+
+    async def reach(self, client: str, method: str) -> App:
+        if client and client not in self.others:
+            raise Rejected(f'No client "{client}" is connected that this client may reach.')
+        return self.others[client] if client else self
+
+    async def wake(self) -> bool:
+        started = not self.awake
+        self.awake = True
+        if started and "init" in self.answers:
+            await self._answer("init", {})
+        return started
+
+    async def device_access(self) -> Device:
+        return await super().device_access() if self.hardware is None else self.hardware
 
     def _note(self, method: str, params: object) -> None:
         self.received.append((method, _as_json({} if params is None else params)))
@@ -248,14 +270,30 @@ class Bench:
         self._clients: list[Client] = []
 
     async def connect(
-        self, *, identity: Identity | None = None, answers: Answers | None = None, **labels: str
+        self,
+        *,
+        identity: Identity | None = None,
+        answers: Answers | None = None,
+        hardware: Device | None = None,
+        **labels: str,
     ) -> Client:
-        """A new client, for which `on_connect` has run. `labels`: `name`, `os`, `device`, `data_mime`."""
+        """A new client, for which `on_connect` has run. `labels`: `name`, `os`, `device`, `data_mime`.
+
+        `hardware` is the device that it runs on. `answers` may hold `init`: called when `App.wake` starts its side.
+        """
         app = FakeApp(next(self._numbers), identity or fake_identity(), answers or {}, labels)
+        app.hardware = hardware
         await _settled(self.plugin.on_connect, app)
         client = Client(self._routes, app)
+        for other in self._clients:  # all may reach each other, by their ids
+            other.app.others[app.id] = app
+            app.others[other.app.id] = other.app
         self._clients.append(client)
         return client
+
+    async def app_error(self, client: Client, text: str, stack: str = "") -> None:
+        """The client's SDK reports an error outside any request."""
+        await _settled(lambda app: self.plugin.on_app_error(app, text, stack), client.app)
 
     async def disconnect(self, client: Client) -> None:
         """End the client's session: `on_disconnect` has run when this returns."""

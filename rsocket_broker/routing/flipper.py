@@ -26,6 +26,8 @@ MAX_NAME = 128
 """Plugins of one app, and characters of an id: real apps have a dozen, with ids of up to 30."""
 MAX_TEXT = 1000
 """Characters of an app's error text that are passed on; what is longer is a stack trace."""
+MAX_STACK = 64 * 1024
+"""Characters of a stack trace that are passed on: five hundred frames with long names."""
 
 
 class AppFailure(ApplicationError):
@@ -52,9 +54,10 @@ class RefreshPlugins:
 
 @attrs.frozen(slots=True)
 class ErrorReport:
-    """Something failed in the app, outside any request."""
+    """Something failed in the app, outside any request. `stack` is "" where it does not say."""
 
     text: str
+    stack: str = ""
 
 
 @attrs.frozen(slots=True)
@@ -128,6 +131,11 @@ def failure(error: object) -> AppFailure:
     if not isinstance(text, str):
         text = _as_text(text)
     return AppFailure(text[:MAX_TEXT] or name or "The app failed and did not say how.", name)
+
+
+def _stack(error: object) -> str:
+    found = error.get("stacktrace") if isinstance(error, dict) else None
+    return found[:MAX_STACK] if isinstance(found, str) else ""
 
 
 def _as_text(error: object) -> str:
@@ -235,7 +243,7 @@ def _message(message: dict[str, object]) -> Message:
     if "method" in message:
         raise Invalid("The message's method is none that an app may ask for.")
     if "error" in message:
-        return ErrorReport(failure(message["error"]).public)
+        return ErrorReport(failure(message["error"]).public, _stack(message["error"]))
     if "success" in message:
         return Ignored()
     raise Invalid("The message has neither a method nor an error.")

@@ -381,6 +381,7 @@ class SecureResponder:
         elif isinstance(message, flipper.ErrorReport):
             session.note("in", "error report", "", "", size)
             session.log.write(logging.WARNING, "reports", "%s reports an error: %r", session.id, message.text)
+            session.app_errors.put(message, size)
 
     def _event(self, session: Session, message: flipper.Execute, size: int) -> None:
         """An event that is allowed. Raises RequestFailed."""

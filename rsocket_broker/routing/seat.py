@@ -23,7 +23,7 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.direct import StartSkimmed
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape, encode, encode_data
-from rsocket_broker.plugin_api.plugin import Plugin
+from rsocket_broker.plugin_api.plugin import Kind, Plugin
 from rsocket_broker.protocol.runs import Shortcut
 from rsocket_broker.routing.deadline import DeadlinePassed, limited
 from rsocket_broker.routing.event_queue import EventQueue
@@ -118,6 +118,12 @@ class Seat:
         except (Exception, SystemExit) as error:
             raise self._host.failed(what, error) from error
 
+    async def told(self, text: str, stack: str) -> None:
+        """The app reports an error outside any request. Raises RequestFailed for whatever goes wrong here."""
+        await self.greeted()
+        plugin = self._host.plugin
+        await self._hook(lambda app: plugin.on_app_error(app, text, stack), f"{self._host.id}.on_app_error")
+
     def close(self) -> None:
         """The session has ended, or the app has dropped the plugin: say goodbye, if the greeting went well."""
         was, self.state = self.state, State.CLOSED
@@ -134,7 +140,7 @@ class Seat:
         except RequestFailed as error:
             logger.debug("%s.on_disconnect ended early: %s", self._host.id, error.public)
 
-    async def _ready(self) -> None:
+    async def greeted(self) -> None:
         """Wait for on_connect. Raises RequestFailed when the plugin does not serve this session."""
         await asyncio.shield(self._settled)
         if self._refusal is not None:  # a fresh one for each: an exception raised twice grows a tangled traceback
@@ -151,6 +157,11 @@ class Seat:
             return self._plain(handler)
         return lambda payload: self._run(handler, handler.start, payload)
 
+    def is_method(self, name: str) -> bool:
+        """Whether `<plugin>.<name>` answers those who ask; False for what apps push."""
+        found = (handler for handler in self._host.routes.handlers() if handler.name == name)
+        return all(handler.kind is Kind.METHOD for handler in found)
+
     def answer_json(self, name: str, value: object) -> Awaitable[Payload]:
         """The answer of `<plugin>.<name>` to parameters that are parsed already. Raises Invalid."""
         return self._answer_json(self._json_handler(name, Model.RESPONSE), value)
@@ -163,12 +174,12 @@ class Seat:
 
     async def _answer_json(self, handler: Handler, value: object) -> Payload:
         with self._noted(handler):
-            await self._ready()
+            await self.greeted()
         return await self._run(handler, handler.start_json, value)
 
     async def _answer_when_ready(self, handler: Handler, payload: Payload) -> Payload:
         with self._noted(handler):
-            await self._ready()
+            await self.greeted()
         return await self._run(handler, handler.start, payload)
 
     @contextmanager
@@ -402,7 +413,7 @@ class Seat:
         assert task is not None
         self.running[task] = handler.name
         try:
-            await self._ready()
+            await self.greeted()
             await self._host.gate.enter(self.app.id)
         except BaseException:
             self.running.pop(task, None)

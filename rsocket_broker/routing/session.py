@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from time import monotonic
@@ -11,16 +11,19 @@ from weakref import WeakKeyDictionary
 
 from rsocket_broker.claims import Claims
 from rsocket_broker.connection import Connection
-from rsocket_broker.errors import ApplicationError, BrokerError, ConnectionClosed, RequestFailed
+from rsocket_broker.errors import ApplicationError, BrokerError, ConnectionClosed, Invalid, Rejected, RequestFailed
 from rsocket_broker.flow import RequestedStream
 from rsocket_broker.identity import Identity
 from rsocket_broker.jsontext import dump
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import CALL_TIMEOUT, App
+from rsocket_broker.plugin_api.device import Device
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.routing.app_errors import AppErrors
 from rsocket_broker.routing.app_side import AppSide, FlipperSide, RoutedSide, too_late
 from rsocket_broker.routing.plugin_host import PluginHost
+from rsocket_broker.routing.resting import Resting
 from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.seat import Seat
 from rsocket_broker.routing.tasks import Tasks
@@ -114,6 +117,15 @@ class SessionApp(App):
     async def supports(self, method: str) -> bool:
         return await self._session.supports(self._plugin, method)
 
+    async def reach(self, client: str, method: str) -> App:
+        return await self._session.reach(self._plugin, client, method) if client else self
+
+    async def wake(self) -> bool:
+        return await self._session.wake(self._plugin)
+
+    async def device_access(self) -> Device:
+        return await self._session.device_access()
+
     def __repr__(self) -> str:
         return f"<App {self.id} {self.identity.principal} of {self._plugin}>"
 
@@ -154,6 +166,8 @@ class Session:
         self.tasks = Tasks()
         self.log = QuietLog(logger)
         self._router = router
+        self._app_errors: AppErrors | None = None
+        self._resting: Resting | None = None
         self.access = router.access.of(self)
         """What it may do, and what may be asked of it."""
         self.calls: dict[asyncio.Future[Payload | bytes], tuple[str, str]] = {}
@@ -259,7 +273,7 @@ class Session:
         """Start the app's side of the plugins that are here too, as far as the two may talk."""
         for plugin in self.announced:
             host = self._router.hosts.get(plugin)
-            if host is None or plugin in side.started or not self._may_talk(plugin):
+            if host is None or plugin in side.started or not host.plugin.eager or not self._may_talk(plugin):
                 continue
             seat = self._seat(host)  # first a place for its events, which may come at once; then `init`
             side.init(plugin)
@@ -285,6 +299,48 @@ class Session:
         if side is not None and self._known.is_set():
             self._start_announced(side)
 
+    async def wake(self, plugin: str) -> bool:
+        """Start the app's side of a lazy plugin, unless it runs; whether that was done now. Raises Rejected."""
+        if not self._known.is_set():
+            await self._wait_known(plugin, "init", CALL_TIMEOUT)
+        if not self._may_talk(plugin):
+            raise Rejected(f"policy: {plugin} and {self.id} ({self.identity.app_id}) may not talk to each other.")
+        side = self._flipper if self._kind is _FLIPPER else None
+        if side is None:
+            return False
+        self._use(plugin)
+        if plugin in side.started:
+            return False
+        side.init(plugin)
+        self.note("out", "init", plugin, "", None)
+        return True
+
+    def _use(self, plugin: str) -> None:
+        """Something is asked of a lazy plugin's side."""
+        if self._resting is None:  # most sessions have no such plugin
+            self._resting = Resting(self._rest, self._is_asked)
+        self._resting.used(plugin)
+
+    def _rest(self, plugin: str) -> None:
+        side = self._flipper
+        if side is not None and plugin in side.started and self.connection.closing is None:
+            side.deinit(plugin)
+            self.note("out", "deinit", plugin, "", None)
+
+    def _is_asked(self, plugin: str) -> bool:
+        return any(asked == plugin for asked, _ in self.calls.values())
+
+    @property
+    def app_errors(self) -> AppErrors:
+        """Where errors go that the app reports outside any request."""
+        if self._app_errors is None:
+            self._app_errors = AppErrors(self.id, self._router.told_errors, self.seat, self._may_talk, self.tasks)
+        return self._app_errors
+
+    def device_access(self) -> Awaitable[Device]:
+        """The device that the app runs on. Raises ApplicationError."""
+        return self._router.devices(self.identity)
+
     def _drop(self, side: FlipperSide | None, plugin: str) -> None:
         seat = self._seats.pop(plugin, None)
         if seat is not None:
@@ -297,6 +353,10 @@ class Session:
     def close(self) -> None:
         """The connection has gone: every plugin is told, and nothing of this session goes on."""
         self._known.set()
+        if self._resting is not None:
+            self._resting.close()
+        if self._app_errors is not None:
+            self._app_errors.close()
         for seat in self._seats.values():
             seat.close()
         self._seats.clear()
@@ -316,6 +376,29 @@ class Session:
         if seat is None:
             seat = self._seats[host.id] = Seat(host, SessionApp(self, host.id), self.tasks)
         return seat
+
+    async def seat_of(self, plugin: str) -> Seat:
+        """The session's seat at a plugin for others who ask about the session, once the plugin has greeted it.
+
+        Raises Invalid for a plugin that is not here, ApplicationError for one that the app does not have, Rejected
+        where the policy does not let the two talk.
+        """
+        host = self._router.hosts.get(plugin)
+        if host is None:
+            raise Invalid(f'This broker has no plugin "{plugin[:100]}".')
+        if not self._known.is_set():
+            await self._wait_known(plugin, "", CALL_TIMEOUT)
+        if self._kind is _FLIPPER and plugin not in self.announced and host.plugin.needs_app:
+            raise ApplicationError(f"{self.id} ({self.identity.app_id}) has no plugin {plugin}.")
+        if not self._may_talk(plugin):
+            raise Rejected(f"policy: {plugin} and {self.id} ({self.identity.app_id}) may not talk to each other.")
+        seat = self.seat(host)
+        await seat.greeted()
+        return seat
+
+    async def reach(self, plugin: str, client: str, method: str) -> App:
+        """Another client, as a plugin sees it, for this one. Raises RequestFailed, see `App.reach`."""
+        return await self._router.reach(self, plugin, client, method)
 
     @property
     def flows(self) -> Mapping[RequestedStream, tuple[str, str]]:
@@ -354,6 +437,8 @@ class Session:
         if self._observers:
             self.note("out", "call", plugin, method, None)
         host, began, connection, stream_id = self._router.hosts.get(plugin), monotonic(), self.connection, 0
+        if host is not None and not host.plugin.eager:
+            self._use(plugin)
         try:
             data, metadata = side.question(plugin, method, params)
             ends = None
@@ -395,6 +480,9 @@ class Session:
         """Call a method one way."""
         side = await self._side(plugin, method, CALL_TIMEOUT)
         self.note("out", "send", plugin, method, None)
+        host = self._router.hosts.get(plugin)
+        if host is not None and not host.plugin.eager:
+            self._use(plugin)
         side.send(plugin, method, params)
         await self.connection.drain()
 

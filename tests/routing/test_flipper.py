@@ -59,7 +59,7 @@ def test_what_is_no_answer_fails_the_call(data: bytes | None) -> None:
         ({"method": "execute", "params": {"api": "P", "method": "m", "params": None}}, Execute("P", "m", {})),
         ({"method": "execute", "params": {"api": "P", "method": "m", "params": [0]}}, Execute("P", "m", [0])),
         ({"method": "refreshPlugins"}, RefreshPlugins()),
-        ({"error": {"message": "m", "stacktrace": "s"}}, ErrorReport("m")),
+        ({"error": {"message": "m", "stacktrace": "s"}}, ErrorReport("m", "s")),
         ({"success": {}}, Ignored()),
         ({"id": 7, "success": 1}, Ignored()),
         ({"id": 0, "error": {}}, Ignored()),
