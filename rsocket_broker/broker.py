@@ -13,6 +13,7 @@ import logging
 import attrs
 
 from rsocket_broker import __version__, jsontext
+from rsocket_broker.admin.app_verbs import app_verbs
 from rsocket_broker.admin.run_folder import Ports, RunFolder
 from rsocket_broker.admin.verbs import verbs
 from rsocket_broker.audit import Audit
@@ -41,6 +42,8 @@ from rsocket_broker.listening.lines import Lines, Served
 from rsocket_broker.listening.listeners import Listeners
 from rsocket_broker.listening.switches import Switches
 from rsocket_broker.observability.observation import Observation, Subject
+from rsocket_broker.plugin_api.app import App
+from rsocket_broker.plugin_api.plugin import Plugin
 from rsocket_broker.protocol.limits import SECURE
 from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.endpoint import SecureEndpoint
@@ -150,7 +153,7 @@ class Broker:
         table = {**verbs(sessions, plugins, self.status, upkeep.describe), **switches.verbs(), **policy.verbs()}
         self._rotator = rotator = Rotator(authority, upkeep.spreader, endpoint, contexts)
         table |= {**revocation_verbs(revoker, authority), **rotator.verbs()}
-        table |= session_verbs(children, sessions)
+        table |= {**session_verbs(children, sessions), **app_verbs(sessions)}
         await listeners.start(table, closed=["insecure"] if gate.mode is Mode.WINDOW else [])
         upkeep.start()
         rotator.start()
@@ -204,6 +207,30 @@ class Broker:
         """Who is connected. Only once `start` has returned."""
         assert self._endpoint is not None
         return self._endpoint.sessions
+
+    def plugin(self, plugin_id: str) -> Plugin:
+        """The plugin of that id: its public methods are its Python API. Only once `start` has returned.
+
+        Raises ConfigurationError when there is none.
+        """
+        assert self._endpoint is not None
+        host = self._endpoint.router.hosts.get(plugin_id)
+        if host is None:
+            raise ConfigurationError(
+                f'this broker has no plugin "{plugin_id}". {nearest(plugin_id, self._endpoint.router.hosts)}'
+            )
+        return host.plugin
+
+    async def app(self, client: str, plugin_id: str) -> App:
+        """A connected client as a plugin sees it, to be handed to the plugin's methods, once they have met.
+
+            network = broker.plugin("Network")
+            await network.har(await broker.app("com.example.app", "Network"))
+
+        `client` is a session's id, or `app_id[@device_id]` that fits one session. Raises ApplicationError when it fits
+        none or several, or that app has no such plugin, Rejected where the policy keeps the two apart.
+        """
+        return (await self.sessions.find(client).seat_of(plugin_id)).app
 
     def certificates(self) -> list[Record]:
         """Every certificate that was issued here. Only once `start` has returned."""

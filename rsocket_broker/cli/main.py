@@ -33,6 +33,7 @@ COMMANDS = (
     "demo",
     "enroll",
     "clients",
+    "app",
     "sessions",
     "policy",
     "enrollment",

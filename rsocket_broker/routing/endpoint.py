@@ -25,6 +25,7 @@ from rsocket_broker.protocol.limits import SECURE, Limits
 from rsocket_broker.routing.access import Access
 from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.plugin_host import PluginHost
+from rsocket_broker.routing.reach import Reach
 from rsocket_broker.routing.reapply import reapply
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.routing.relay import Switch
@@ -85,6 +86,7 @@ class SecureEndpoint:
         self.children = Children() if children is None else children
         self._known_limits = known_limits
         self._switch = Switch(self.sessions)
+        self.router.reach = Reach(self.sessions)
         self.setups: Counter[str] = Counter()
         """Connections by what became of their SETUP: `accepted`, the code that it was refused with, or `gone` when the
         peer left before that; `resumed` counts those that brought a RESUME in its place, and went to its session."""

@@ -98,7 +98,7 @@ class Switch:
             raise Invalid("a routing tag is not UTF-8 text") from error
         shown = address[:SHOWN]
         named = self._sessions.named(address, LOOKED_AT)
-        found = [other for other in named if not other.over and _may_reach(session, other)]
+        found = [other for other in named if not other.over and may_reach(session, other)]
         if not found:
             with contextlib.suppress(Rejected):
                 for other in named[:1]:
@@ -124,7 +124,7 @@ class Switch:
         relaying = session.connection.relaying
         for name in () if relaying is None else relaying.answerers():
             other = self._sessions.get(name)
-            if other is not None and relaying is not None and not _may_reach(session, other):
+            if other is not None and relaying is not None and not may_reach(session, other):
                 relaying.part_from(name, Rejected(f'policy: this client may not reach "{name}" any more.'))
 
 
@@ -138,7 +138,7 @@ def name_of(session: Session) -> str:
     return f"{session.identity.app_id}{AT}{session.identity.device_id}"
 
 
-def _may_reach(session: Session, other: Session) -> bool:
+def may_reach(session: Session, other: Session) -> bool:
     """Whether the policy lets the one reach the other, or leaves that to be asked. Itself it may reach, to be told."""
     if other is session:
         return True

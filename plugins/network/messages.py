@@ -1,0 +1,149 @@
+"""The events of an app's network plugin, from JSON to values. Android's and iOS's shapes; nothing here keeps anything.
+
+    newRequest        {"id", "timestamp", "method", "url", "headers": [{"key", "value"}], "data"}
+    newResponse       {"id", "timestamp", "status", "reason", "headers", "data", "isMock", "totalChunks", "index"}
+    partialResponse   the same for the part with index 0; the others have id, timestamp, totalChunks, index and data
+
+Read as leniently as the SDKs write: what is absent, null or of another number type has a meaning. What has none is
+Invalid, and the event is dropped: a missing id, data that is no base64, a header that is no pair.
+"""
+
+import binascii
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from rsocket_broker.plugin_api import Invalid
+
+MAX_ID = 128
+"""Characters of an id: a UUID has 36, an iOS number 20."""
+MAX_HEADERS = 256
+"""Headers of one message: servers refuse requests with a hundred."""
+MAX_PARTS = 4096
+"""Parts of one body: 4 GiB in the parts of 1 MiB that the Android SDK makes."""
+MAX_METHOD = 32
+"""Characters of an HTTP method that are kept."""
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Request(NamedTuple):
+    """What an app is about to ask a server. `time` in milliseconds since 1970 by the device's clock, 0 for unknown.
+
+    `body` None: there is none, or the app does not show it.
+    """
+
+    key: str
+    time: float
+    method: str
+    url: str
+    headers: Headers
+    body: bytes | None
+
+
+class Head(NamedTuple):
+    """What stands before a response's body. `status` 0: the app gives none."""
+
+    time: float
+    status: int
+    reason: str
+    headers: Headers
+    mock: bool
+
+
+class Part(NamedTuple):
+    """A response, or one of `total` parts of it. `head` comes with the part whose index is 0."""
+
+    key: str
+    head: Head | None
+    index: int
+    total: int
+    body: bytes | None
+
+
+def request(params: Mapping[str, Any]) -> Request:
+    """Raises Invalid."""
+    return Request(
+        key(params),
+        number(params.get("timestamp"), "timestamp"),
+        text(params.get("method"), "method")[:MAX_METHOD].upper() or "GET",
+        text(params.get("url"), "url"),
+        headers(params.get("headers")),
+        body(params.get("data")),
+    )
+
+
+def response(params: Mapping[str, Any]) -> Part:
+    """A whole response, or a part of one. Raises Invalid."""
+    total = int(number(params.get("totalChunks"), "totalChunks")) or 1
+    index = int(number(params.get("index"), "index"))
+    if not 1 <= total <= MAX_PARTS or not 0 <= index < total:
+        raise Invalid(f"part {index} of {total}: a body has 1 to {MAX_PARTS} parts, counted from 0.")
+    head = None
+    if index == 0:
+        head = Head(
+            number(params.get("timestamp"), "timestamp"),
+            int(number(params.get("status"), "status")),
+            text(params.get("reason"), "reason"),
+            headers(params.get("headers")),
+            params.get("isMock") in (True, 1),
+        )
+    return Part(key(params), head, index, total, body(params.get("data")))
+
+
+def key(params: Mapping[str, Any]) -> str:
+    """The id as text, for it is a number of up to 64 bits on iOS. Raises Invalid."""
+    found = params.get("id")
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = str(found)
+    if not isinstance(found, str) or not 0 < len(found) <= MAX_ID:
+        raise Invalid(f"id: wanted text of up to {MAX_ID} characters or a whole number.")
+    return found
+
+
+def number(value: object, name: str) -> float:
+    """A number, also one that is given as text; 0 for none. Raises Invalid."""
+    if value is None:
+        return 0
+    if isinstance(value, int | float | str):
+        try:
+            found = float(value)
+        except (ValueError, OverflowError):
+            found = float("inf")
+        if abs(found) < 2**53:
+            return int(found) if found.is_integer() else found
+    raise Invalid(f"{name}: wanted a number.")
+
+
+def text(value: object, name: str) -> str:
+    """Text; "" for none. Raises Invalid."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise Invalid(f"{name}: wanted text.")
+    return value
+
+
+def headers(value: object) -> Headers:
+    """Pairs of names and values, in their order. Raises Invalid."""
+    listed = [] if value is None else value
+    if not isinstance(listed, list) or len(listed) > MAX_HEADERS:
+        raise Invalid(f"headers: wanted a list of up to {MAX_HEADERS}.")
+    return tuple(_header(each) for each in listed)
+
+
+def _header(each: object) -> tuple[str, str]:
+    name = each.get("key") if isinstance(each, dict) else None
+    value = each.get("value") if isinstance(each, dict) else None
+    if not isinstance(name, str) or isinstance(value, dict | list):
+        raise Invalid("headers: wanted objects with key and value.")
+    return name, "" if value is None else str(value)
+
+
+def body(value: object) -> bytes | None:
+    """Bytes from base64 of either platform: with line ends or without. None for no body. Raises Invalid."""
+    if value is None:
+        return None
+    try:
+        return binascii.a2b_base64(text(value, "data"))
+    except (binascii.Error, ValueError) as error:
+        raise Invalid("data: wanted base64.") from error
