@@ -5,7 +5,6 @@ Nothing here knows how an app is connected: a plugin is handed messages, and han
 
 import base64
 import enum
-import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
@@ -15,9 +14,6 @@ Receiver: TypeAlias = Callable[[Params], object]
 
 Emit: TypeAlias = Callable[[str, object], object]
 """Sends one event: its name and its parameters."""
-
-ANDROID_LINE = 76
-"""Characters of base64 after which Android's default flavour breaks the line."""
 
 
 class Platform(enum.Enum):
@@ -93,13 +89,11 @@ class AppPlugin:
         return {name: value for name, value in values.items() if value is not None}
 
     def base64(self, data: bytes | None) -> str | None:
-        """Android breaks its lines, and ends with a break; iOS does not."""
+        """Android breaks the line after every 76 characters and at the end; iOS does not."""
         if data is None:
             return None
-        text = base64.b64encode(data).decode("ascii")
-        if self.platform is Platform.IOS:
-            return text
-        return "".join(f"{line}\n" for line in textwrap.wrap(text, ANDROID_LINE))
+        encode = base64.b64encode if self.platform is Platform.IOS else base64.encodebytes
+        return encode(data).decode("ascii")
 
     def call(self, method: str, params: Params) -> object:
         """What a receiver gives. Raises ReceiverError, also for one that there is not or that raised."""
