@@ -26,7 +26,9 @@ _DEVICE_ID = re.compile(r"[\x20-\x7e]{0,128}", re.ASCII)
 
 
 def check_principal(principal: Principal) -> None:
-    """Raises AuthorityError when an id cannot stand in a certificate."""
+    """Raises AuthorityError when an id cannot stand in a certificate, or nothing has proved it."""
+    if not principal.certified:
+        raise AuthorityError("Nothing has proved who this client is, so it gets no certificate.")
     check_app_id(principal.app_id)
     check_device_id(principal.device_id)
 

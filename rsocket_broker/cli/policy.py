@@ -28,6 +28,7 @@ from rsocket_broker.policy.rules import (
     CHANNELS,
     KINDS,
     PROOFS,
+    UNVERIFIED,
     Decision,
     Direction,
     Effect,
@@ -294,6 +295,8 @@ def with_options(facts: Facts, options: Mapping[str, Any]) -> Facts:
     }
     if options["groups"]:
         given["groups"] = frozenset(Group(each) for each in options["groups"])
+    if UNVERIFIED == options["kind"] != facts.kind:  # what a certificate says is not said of it
+        given = {"proof": UNVERIFIED, "profile": "", "channel": "loopback", **given}
     return attrs.evolve(facts, **given)
 
 

@@ -134,6 +134,8 @@ class IdentityPlugin(Plugin):
         session = self._find(app.id)
         if session.is_child:
             raise Rejected("A session that was opened with a token has no certificate to renew.")
+        if not session.identity.principal.certified:
+            raise Rejected("A session that has proved nothing has no certificate to renew.")
         return session
 
     def _count(self, principal: Principal) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from typing import Any, Final
 
 from rsocket_broker.policy.patterns import compiled
-from rsocket_broker.policy.rules import Direction, Effect, Group, Layer, Level, Origin, Rule, Written
+from rsocket_broker.policy.rules import UNVERIFIED, Direction, Effect, Group, Layer, Level, Origin, Rule, Written
 
 SOURCE: Final = "built-in default"
 
@@ -47,6 +47,13 @@ direction = "in"
 kind = "device"
 method = "sessions.login"
 
+# A browser or Node app of `serve --browser-port`, which has proved nothing, may talk to the plugins that it has too.
+[[rule]]
+id = "unverified-apps"
+effect = "allow"
+kind = "unverified"
+plugin = "announced"
+
 # What no rule allows is denied: other methods, and reaching another client.
 """
 
@@ -57,12 +64,14 @@ def default() -> Written:
     It is written down once more since most brokers have no such file, and start sooner without a parser.
     """
     out, inside = frozenset({Direction.OUT}), frozenset({Direction.IN})
+    nothing_proved = {"kind": frozenset({UNVERIFIED}), "plugin": frozenset({Group.ANNOUNCED})}
     rules = (
         _rule("echo", direction=inside, method=(compiled("echo.*"),)),
         _rule("given-plugins", direction=inside, plugin=frozenset({Group.GIVEN})),
         _rule("announced-plugins", direction=inside, plugin=frozenset({Group.ANNOUNCED})),
         _rule("calls-to-clients", direction=out),
         _rule("login", direction=inside, kind=frozenset({"device"}), method=(compiled("sessions.login"),)),
+        _rule("unverified-apps", direction=inside | out, **nothing_proved),
     )
     return Written(Layer(Level.OPERATOR, SOURCE, hashlib.sha256(TEXT.encode()).hexdigest(), rules), None)
 

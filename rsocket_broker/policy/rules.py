@@ -2,6 +2,9 @@
 
 Layers stand one above the other: vendor, operator, user. The first one with a rule that fits decides; inside a layer
 deny beats ask, and ask beats allow. Where no rule fits, the answer is deny.
+
+Whoever has proved nothing (the kind `unverified`) gets nothing from a rule that does not name that kind: rules were
+written with certified clients in mind. Nor does one let anybody reach such a client, whatever it calls itself.
 """
 
 import enum
@@ -9,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from rsocket_broker.identity import UNVERIFIED_NAME
 from rsocket_broker.policy.patterns import Pattern
 
 AT = "@"
@@ -50,8 +54,10 @@ class Group(enum.StrEnum):
 CHANNELS = ("tls", "wss", "loopback")
 """How the client is connected: by RSocket over TLS, the same over WebSocket, or over this machine's HTTP port."""
 
-KINDS = ("device", "plugin", "web", "cli")
-"""Kinds of sessions: of a certificate's holder, or made by such a session for a plugin, a page or a command line."""
+UNVERIFIED = "unverified"
+KINDS = ("device", "plugin", "web", "cli", UNVERIFIED)
+"""Kinds of sessions: of a certificate's holder, or made by such a session for a plugin, a page or a command line; or of
+a browser or Node app that has proved nothing."""
 
 PROOFS = ("adb", "filesystem", "upload", "pairing", "operator")
 """What was seen before the client's certificate was signed."""
@@ -62,7 +68,8 @@ class Facts:
     """One call, as rules see it. `method` is `<plugin>.<name>`, and empty for a relay, whose inside nobody looks at.
 
     `app`, `device`, `proof` and `profile` are of the client's certificate, or of that of the session that it was made
-    by. `to` is the other client of a relay, as `app_id@device_id`.
+    by; of an unverified one, app and device are what it says. `to` is the other client of a relay, as
+    `app_id@device_id`.
     """
 
     app: str
@@ -119,13 +126,14 @@ class Rule:
             and (not self.method or _one(self.method, facts.method))
             and (not self.app or _one(self.app, facts.app))
             and (not self.plugin or not self.plugin.isdisjoint(facts.groups))
-            and (not self.kind or facts.kind in self.kind)
+            and (facts.kind in self.kind if self.kind else facts.kind != UNVERIFIED or self.effect is Effect.DENY)
             and (not self.channel or facts.channel in self.channel)
             and (not self.proof or facts.proof in self.proof)
             and (not self.device or _one(self.device, facts.device))
             and (not self.profile or _one(self.profile, facts.profile))
             and (not self.user or _one(self.user, facts.user))
             and (not self.to or self._leads_to(facts.to))
+            and (not facts.to.startswith(UNVERIFIED_NAME) or self.effect is Effect.DENY)
         )
 
     def _leads_to(self, to: str) -> bool:

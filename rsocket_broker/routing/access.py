@@ -40,6 +40,9 @@ lock everybody out when their certificates end."""
 OWN_SESSION = ("sessions", frozenset({"logout", "introspect"}))
 """What everybody may ask of the session that they have: what it is, and its end."""
 
+BUILT_IN = frozenset({IDENTITY, OWN_SESSION[0]})
+"""Plugins that no app has a side of, whatever it announces: a name is no key to certificates and sessions."""
+
 MAX_KEPT = 1024
 """Decisions kept of one session: a client has a handful of methods, and one that makes names up gains nothing."""
 MAX_NAME = 256
@@ -158,7 +161,7 @@ class Access:
         at: Holder | None = session
         while at is not None and at.lineage[0] is not node and at.lineage[0].id != node.id:
             at = at.parent
-        if at is not None and plugin in at.announced:
+        if at is not None and plugin in at.announced and plugin not in BUILT_IN:
             yield Group.ANNOUNCED
 
 
@@ -310,7 +313,7 @@ class SessionAccess:
         direction, plugin, method = key
         access, session = self._access, self._session
         asked: list[Facts] = []
-        if _always(key, child=len(session.lineage) > 1):
+        if _always(key, certified=len(session.lineage) == 1 and session.identity.principal.certified):
             return asked
         for node in session.lineage:
             facts = access.facts(session, node, direction, plugin, method)
@@ -401,20 +404,21 @@ class SessionAccess:
         self._access.log.write(logging.INFO, "refused calls", words, self._session.id, who, what, refusal.reason)
 
 
-def _always(key: Key, *, child: bool) -> bool:
-    """Whether no rule is asked, since a policy that forgot it would shut out those whom it lets in."""
+def _always(key: Key, *, certified: bool) -> bool:
+    """Whether no rule is asked, since a policy that forgot it would shut out those whom it lets in. `certified` says
+    that the session has a certificate of its own."""
     direction, plugin, method = key
     if direction is Direction.RELAY:
         return False
     if plugin == IDENTITY:
-        return not child
+        return certified
     return direction is Direction.IN and plugin == OWN_SESSION[0] and method in OWN_SESSION[1]
 
 
 def always_open(facts: Facts) -> bool:
     """Whether a session may make this call of its own whatever the rules say."""
     plugin, _, method = facts.method.rpartition(".")
-    return _always((facts.direction, plugin, method), child=facts.kind != NodeKind.DEVICE.value)
+    return _always((facts.direction, plugin, method), certified=facts.kind == NodeKind.DEVICE.value)
 
 
 @attrs.frozen(slots=True)

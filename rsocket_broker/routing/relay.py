@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary, ref
 
 from rsocket_broker.errors import Invalid, Rejected
 from rsocket_broker.plugin_api.handlers import Model
-from rsocket_broker.policy.rules import AT, Direction
+from rsocket_broker.policy.rules import Direction
 from rsocket_broker.protocol.addresses import ADDRESS
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.metadata import CLIENT, COMPOSITE
@@ -135,7 +135,7 @@ def _counted_elsewhere(tag: bytes) -> Relaying:
 
 def name_of(session: Session) -> str:
     """The other client of a relay, as rules see it."""
-    return f"{session.identity.app_id}{AT}{session.identity.device_id}"
+    return session.identity.principal.names[1]
 
 
 def may_reach(session: Session, other: Session) -> bool:

@@ -12,6 +12,9 @@ Whoever would come in beside others is held to the limit for one identity, and e
 session (see `tree`) replaces nobody but its own older line, and is found by its id alone; of one identity there may be
 as many children beside each other as there may be sessions with a certificate, so that neither shuts out the other.
 
+Sessions of clients that have proved nothing (`Proof.UNVERIFIED`) are a crowd of their own: they replace only each
+other, have a share that counts for nobody else's, and nobody finds them by the names of certified clients.
+
 Where a limit is reached, sessions that are suspended give way, the oldest first: their clients may never come back. Two
 clients with one identity that keep replacing each other would do so for ever: after a few rounds the newcomer is
 refused, and told why.
@@ -38,6 +41,10 @@ MAX_REPLACEMENTS = 4
 REPLACEMENT_WINDOW = 20.0
 """Replacements of one identity within so many seconds: an app that crashes and comes back does it once or twice."""
 
+MAX_UNVERIFIED = 32
+"""Sessions of browser and Node apps in all, which anybody on this machine may open: the tabs and processes of a
+developer's day. Each may make us hold a message."""
+
 SEARCH_PAUSE = 1.0
 """Seconds between two searches of a full directory for a session that could give way: each looks at every session, and
 a crowd that is refused must not cost more than a crowd that is served."""
@@ -63,10 +70,12 @@ class DuplicateRule(enum.Enum):
 
 @attrs.frozen(slots=True)
 class SessionLimits:
-    """How many sessions there may be, in all and of one identity. 1 is a number like any other."""
+    """How many sessions there may be with a certificate at their root, of one identity, and without any certificate.
+    1 is a number like any other."""
 
     total: int = MAX_SESSIONS
     per_identity: int = MAX_PER_IDENTITY
+    unverified: int = MAX_UNVERIFIED
 
 
 class LiveSession(Protocol):
@@ -113,7 +122,9 @@ class LiveSessions(Generic[S]):
         self._by_name: dict[str, dict[str, S]] = {}
         self.version = 0
         """Changes with every session that comes or goes: what was found before may not hold now."""
-        self._replacements: dict[Principal, deque[float]] = {}
+        self._unverified = 0
+        self._rounds = {certified: _Rounds() for certified in (True, False)}
+        """Apart, so that a crowd that has proved nothing cannot bring those of certified clients into oblivion."""
         self._searched = float("-inf")
         """When all were looked through for one that is suspended, and none was."""
 
@@ -156,15 +167,16 @@ class LiveSessions(Generic[S]):
         else:
             leaving = self._leaving(session, older, now)
         counts = bool(leaving) and not session.is_child
-        leaving += self._giving_way([one for one in older if one not in leaving], leaving, now)
+        if principal.certified:
+            leaving += self._giving_way([one for one in older if one not in leaving], leaving, now)
         self._check_limits(session, len([one for one in older if one not in leaving]), len(leaving))
         if counts:
-            self._replacements.setdefault(principal, deque(maxlen=MAX_REPLACEMENTS)).append(now)
-            self._forget_old(now)
+            self._rounds[principal.certified].note(principal, now)
         for one in leaving:
             self.remove(one)
         self.version += 1
         self._by_id[session.id] = session
+        self._unverified += not principal.certified
         for name in _names(session):
             self._by_name.setdefault(name, {})[session.id] = session
         self._by_principal.setdefault(principal, []).append(session)
@@ -181,6 +193,7 @@ class LiveSessions(Generic[S]):
             if not self._by_name[name]:
                 del self._by_name[name]
         principal = session.identity.principal
+        self._unverified -= not principal.certified
         self._by_principal[principal].remove(session)
         if not self._by_principal[principal]:
             del self._by_principal[principal]
@@ -205,7 +218,7 @@ class LiveSessions(Generic[S]):
         if self._rule is DuplicateRule.REFUSE and not all(one.suspended for one in older):
             raise SetupRefused(f"{principal} has a session already, and this broker refuses a second one.")
         leaving = replaced(session.kind, older, self._rule)
-        if leaving and self._rounds(principal, now) >= MAX_REPLACEMENTS:
+        if leaving and self._rounds[principal.certified].count(principal, now) >= MAX_REPLACEMENTS:
             raise SetupRefused(
                 f"{principal} was replaced {MAX_REPLACEMENTS} times in {REPLACEMENT_WINDOW:g} s: two clients use the "
                 "same identity and push each other out. Stop one of them, or give it a certificate of its own."
@@ -217,7 +230,7 @@ class LiveSessions(Generic[S]):
         away = [one for one in beside if one.suspended]
         room = 1 if self._rule is DuplicateRule.REFUSE else self._limits.per_identity
         chosen = away[: max(0, len(beside) + 1 - room)]
-        surplus = len(self._by_id) + 1 - len(leaving) - len(chosen) - self._limits.total
+        surplus = len(self._by_id) - self._unverified + 1 - len(leaving) - len(chosen) - self._limits.total
         if surplus > 0 and now - self._searched >= SEARCH_PAUSE:
             gone = {one.id for one in (*leaving, *chosen)}
             others = (one for one in self._by_id.values() if one.suspended and one.id not in gone)
@@ -234,24 +247,37 @@ class LiveSessions(Generic[S]):
             raise SetupRefused(
                 f"{session.identity.principal} has {beside} {what}, which is the limit for one identity."
             )
-        if len(self._by_id) - leaving >= limits.total:
+        if not session.identity.principal.certified:
+            if self._unverified - leaving >= limits.unverified:
+                raise SetupRefused(
+                    f"This broker serves {limits.unverified} sessions without a certificate, which is its limit."
+                )
+        elif len(self._by_id) - self._unverified - leaving >= limits.total:
             raise SetupRefused(f"This broker serves {limits.total} sessions, which is its limit in all. Try later.")
 
-    def _rounds(self, principal: Principal, now: float) -> int:
-        """How often sessions of `principal` were replaced within the window."""
-        return sum(now - moment < REPLACEMENT_WINDOW for moment in self._replacements.get(principal, ()))
+
+class _Rounds:
+    """How often sessions were replaced, by their principal."""
+
+    def __init__(self) -> None:
+        self._moments: dict[Principal, deque[float]] = {}
+
+    def note(self, principal: Principal, now: float) -> None:
+        self._moments.setdefault(principal, deque(maxlen=MAX_REPLACEMENTS)).append(now)
+        self._forget_old(now)
+
+    def count(self, principal: Principal, now: float) -> int:
+        """How often within the window."""
+        return sum(now - moment < REPLACEMENT_WINDOW for moment in self._moments.get(principal, ()))
 
     def _forget_old(self, now: float) -> None:
-        if len(self._replacements) <= MAX_REMEMBERED:
+        if len(self._moments) <= MAX_REMEMBERED:
             return
-        for principal in [one for one in self._replacements if not self._rounds(one, now)]:
-            del self._replacements[principal]
-        while len(self._replacements) > MAX_REMEMBERED:
-            del self._replacements[next(iter(self._replacements))]
+        for principal in [one for one in self._moments if not self.count(one, now)]:
+            del self._moments[principal]
+        while len(self._moments) > MAX_REMEMBERED:
+            del self._moments[next(iter(self._moments))]
 
 
 def _names(session: LiveSession) -> tuple[str, ...]:
-    if session.is_child:
-        return ()
-    app_id = session.identity.app_id
-    return app_id, f"{app_id}@{session.identity.device_id}"
+    return () if session.is_child else session.identity.principal.names

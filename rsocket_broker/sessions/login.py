@@ -21,7 +21,7 @@ from typing import Final
 from rsocket_broker.claims import shown
 from rsocket_broker.errors import Invalid
 from rsocket_broker.sessions.scope import parse_scope
-from rsocket_broker.sessions.tree import Node, NodeKind, Wish
+from rsocket_broker.sessions.tree import ROOTS, Node, NodeKind, Wish
 from rsocket_broker.transports.base import Channel
 
 DEFAULT_LIFE: Final = 8 * 3600.0
@@ -37,7 +37,7 @@ AUDIENCES: Final = {"loopback": Channel.WS, "tls": Channel.TLS, "wss": Channel.W
 """Where a token may be shown: at /rsocket of the loopback HTTP port, on the secure port, on the WebSocket port."""
 _NAMES: Final = {channel: name for name, channel in AUDIENCES.items()}
 
-KINDS: Final = tuple(kind.value for kind in NodeKind if kind is not NodeKind.DEVICE)
+KINDS: Final = tuple(kind.value for kind in NodeKind if kind not in ROOTS)
 FIELDS: Final = ("name", "kind", "device_id", "platform", "expires_in", "scope", "rate", "user", "audience")
 
 _PARENTS: Final = ("parent", "parent_id", "parentId")

@@ -2,7 +2,8 @@
 
 A root is the session of a client with a certificate. Whoever has a session may make another one below it, for a page,
 a tool or a plugin. Whatever limits the upper one limits the lower: a child ends with its parent, or before it; its
-scope lies within its parent's, and its rate is no higher. Nothing goes the other way.
+scope lies within its parent's, and its rate is no higher. Nothing goes the other way. A client that has proved nothing
+is a root too, and nothing grows on that.
 
 The tree is kept sound by what may be put into it. Walks through it are safe all the same for links that make a ring:
 each node is visited once.
@@ -33,12 +34,17 @@ SLACK = 64
 
 
 class NodeKind(enum.Enum):
-    """What a session is for. DEVICE has a certificate, and alone stands at the root."""
+    """What a session is for. DEVICE has a certificate; it, and UNVERIFIED, alone stand at a root."""
 
     DEVICE = "device"
+    UNVERIFIED = "unverified"
+    """A browser or Node app that has proved nothing. Nothing stands below it."""
     PLUGIN = "plugin"
     WEB = "web"
     CLI = "cli"
+
+
+ROOTS = frozenset({NodeKind.DEVICE, NodeKind.UNVERIFIED})
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -156,6 +162,8 @@ class Tree:
         lineage = self.lineage(parent_id)
         if not lineage or any(node.expires <= now for node in lineage):
             raise ApplicationError("The session that was to be the parent has ended.")
+        if lineage[-1].kind is NodeKind.UNVERIFIED:
+            raise ApplicationError("A session without a certificate vouches for nobody: no other is made below it.")
         self._check_room(lineage)
         node = _cut(node_id, lineage[0], wish, now)
         self._nodes[node_id] = node
@@ -251,8 +259,8 @@ def outline(parents: Mapping[str, str | None]) -> list[tuple[int, str]]:
 
 def _cut(node_id: str, parent: Node, wish: Wish, now: datetime) -> Node:
     """The wish, cut to what the parent has. Raises ApplicationError."""
-    if wish.kind is NodeKind.DEVICE:
-        raise ApplicationError("A device session needs a certificate; a child is one of plugin, web and cli.")
+    if wish.kind in ROOTS:
+        raise ApplicationError("A child is one of plugin, web and cli; a device session needs a certificate.")
     if parent.user and wish.user not in ("", parent.user):
         raise ApplicationError("The session belongs to another user, and so do all below it.")
     if wish.expires <= now:

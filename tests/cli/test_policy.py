@@ -127,6 +127,22 @@ def test_explain_takes_another_file_another_direction_and_groups(home: Path, tmp
     assert "METHOD must be plugin.method" in said(home, "explain", "com.a", "xy", code=2)
 
 
+@pytest.mark.row("D-5", "M-9")
+def test_explain_tells_what_an_app_without_a_certificate_may_do(home: Path) -> None:
+    kind = ("--kind", "unverified")
+    denied = as_json(home, "explain", "com.a", "net.log", *kind)
+    assert (denied["effect"], denied["rule"]) == ("deny", None)
+    about = {name: denied["call"][name] for name in ("proof", "profile", "channel")}
+    assert about == {"proof": "unverified", "profile": "", "channel": "loopback"}
+    allowed = as_json(home, "explain", "com.a", "net.log", "--plugin", "announced", *kind)
+    assert (allowed["effect"], allowed["rule"]) == ("allow", "unverified-apps")
+    for method in ("identity.renew", "sessions.login"):
+        assert as_json(home, "explain", "com.a", method, *kind)["effect"] == "deny"
+    (home / "policy.toml").write_text('version = 1\n[[rule]]\nid = "all"\neffect = "allow"\n')
+    assert as_json(home, "explain", "com.a", "net.log")["rule"] == "all"
+    assert as_json(home, "explain", "com.a", "net.log", *kind)["rule"] is None
+
+
 @pytest.mark.row("D-5", "M-7")
 def test_what_no_rule_is_asked_about_is_explained_and_replayed_as_it_is(home: Path) -> None:
     (home / "policy.toml").write_text('version = 1\n[[rule]]\nid = "scope-of-none"\neffect = "deny"\n')

@@ -25,6 +25,15 @@ GIVEN, ANNOUNCED = frozenset({Group.GIVEN}), frozenset({Group.ANNOUNCED})
         ({"method": "sessions.list"}, None),
         ({"method": "own.thing"}, None),
         ({"direction": Direction.RELAY, "to": "com.other@dev1"}, None),
+        ({"method": "Network.newRequest", "kind": "unverified", "groups": ANNOUNCED}, "unverified-apps"),
+        (
+            {"method": "a.b", "kind": "unverified", "groups": ANNOUNCED, "direction": Direction.OUT},
+            "unverified-apps",
+        ),
+        ({"method": "any.thing", "kind": "unverified", "direction": Direction.OUT}, None),
+        ({"method": "echo.request", "kind": "unverified"}, None),
+        ({"method": "own.thing", "kind": "unverified", "groups": GIVEN}, None),
+        ({"method": "sessions.login", "kind": "unverified"}, None),
     ],
 )
 def test_what_is_allowed_unless_somebody_says_otherwise(facts: dict[str, object], rule: str | None) -> None:
@@ -38,6 +47,9 @@ def test_the_option_allows_every_relay_and_says_that_it_did() -> None:
     decision = Policy([layer]).decide(attrs.evolve(CALL, direction=Direction.RELAY, to="com.other@dev1"))
     assert decision.effect is Effect.ALLOW
     assert decision.reason == 'rule "allow-relay" of the operator layer (option --allow-relay)'
+    for claimed in ({"kind": "unverified"}, {"to": "unverified:com.other@dev1"}):
+        facts = attrs.evolve(CALL, **{"direction": Direction.RELAY, "to": "com.other@dev1"} | claimed)  # type: ignore[arg-type]
+        assert Policy([layer]).decide(facts).effect is Effect.DENY
 
 
 def test_the_text_is_a_policy_file_to_begin_with() -> None:

@@ -4,7 +4,19 @@ import attrs
 import pytest
 
 from rsocket_broker.identity import Proof
-from rsocket_broker.policy.rules import PROOFS, Direction, Effect, Facts, Group, Level, Origin, fitting
+from rsocket_broker.policy.rules import (
+    KINDS,
+    PROOFS,
+    UNVERIFIED,
+    Direction,
+    Effect,
+    Facts,
+    Group,
+    Level,
+    Origin,
+    fitting,
+)
+from rsocket_broker.sessions.tree import NodeKind
 from tests.policy.making import layer
 
 FACTS = Facts(
@@ -75,7 +87,42 @@ def test_higher_layers_come_first_and_in_each_deny_then_ask_then_allow() -> None
 
 
 def test_the_words_of_a_policy_are_those_of_identities() -> None:
-    assert set(PROOFS) == {proof.value for proof in Proof}
+    assert set(PROOFS) == {proof.value for proof in Proof if proof is not Proof.UNVERIFIED}
+    assert set(KINDS) == {kind.value for kind in NodeKind}
+    assert Proof.UNVERIFIED.value == NodeKind.UNVERIFIED.value == UNVERIFIED
+
+
+CLAIMED = attrs.evolve(FACTS, proof=UNVERIFIED, profile="", kind=UNVERIFIED, channel="loopback")
+
+
+@pytest.mark.row("M-9", "M-20", "M-23")
+@pytest.mark.parametrize("effect", ["allow", "ask", "deny"])
+@pytest.mark.parametrize(
+    ("condition", "names_it"),
+    [
+        ("", False),
+        ('app = "com.*"', False),
+        ('method = "wifi.*"', False),
+        ('channel = "loopback"', False),
+        ('kind = ["device", "web"]', None),
+        ('kind = "unverified"', True),
+        ('kind = ["device", "unverified"]', True),
+    ],
+)
+def test_what_has_proved_nothing_gets_nothing_that_does_not_name_it(
+    effect: str, condition: str, names_it: bool | None
+) -> None:
+    (rule,) = layer(f'[[rule]]\nid = "x"\neffect = "{effect}"\n{condition}').rules
+    assert rule.fits(CLAIMED) is (names_it or (names_it is False and effect == "deny"))
+
+
+@pytest.mark.row("M-9")
+@pytest.mark.parametrize("to", ["", 'to = "*"', 'to = "*@dev9"'])
+def test_nobody_is_led_to_what_has_proved_nothing(to: str) -> None:
+    facts = attrs.evolve(FACTS, method="", direction=Direction.RELAY, to="unverified:com.other@dev9")
+    for effect, fits in (("allow", False), ("ask", False), ("deny", True)):
+        (rule,) = layer(f'[[rule]]\nid = "x"\neffect = "{effect}"\ndirection = "relay"\n{to}').rules
+        assert rule.fits(facts) is fits
 
 
 def test_an_origin_is_a_place_that_can_be_opened() -> None:

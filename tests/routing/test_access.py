@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rsocket_broker.audit.events import Event
 from rsocket_broker.errors import BrokerError, Invalid, Rejected, RequestFailed
-from rsocket_broker.identity import Identity, Principal, Proof
+from rsocket_broker.identity import Identity, Principal, Proof, unverified
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
 from rsocket_broker.policy.hook import HookSettings
@@ -376,6 +376,21 @@ class Bare:
     parent: Any = None
     changed: Any = None
     identity: Identity = attrs.field(factory=identity)
+
+
+@pytest.mark.row("M-9", "M-23")
+@pytest.mark.parametrize("plugin", ["identity", "sessions"])
+@pytest.mark.parametrize("kind", [NodeKind.DEVICE, NodeKind.UNVERIFIED])
+def test_a_name_that_an_app_announces_is_no_key_to_certificates_and_sessions(kind: NodeKind, plugin: str) -> None:
+    rules = "allow - plugin=announced\nallow - plugin=announced kind=unverified"
+    node = Node(id="c1", kind=kind, channel=Channel.WS, since=datetime.now(UTC), expires=datetime.now(UTC) + HOUR)
+    who = identity() if kind is NodeKind.DEVICE else unverified("com.demo", "dev1")
+    access = Access(policy(rules)).of(Bare((node,), announced=[plugin, "Network"], identity=who))
+    assert access.allows(Direction.IN, "Network", "any")
+    own = kind is NodeKind.DEVICE and plugin == "identity"
+    assert access.allows(Direction.IN, plugin, "login") is own
+    assert access.allows(Direction.OUT, plugin, "login") is own
+    assert access.allows(Direction.IN, "sessions", "introspect")
 
 
 scopes = st.none() | st.lists(st.sampled_from(["a.*", "a.b", "b.*", "*"]), min_size=1, max_size=2).map(tuple)

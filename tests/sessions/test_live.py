@@ -302,3 +302,58 @@ def test_a_child_is_found_by_its_id_alone() -> None:
     assert sessions.find("c2").id == "c2"
     sessions.remove(sessions.find("c2"))
     assert ids(sessions) == ["c1"]
+
+
+# --- clients that have proved nothing --------------------------------------------------------------------------------
+
+NOTHING = Proof.UNVERIFIED
+
+
+@pytest.mark.row("M-9", "A-34")
+@pytest.mark.parametrize("rule", [None, REPLACE])
+def test_what_has_proved_nothing_replaces_only_its_kind(rule: DuplicateRule | None) -> None:
+    sessions = LiveSessions[Entry](rule=rule)
+    sessions.admit(entry("real", F), 0.0)
+    assert sessions.admit(entry("page", F, proof=NOTHING), 0.0) == []
+    assert [one.id for one in sessions.admit(entry("again", F, proof=NOTHING), 0.0)] == ["page"]
+    assert [one.id for one in sessions.admit(entry("real2", F), 0.0)] == ["real"]
+    assert ids(sessions) == ["again", "real2"]
+
+
+@pytest.mark.row("M-9")
+def test_nobody_finds_it_by_the_name_of_a_certified_client() -> None:
+    sessions = LiveSessions[Entry]()
+    sessions.admit(entry("page", F, proof=NOTHING), 0.0)
+    assert not sessions.named("app")
+    assert not sessions.named("app@device")
+    sessions.admit(entry("real", F), 0.0)
+    assert sessions.find("app").id == sessions.find("app@device").id == "real"
+    assert sessions.find("unverified:app").id == sessions.find("unverified:app@device").id == "page"
+
+
+@pytest.mark.row("A-30", "M-15")
+def test_it_has_a_share_of_its_own() -> None:
+    sessions = LiveSessions[Entry](SessionLimits(total=1, unverified=2))
+    away = attrs.evolve(entry("away", device_id="0"), suspended=True)
+    sessions.admit(away, 0.0)
+    for number in range(2):
+        sessions.admit(entry(f"page{number}", F, device_id=str(number), proof=NOTHING), 0.0)
+    with pytest.raises(SetupRefused, match="2 sessions without a certificate"):
+        sessions.admit(entry("page2", F, device_id="2", proof=NOTHING), 0.0)
+    assert sessions.admit(entry("page1", F, device_id="1", proof=NOTHING), 0.0), "its own place is free for it"
+    assert away in sessions, "no certified client gives way to one that has proved nothing"
+    assert sessions.admit(entry("real", device_id="1"), 1.0) == [away], "and those take no place from it"
+    sessions.remove(sessions.find("page0"))
+    sessions.admit(entry("page3", F, device_id="3", proof=NOTHING), 0.0)
+
+
+@pytest.mark.row("A-34")
+def test_its_replacements_are_remembered_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rsocket_broker.sessions.live.MAX_REMEMBERED", 2)
+    sessions = LiveSessions[Entry]()
+    for round_ in range(MAX_REPLACEMENTS + 1):
+        sessions.admit(entry(f"real{round_}", F), 0.0)
+    for number in range(6):
+        sessions.admit(entry(f"page{number}", F, device_id=str(number // 2), proof=NOTHING), 0.0)
+    with pytest.raises(SetupRefused, match="push each other out"):
+        sessions.admit(entry("real", F), 0.0)

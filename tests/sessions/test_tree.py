@@ -121,6 +121,7 @@ def test_what_a_child_asks_for_is_cut_to_what_its_parent_has() -> None:
     ("fields", "text"),
     [
         ({"kind": NodeKind.DEVICE}, "certificate"),
+        ({"kind": NodeKind.UNVERIFIED}, "certificate"),
         ({"user": "bert"}, "another user"),
         ({"expires": NOW}, "time to live"),
         ({"scope": ("Layout.*",)}, "within the scope"),
@@ -132,6 +133,15 @@ def test_a_wish_of_which_nothing_is_left_is_refused(fields: dict[str, object], t
     with pytest.raises(ApplicationError, match=text):
         tree.add_child("s2", "s1", wish(**fields), NOW)
     assert len(tree) == 2
+
+
+@pytest.mark.row("M-9")
+def test_nothing_is_made_below_who_has_proved_nothing() -> None:
+    tree = Tree()
+    tree.add_root(attrs.evolve(root(), kind=NodeKind.UNVERIFIED))
+    with pytest.raises(ApplicationError, match="vouches for nobody"):
+        tree.add_child("s1", "c1", wish(), NOW)
+    assert tree.revoke("c1")
 
 
 def test_nobody_has_children_after_the_end() -> None:
