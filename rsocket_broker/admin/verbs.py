@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 from rsocket_broker.admin.endpoint import Kinds, Params, Stream, Verb
-from rsocket_broker.connection import Connection
+from rsocket_broker.line import Line
 from rsocket_broker.plugin_api.plugin import Kind
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.routing.session import Session
@@ -58,7 +58,7 @@ def describe_plugin(loaded: LoadedPlugin) -> dict[str, object]:
     }
 
 
-def describe_connection(connection: Connection) -> dict[str, object]:
+def describe_connection(connection: Line) -> dict[str, object]:
     """What one connection has counted since it began, and how it stands now. Times in seconds."""
     relaying, pressure = connection.relaying, connection.pressure
     return {

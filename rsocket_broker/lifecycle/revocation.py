@@ -18,11 +18,11 @@ import attrs
 
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.revocation import Block, By, Revoked, Selector
-from rsocket_broker.connection import Connection
 from rsocket_broker.enrollment.enroller import Enroller
 from rsocket_broker.enrollment.pending import Exchange
 from rsocket_broker.errors import BrokerError, EnrollmentRefused
 from rsocket_broker.lifecycle.contexts import CurrentContexts
+from rsocket_broker.line import Line
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.session import Session
 
@@ -105,7 +105,7 @@ class _Tally:
     descendants: int = 0
     streams: int = 0
     resumptions: int = 0
-    lines: list[Connection] = attrs.field(factory=list)
+    lines: list[Line] = attrs.field(factory=list)
 
 
 class Revoker:
@@ -117,7 +117,7 @@ class Revoker:
         endpoint: SecureEndpoint,
         enroller: Enroller,
         contexts: CurrentContexts,
-        connections: Callable[[], Iterable[Connection]],
+        connections: Callable[[], Iterable[Line]],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`connections` gives those of the ports for certified clients, with or without a session."""
@@ -265,7 +265,7 @@ class Revoker:
                 connection.abort()
                 tally.lines.append(connection)
 
-    def _is_good(self, connection: Connection) -> bool:
+    def _is_good(self, connection: Line) -> bool:
         certificate = connection.certificate
         if certificate is None:
             return True
@@ -292,7 +292,7 @@ def _is_blocked(block: Block, exchange: Exchange) -> bool:
     return device if who.by is By.DEVICE else device and principal.app_id == who.app_id
 
 
-async def _until_written(lines: list[Connection]) -> None:
+async def _until_written(lines: list[Line]) -> None:
     """Until the last byte for each of these lines is with the kernel, or was dropped with the line."""
     deadline = asyncio.get_running_loop().time() + LAST_LINE
     waiting = [line for line in lines if line.bytes_unwritten]
@@ -301,11 +301,11 @@ async def _until_written(lines: list[Connection]) -> None:
         waiting = [line for line in waiting if line.bytes_unwritten]
 
 
-async def _until_gone(lines: list[Connection]) -> None:
+async def _until_gone(lines: list[Line]) -> None:
     """Until nothing can be written on any of these lines any more."""
     left, gone = len(lines), asyncio.get_running_loop().create_future()
 
-    def count(_: Connection) -> None:
+    def count(_: Line) -> None:
         nonlocal left
         left -= 1
         if not left and not gone.done():

@@ -69,7 +69,7 @@ class Watch:
         """Whether its session may decide: by its id, and where a token stands for a certificate by its client too."""
         return bool(self._clients) if peer.channel is Channel.WS else identity is not None and bool(self._ids)
 
-    def session(self, identity: Identity | None, receiver: Receiver) -> Session | None:
+    def session(self, identity: Identity | None, receiver: object) -> Session | None:
         """The session that a connection carries, once there is one."""
         found = self._sessions if identity is None else self._sessions.of(identity.principal)
         return next((session for session in found if session.connection is receiver), None)

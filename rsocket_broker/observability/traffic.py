@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import attrs
 
-from rsocket_broker.connection import Connection
+from rsocket_broker.line import Line
 
 TURN: Final = 64
 """Connections or sessions that are looked at in one turn of the loop: less than a millisecond, at 5 to 10 microseconds
@@ -35,7 +35,7 @@ class Sums:
     relayed: int = 0
     relays_failed: int = 0
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Line) -> None:
         self.bytes_in += connection.bytes_in
         self.bytes_out += connection.bytes_out
         self.frames_in += connection.frames_in
@@ -62,7 +62,7 @@ class Levels:
     relay_ends: int = 0
     """Streams that go on to another client, as each of their two ends sees them."""
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Line) -> None:
         self.connections += 1
         self.suspended += connection.suspended
         self.streams += connection.streams_open
@@ -74,15 +74,15 @@ class Traffic:
     """The connections of one port."""
 
     def __init__(self) -> None:
-        self._live: WeakSet[Connection] = WeakSet()
+        self._live: WeakSet[Line] = WeakSet()
         self._gone = Sums()
 
-    def follow(self, connection: Connection) -> None:
+    def follow(self, connection: Line) -> None:
         """Counts a connection from now on, to its end and beyond."""
         self._live.add(connection)
         connection.when_lost(self._lost)
 
-    def _lost(self, connection: Connection) -> None:
+    def _lost(self, connection: Line) -> None:
         self._live.discard(connection)
         self._gone.add(connection)
 

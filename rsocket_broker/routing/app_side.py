@@ -10,10 +10,10 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Any
 
-from rsocket_broker.connection import Connection
 from rsocket_broker.errors import ApplicationError, Canceled, Invalid, RequestFailed
 from rsocket_broker.flow import RequestedStream
 from rsocket_broker.jsontext import JsonError, dump, parse
+from rsocket_broker.line import Line
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import plain
 from rsocket_broker.protocol.metadata import COMPOSITE, route
@@ -77,7 +77,7 @@ def as_json(params: object) -> bytes:
 class RoutedSide(AppSide):
     """Requests with a route, for plain RSocket clients. Any of the interactions will do, if the client takes routes."""
 
-    def __init__(self, connection: Connection, carrier: Callable[[], bytes] | None = None) -> None:
+    def __init__(self, connection: Line, carrier: Callable[[], bytes] | None = None) -> None:
         """`carrier` gives what stands in the metadata behind the route."""
         self._connection = connection
         self._carrier = carrier
@@ -151,7 +151,7 @@ async def _payloads(values: AsyncIterator[object]) -> AsyncGenerator[Payload, No
 class FlipperSide(AppSide):
     """Flipper's JSON protocol: data without metadata, answers on their own streams."""
 
-    def __init__(self, connection: Connection, level: int) -> None:
+    def __init__(self, connection: Line, level: int) -> None:
         self._connection = connection
         self._level = level
         self._numbers = flipper.numbers()

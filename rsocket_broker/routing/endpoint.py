@@ -18,6 +18,7 @@ from rsocket_broker.connection import Connection
 from rsocket_broker.errors import BrokerError, ConnectionClosed, Invalid, RequestFailed, SetupRefused
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.identity import Identity
+from rsocket_broker.line import Line
 from rsocket_broker.protocol.authentication import bearer_token
 from rsocket_broker.protocol.codes import ErrorCode
 from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
@@ -100,10 +101,9 @@ class SecureEndpoint:
         """What serves one new connection."""
         return SecureResponder(self)
 
-    def admit(self, connection: Connection, setup: SetupReceived) -> Session:
+    def admit(self, connection: Line, setup: SetupReceived | Claims) -> Session:
         """The session of a new client. Raises SetupRefused, in words for the client."""
-        token = self._token(connection, setup)
-        session = self._root(connection, setup) if token is None else self._child(connection, setup, token)
+        session = self._session(connection, setup)
         self.children.enter(session)
         self._switch.connect(session)
         self.setups["accepted"] += 1
@@ -118,8 +118,16 @@ class SecureEndpoint:
         self._tell(session)
         return session
 
+    def _session(self, connection: Line, setup: SetupReceived | Claims) -> Session:
+        if isinstance(setup, Claims):
+            return self._root(connection, setup)
+        token = self._token(connection, setup)
+        if token is not None:
+            return self._child(connection, setup, token)
+        return self._root(connection, Claims.parse(setup.data, required=False), setup.resume_token)
+
     @staticmethod
-    def _token(connection: Connection, setup: SetupReceived) -> bytes | None:
+    def _token(connection: Line, setup: SetupReceived) -> bytes | None:
         """What was shown beside, or in place of, a certificate."""
         try:
             return bearer_token(setup.metadata_mime, setup.metadata)
@@ -128,24 +136,23 @@ class SecureEndpoint:
                 return None  # the certificate says who it is, and what else SETUP tells is for others to read
             raise SetupRefused(f"The metadata of SETUP: {error.public}.") from error
 
-    def _root(self, connection: Connection, setup: SetupReceived) -> Session:
+    def _root(self, connection: Line, claims: Claims, resume_token: bytes | None = None) -> Session:
         """Of a client with a certificate."""
         identity = self._identity(connection)
-        claims = Claims.parse(setup.data, required=False)
         problem = contradiction(claims, identity)
         if problem is not None:
             raise SetupRefused(problem)
-        if setup.resume_token is not None:
-            self.resumptions.check(setup.resume_token, identity)
+        if resume_token is not None:
+            self.resumptions.check(resume_token, identity)
         session_id = f"c{next(self._numbers)}"
         session = Session(session_id, identity, claims, connection, self.router, datetime.now(UTC))
         self._take_in(session)
-        if setup.resume_token is not None:
-            self.resumptions.add(setup.resume_token, identity, session)
+        if resume_token is not None:
+            self.resumptions.add(resume_token, identity, session)
             connection.on_suspended = partial(_tell_of_loss, session)
         return session
 
-    def _child(self, connection: Connection, setup: SetupReceived, token: bytes) -> Session:
+    def _child(self, connection: Line, setup: SetupReceived, token: bytes) -> Session:
         """Of a client with a token: what it is, the session above it has said, and nothing in its SETUP."""
         identity = self._identity(connection) if connection.peer.channel in CERTIFIED else None
         lineage = self.children.open(token, connection.peer.channel, identity)
@@ -173,6 +180,7 @@ class SecureEndpoint:
         identity = self._identity(door)
         session = self.resumptions.find(resume.token, identity)
         address = door.peer.address
+        assert isinstance(session.connection, Connection)  # no other line brings a token to be resumed with
         session.connection.resume(door, resume)
         self._identified(session, identity)
         self.setups["resumed"] += 1
@@ -246,7 +254,7 @@ class SecureEndpoint:
         """The connections are closed: wait until plugins have said goodbye, or stop them."""
         await asyncio.gather(self._tasks.wait(timeout), self.children.stop(timeout))
 
-    def _identity(self, connection: Connection) -> Identity:
+    def _identity(self, connection: Line) -> Identity:
         certificate = connection.peer.certificate
         if certificate is None:
             raise SetupRefused(NO_CERTIFICATE if connection.peer.channel in CERTIFIED else UNPROVEN)

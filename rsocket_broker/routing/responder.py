@@ -11,10 +11,12 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
+from rsocket_broker.claims import Claims
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import ConnectionClosed, Invalid, Rejected, RequestFailed
 from rsocket_broker.flow import as_async, close_source
 from rsocket_broker.jsontext import SHORT, JsonError, parse, parse_bytes, skim
+from rsocket_broker.line import Line
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.policy.rules import Direction
@@ -59,7 +61,7 @@ class Admission(Protocol):
     router: Router
     setups: Counter[str]
 
-    def admit(self, connection: Connection, setup: SetupReceived) -> Session: ...
+    def admit(self, connection: Line, setup: SetupReceived | Claims) -> Session: ...
 
     def resume(self, door: Connection, resume: ResumeReceived) -> None: ...
 
@@ -96,7 +98,8 @@ class SecureResponder:
         """The session, once the client was let in."""
         return self._session
 
-    def setup(self, connection: Connection, setup: SetupReceived) -> None:
+    def setup(self, connection: Line, setup: SetupReceived | Claims) -> None:
+        """Lets the client in, or raises SetupRefused. Where there is no SETUP, its claims stand for it."""
         session = self._endpoint.admit(connection, setup)
         self._shortcuts = connection.shortcuts
         session.changed = self._forget

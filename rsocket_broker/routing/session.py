@@ -10,11 +10,11 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from rsocket_broker.claims import Claims
-from rsocket_broker.connection import Connection
 from rsocket_broker.errors import ApplicationError, BrokerError, ConnectionClosed, Invalid, Rejected, RequestFailed
 from rsocket_broker.flow import RequestedStream
 from rsocket_broker.identity import Identity
 from rsocket_broker.jsontext import dump
+from rsocket_broker.line import Line
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import CALL_TIMEOUT, App
 from rsocket_broker.plugin_api.device import Device
@@ -35,6 +35,8 @@ from rsocket_broker.tracing import Tracing, carrier, tracer
 logger = logging.getLogger(__name__)
 
 _FLIPPER: Final = Kind.FLIPPER
+NOTHING_ASKED: Final = -1
+"""The id of no request: Flipper's own numbers begin with 0."""
 
 Observer = Callable[[dict[str, object]], None]
 """Is given one JSON object for each message: `direction` ("in" from the client, "out" to it), `kind`, `plugin`,
@@ -138,7 +140,7 @@ class Session:
         session_id: str,
         identity: Identity,
         claims: Claims,
-        connection: Connection,
+        connection: Line,
         router: Router,
         since: datetime,
         lineage: tuple[Node, ...] = (),
@@ -436,7 +438,7 @@ class Session:
         side: AppSide = self._routed if self._flipper is None or self._kind is not _FLIPPER else self._flipper
         if self._observers:
             self.note("out", "call", plugin, method, None)
-        host, began, connection, stream_id = self._router.hosts.get(plugin), monotonic(), self.connection, 0
+        host, began, connection, stream_id = self._router.hosts.get(plugin), monotonic(), self.connection, NOTHING_ASKED
         if host is not None and not host.plugin.eager:
             self._use(plugin)
         try:
@@ -611,7 +613,7 @@ class Session:
         return f"<Session {self.id} {self.identity.principal} {self._kind.value}>"
 
 
-def _root(session_id: str, identity: Identity, connection: Connection, since: datetime) -> Node:
+def _root(session_id: str, identity: Identity, connection: Line, since: datetime) -> Node:
     return Node(
         id=session_id,
         kind=NodeKind.DEVICE,

@@ -103,3 +103,58 @@ class Receiver(Protocol):
 
     def transport_lost(self, error: Exception | None) -> None:
         """The line has gone. `error` is None for an orderly end (either side closed), else what broke it."""
+
+
+class TextTransport(Protocol):
+    """An open line to one peer that carries whole messages of text, in order, as UTF-8."""
+
+    @property
+    def peer(self) -> Peer: ...
+
+    @property
+    def queued(self) -> int:
+        """Bytes sent here that the kernel has not yet taken."""
+
+    def send(self, text: bytes) -> None:
+        """Sends one message. Never blocks; does nothing once closed or lost."""
+
+    def ping(self) -> None:
+        """Asks the peer for a sign of life that is no message."""
+
+    def pause_reading(self) -> None:
+        """Asks for no more until `resume_reading`. What is on its way may still be delivered."""
+
+    def resume_reading(self) -> None: ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Sends what is queued, then closes with a WebSocket close code (RFC 6455 7.4) and a reason for people.
+
+        No more is delivered from now on. Ends in `transport_lost`, never from inside this call.
+        """
+
+    def abort(self) -> None:
+        """As `Transport.abort`."""
+
+
+class TextReceiver(Protocol):
+    """The one who uses a line of messages."""
+
+    def transport_ready(self, transport: TextTransport) -> None:
+        """The line is open."""
+
+    def heard(self, size: int) -> None:
+        """The peer has sent `size` bytes, of a message or of anything else."""
+
+    def message_received(self, text: bytes) -> None:
+        """A whole message, valid UTF-8."""
+
+    def eof_received(self) -> None:
+        """The peer has said goodbye: it sends no more, and takes no more."""
+
+    def writing_paused(self) -> None:
+        """As `Receiver.writing_paused`."""
+
+    def writing_resumed(self) -> None: ...
+
+    def transport_lost(self, error: Exception | None) -> None:
+        """As `Receiver.transport_lost`."""
