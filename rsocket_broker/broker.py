@@ -19,6 +19,7 @@ from rsocket_broker.admin.verbs import verbs
 from rsocket_broker.audit import Audit
 from rsocket_broker.authority import Authority, Record
 from rsocket_broker.enrollment.containers import Containers
+from rsocket_broker.enrollment.device_access import DeviceAccess
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.enroller import Enroller
 from rsocket_broker.enrollment.forwards import AdbMonitor
@@ -42,6 +43,7 @@ from rsocket_broker.listening.lines import Lines, Served
 from rsocket_broker.listening.listeners import Listeners
 from rsocket_broker.listening.switches import Switches
 from rsocket_broker.observability.observation import Observation, Subject
+from rsocket_broker.observability.recent import Recent
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.plugin import Plugin
 from rsocket_broker.protocol.limits import SECURE
@@ -100,6 +102,7 @@ class Broker:
         self._monitor: AdbMonitor | None = None
         self._monitoring: asyncio.Task[None] | None = None
         self._observation: Observation | None = None
+        self._recent = Recent()
         self._lines: Lines | None = None
 
     # --- start -------------------------------------------------------------------------------------------------------
@@ -108,6 +111,7 @@ class Broker:
         """Returns when every listener accepts. Raises BrokerError with the reason and the next step; call `stop`."""
         settings = self.settings
         self._folder.acquire()
+        self._recent.start()
         files = PolicyFiles(settings.home, settings.vendor_policy, settings.allow_relay)
         files.read()  # before keys are made: whoever has mistyped a rule need not wait for them
         self._state = state = State.open(settings.home / STATE_FILE)
@@ -136,6 +140,7 @@ class Broker:
             children=children,
             known_limits=attrs.evolve(SECURE, lease_requests=settings.lease_requests),
         )
+        endpoint.router.devices = DeviceAccess(mediums.offered)
         upkeep.serve(endpoint)
         self._observation = self._observe(authority, enroller, endpoint)
         await asyncio.to_thread(state.grow_log)
@@ -248,6 +253,7 @@ class Broker:
             "enrollment": None if self._gate is None else self._gate.describe(),
             "policy": None if self._policy is None else self._policy.describe(),
             "sessions": 0 if self._endpoint is None else len(self._endpoint.sessions),
+            "warnings": [each.describe() for each in self._recent.warnings()],
             "adb": {
                 "problem": None if self._monitor is None else self._monitor.problem or None,
                 "devices": [
@@ -281,6 +287,7 @@ class Broker:
         if self._state is not None:
             self._state.close()
         self._folder.release()  # and free for another
+        self._recent.stop()
 
     def _watch_no_more(self) -> None:
         """Nothing ends, and nothing is read anew, by itself any more."""

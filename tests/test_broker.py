@@ -313,7 +313,7 @@ async def test_the_admin_line_answers(tmp_path: Path) -> None:
         status = await line.call("status")
         assert status["ports"]["secure_port"] == broker.ports.secure_port
         assert status["sessions"] == 0
-        assert [plugin["id"] for plugin in await line.call("plugins.list")] == ["echo", "identity", "sessions"]
+        assert {"echo", "identity", "sessions"} <= {plugin["id"] for plugin in await line.call("plugins.list")}
 
 
 @pytest.mark.row("A-58")
@@ -456,3 +456,16 @@ async def eventually(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not holds():
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.row("A-13", "A-55")
+async def test_what_was_warned_of_can_be_asked_for(tmp_path: Path) -> None:
+    async with running(tmp_path / "home") as broker, admin_line(tmp_path / "home") as line:
+        assert (await line.call("status"))["warnings"] == []
+        assert broker.ports.insecure_port
+        reader, writer = await asyncio.open_connection("127.0.0.1", broker.ports.insecure_port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await reader.read() == b""
+        writer.close()
+        (found,) = (await line.call("status"))["warnings"]
+        assert "spoke HTTP to the plain port" in found["text"]

@@ -7,8 +7,8 @@ import asyncio
 import enum
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,10 @@ STATE_REMEDIES = {
     "authorizing": "Allow USB debugging on its screen.",
     "offline": "Plug it in again, or run `adb reconnect offline`.",
 }
+
+
+LATELY = timedelta(hours=1)
+"""How old a warning may be. Whoever asks has just tried something, or was told of it a moment ago."""
 
 
 class Level(enum.Enum):
@@ -211,6 +215,17 @@ def check_running(status: dict[str, Any]) -> Iterator[Symptom]:
     for device in status["adb"]["devices"]:
         what = f"device {device['serial']}"
         yield problem(what, f"{device['problem']}.") if device["problem"] else ok(what, "its ports are forwarded")
+
+
+def check_warnings(warnings: Iterable[Mapping[str, Any]], now: datetime) -> Iterator[Symptom]:
+    """What the broker has warned of lately, in its own words. What is long over is no matter for a diagnosis."""
+    told = [each for each in warnings if now - datetime.fromisoformat(each["last"]) <= LATELY]
+    for each in told:
+        moment = datetime.fromisoformat(each["last"])
+        times = f", {each['times']} times" if each["times"] > 1 else ""
+        yield warning(f"at {moment:%H:%M:%S} UTC{times}", each["text"])
+    if not told:
+        yield ok("warnings", f"none in the last {LATELY.total_seconds() / 60:.0f} minutes")
 
 
 async def check_adb(setting: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> AsyncIterator[Symptom]:

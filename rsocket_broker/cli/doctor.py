@@ -33,9 +33,9 @@ from rsocket_broker.settings import Settings
 def doctor(obj: Context, for_production: bool, as_json: bool) -> None:
     """Say what is wrong here, and how to mend it. Changes nothing.
 
-    Looks at the home, its certificates and settings, the ports, the plugins, adb and its devices, the clocks, and
-    what a crash may have left. Each is ok, a warning (it works, or mends itself) or a problem. Exits 1 when there is a
-    problem.
+    Looks at the home, its certificates and settings, the ports, the plugins, adb and its devices, the clocks, what
+    a crash may have left, and what a running broker has warned of in the last hour. Each is ok, a warning (it works, or
+    mends itself) or a problem. Exits 1 when there is a problem.
 
     With --production it asks more: how long certificates and keys last and how they are kept, what is open to whom,
     whether the policy is yours, whether the clock can be right. It exits 1 when a must is open.
@@ -120,8 +120,7 @@ def examine(obj: Context) -> list[Symptom]:
     symptoms += configured + guarded("broker", lambda: diagnosis.check_run_folder(folder))
     running = folder.holder() is not None
     if running:
-        symptoms += guarded("broker", lambda: diagnosis.check_running(ask(obj.home, "status")))
-        symptoms += guarded("broker", lambda: diagnosis.check_policy_in_force(ask(obj.home, "status")))
+        symptoms += guarded("broker", lambda: check_status(ask(obj.home, "status")))
     if configured[-1].level is Level.PROBLEM:
         return symptoms
     try:
@@ -133,6 +132,13 @@ def examine(obj: Context) -> list[Symptom]:
     symptoms += guarded("policy", lambda: diagnosis.check_policy(settings))
     symptoms += guarded("medium drivers", lambda: diagnosis.check_mediums(settings))
     return symptoms + asyncio.run(gathered(outside(settings, running)))
+
+
+def check_status(status: dict[str, Any]) -> Iterator[Symptom]:
+    """What the broker that runs says of itself."""
+    yield from diagnosis.check_running(status)
+    yield from diagnosis.check_policy_in_force(status)
+    yield from diagnosis.check_warnings(status["warnings"], datetime.now(UTC))
 
 
 async def outside(settings: Settings, running: bool) -> AsyncIterator[Symptom]:

@@ -204,7 +204,7 @@ def test_a_policy_that_cannot_be_taken_up_is_a_problem() -> None:
 @pytest.mark.row("A-27")
 def test_the_policy_is_read_as_serve_would(tmp_path: Path) -> None:
     (found,) = diagnosis.check_policy(Settings(home=tmp_path, allow_relay=True))
-    assert found == ok("policy", "6 rules from built-in default")
+    assert found == ok("policy", "7 rules from built-in default")
 
 
 @pytest.mark.row("M-17")
@@ -281,3 +281,21 @@ def test_a_check_that_fails_half_way_keeps_what_it_found() -> None:
         raise HomeError("the second cannot be read")
 
     assert guarded("second", check) == [ok("first"), Symptom("second", Level.PROBLEM, "the second cannot be read")]
+
+
+@pytest.mark.row("A-13", "A-55")
+def test_what_the_broker_has_warned_of_lately_is_told_in_its_own_words() -> None:
+    noon = datetime(2026, 5, 4, 12, 0, 5, tzinfo=UTC)
+    warned = [
+        {"text": "long ago", "times": 9, "first": "2026-05-04T09:00:00+00:00", "last": "2026-05-04T11:00:00+00:00"},
+        {"text": "refused", "times": 3, "first": "2026-05-04T10:00:00+00:00", "last": "2026-05-04T11:59:58+00:00"},
+        {"text": "once", "times": 1, "first": "2026-05-04T12:00:00+00:00", "last": "2026-05-04T12:00:00+00:00"},
+    ]
+    found = list(diagnosis.check_warnings(warned, noon))
+    assert [each.level for each in found] == [Level.WARNING, Level.WARNING]
+    assert wrong(found) == {"at 11:59:58 UTC, 3 times": "refused", "at 12:00:00 UTC": "once"}
+
+
+def test_no_warning_is_well() -> None:
+    (found,) = diagnosis.check_warnings([], NOW)
+    assert found == ok("warnings", "none in the last 60 minutes")
