@@ -15,6 +15,7 @@ SANS_IO = [
     "protocol/*.py",
     "sessions/*.py",
     "policy/*.py",
+    "browser/*.py",
     "enrollment/exchange.py",
     "authority/issue.py",
     "client/reconnect.py",

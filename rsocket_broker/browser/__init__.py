@@ -1,0 +1,1 @@
+"""Browser and Node apps, which prove nothing: whom to let speak at all, what they claim, and an older way to write."""
