@@ -122,7 +122,13 @@ class Broker:
         mediums = load_mediums(settings, DeviceRegistry(state))
         self._gate = gate = Gate(settings.mode, Grants(settings.home, state, audit), audit)
         self._enroller = enroller = Enroller(
-            authority, mediums, Journal(state), Containers(state), limits=settings.enrollment, gate=gate
+            authority,
+            mediums,
+            Journal(state),
+            Containers(state),
+            limits=settings.enrollment,
+            gate=gate,
+            require_nonce=settings.require_nonce,
         )
         self._upkeep = upkeep = Upkeep(authority, enroller.delivery)
         plugins = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
@@ -159,6 +165,7 @@ class Broker:
         self._rotator = rotator = Rotator(authority, upkeep.spreader, endpoint, contexts)
         table |= {**revocation_verbs(revoker, authority), **rotator.verbs()}
         table |= {**session_verbs(children, sessions), **app_verbs(sessions)}
+        await endpoint.start_plugins()
         await listeners.start(table, closed=["insecure"] if gate.mode is Mode.WINDOW else [])
         upkeep.start()
         rotator.start()

@@ -1,4 +1,5 @@
-"""The emulated device's own programs: `run-as`, `su`, `getprop`, `settings`, `date`, `stat`, `id`, `fsync`.
+"""The emulated device's own programs: `run-as`, `su`, `getprop`, `settings`, `date`, `stat`, `id`, `fsync`, `am`,
+`logcat`, `ps`, `screencap`.
 
 Run as `python -I -S android_tools.py TOOL ROOT ARGUMENTS…`, by the little scripts that `sandbox.py` puts on the
 device's PATH. It runs ten times in an exchange, so it imports only what is built into the interpreter or loaded anyway.
@@ -122,27 +123,94 @@ def stat(device: Device, arguments: list[str]) -> None:
     fail(f"stat: '{arguments[-1]}': No such file or directory")
 
 
+def am(device: Device, arguments: list[str]) -> None:
+    """am start -a android.intent.action.VIEW -d URI PACKAGE: notes URI and package in `ROOT/opened`, one a line.
+
+    As the real one, it tells of an app that is not there on standard error, and with code 0 on old devices.
+    """
+    action, uri, package = arguments[2], arguments[4], arguments[5]
+    sys.stdout.write(f"Starting: Intent {{ act={action} dat={uri} pkg={package} }}\n")
+    sys.stdout.flush()
+    if arguments[:2] != ["start", "-a"] or arguments[3] != "-d" or device.package(package, 0) is None:
+        sys.stderr.write(f"Error: Activity not started, unable to resolve Intent {{ dat={uri} }}\n")
+        sys.exit(device.facts["am_fails"])
+    with open(f"{device.root}/opened", "a", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(f"{package}\t{uri}\n")
+
+
+def logcat(device: Device, arguments: list[str]) -> None:
+    """logcat -v threadtime [-T TIME]: what `ROOT/log` holds from TIME on, and what is added to it, without end."""
+    since = arguments[arguments.index("-T") + 1] if "-T" in arguments else ""
+    sys.stdout.write("--------- beginning of main\n")
+    with open(f"{device.root}/log", encoding="utf-8") as file:  # noqa: PTH123
+        while True:
+            while line := file.readline():
+                if line[: len(since)] >= since:
+                    sys.stdout.write(line)
+            sys.stdout.flush()
+            time.sleep(0.01)
+
+
+def ps(device: Device, arguments: list[str]) -> None:
+    """ps -A -o PID,NAME; a device before Android 8 knows `ps` alone."""
+    if device.facts["old_ps"]:
+        if arguments:
+            fail("bad pid '-A'")
+        sys.stdout.write("USER     PID   PPID  VSIZE  RSS     WCHAN    PC        NAME\n")
+        for pid, name in device.facts["processes"].items():
+            sys.stdout.write(f"u0_a1    {pid}  99  1 1 ffffffff 00000000 S {name}\n")
+        return
+    sys.stdout.write("  PID NAME\n")
+    for pid, name in device.facts["processes"].items():
+        sys.stdout.write(f"{pid:5} {name}\n")
+
+
+def date(device: Device, arguments: list[str]) -> None:
+    now = time.time() + device.facts["clock_offset"]
+    sys.stdout.write(time.strftime(arguments[0][1:].replace("%s", str(int(now))), time.gmtime(now)) + "\n")
+
+
+def getprop(device: Device, arguments: list[str]) -> None:
+    sys.stdout.write(device.facts["properties"].get(arguments[0], "") + "\n")
+
+
+def settings(device: Device, arguments: list[str]) -> None:
+    sys.stdout.write(device.facts["settings"].get(" ".join(arguments), "null") + "\n")
+
+
+def fsync(device: Device, arguments: list[str]) -> None:
+    for name in arguments:
+        descriptor = os.open(name, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def show_id(device: Device, arguments: list[str]) -> None:
+    sys.stdout.write(os.environ.get("EMULATED_UID", "2000") + "\n")
+
+
+def screencap(device: Device, arguments: list[str]) -> None:
+    sys.stdout.buffer.write(device.facts["picture"])
+
+
+PROGRAMS = {
+    "run-as": run_as,
+    "su": su,
+    "stat": stat,
+    "getprop": getprop,
+    "settings": settings,
+    "date": date,
+    "fsync": fsync,
+    "id": show_id,
+    "am": am,
+    "logcat": logcat,
+    "ps": ps,
+    "screencap": screencap,
+}
+
+
 def main(tool: str, root: str, arguments: list[str]) -> None:
-    device = Device(root)
-    if tool == "run-as":
-        run_as(device, arguments)
-    if tool == "su":
-        su(device, arguments)
-    if tool == "stat":
-        stat(device, arguments)
-    if tool == "getprop":
-        sys.stdout.write(device.facts["properties"].get(arguments[0], "") + "\n")
-    if tool == "settings":
-        sys.stdout.write(device.facts["settings"].get(" ".join(arguments), "null") + "\n")
-    if tool == "date":
-        sys.stdout.write(f"{int(time.time() + device.facts['clock_offset'])}\n")
-    if tool == "fsync":
-        for name in arguments:
-            descriptor = os.open(name, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
-    if tool == "id":
-        sys.stdout.write(os.environ.get("EMULATED_UID", "2000") + "\n")
+    PROGRAMS[tool](Device(root), arguments)
 
 
 if __name__ == "__main__":

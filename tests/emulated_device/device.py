@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +59,28 @@ class EmulatedDevice:
         self.lines: set[asyncio.Task[None]] = set()
         self.server: asyncio.Server | None = None
         self.address = ("127.0.0.1", 0)
+
+    def write_log(
+        self, tag: str, message: str, *, level: str = "I", pid: int = 1000, tid: int = 1000, at: float | None = None
+    ) -> None:
+        """Adds an entry to the device's log, one line of it for each of the message. `at` in seconds since 1970."""
+        seconds = time.time() if at is None else at
+        shown = time.strftime("%m-%d %H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}"
+        with (self.sandbox.root / "log").open("a", encoding="utf-8") as file:
+            for line in message.split("\n"):
+                file.write(f"{shown} {pid:5} {tid:5} {level} {tag:<8}: {line}\n")
+
+    def run_process(self, name: str, pid: int) -> None:
+        """A process of this name is running from now on."""
+        self.sandbox.facts["processes"][pid] = name
+        self.sandbox.save()
+
+    @property
+    def opened(self) -> list[tuple[str, str]]:
+        """The links that apps were asked to open: (package, URI)."""
+        path = self.sandbox.root / "opened"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [(line.partition("\t")[0], line.partition("\t")[2]) for line in lines]
 
     @property
     def serial(self) -> str:

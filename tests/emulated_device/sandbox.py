@@ -15,7 +15,7 @@ import attrs
 from tests.emulated_device import android_tools
 from tests.emulated_device.faults import Trouble
 
-TOOLS = ("run-as", "su", "getprop", "settings", "date", "stat", "id", "fsync")
+TOOLS = tuple(android_tools.PROGRAMS)
 
 
 @attrs.define(eq=False)
@@ -48,6 +48,10 @@ class Sandbox:
             "clock_offset": 0,
             "su": None,
             "run_as_knows_users": True,
+            "processes": {},
+            "old_ps": False,
+            "am_fails": 0,
+            "picture": b"",
         }
         self.processes: set[Process] = set()
 
@@ -59,6 +63,7 @@ class Sandbox:
             program = shlex.join([sys.executable, "-I", "-S", android_tools.__file__, tool, str(self.root)])
             script.write_text(f'#!/bin/sh\nexec {program} "$@"\n', encoding="utf-8")
             script.chmod(0o755)
+        (self.root / "log").touch()
         self.save()
 
     def save(self) -> None:

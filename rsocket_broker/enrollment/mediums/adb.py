@@ -242,6 +242,13 @@ class AdbMedium(Medium):
             silent = _NotHere(f"it did not answer within {ASK_LIMIT:g} seconds.", "Unlock or restart the device.")
             return {device.serial: silent}
 
+    async def attached(self, device_id: str) -> tuple[AdbServer, str | None]:
+        """The adb server, and the serial that a device has there now, None while it is not attached.
+
+        Raises AdbProblem, or EnrollmentRefused while adb is switched off.
+        """
+        return self._adb(), await self._where(device_id)
+
     async def _where(self, device_id: str) -> str | None:
         """The adb serial that a device has now, or None while it is not attached."""
         server = self._adb()
