@@ -166,6 +166,7 @@ class Broker:
         table |= {**revocation_verbs(revoker, authority), **rotator.verbs()}
         table |= {**session_verbs(children, sessions), **app_verbs(sessions)}
         await endpoint.start_plugins()
+        await endpoint.start_plugins()
         await listeners.start(table, closed=["insecure"] if gate.mode is Mode.WINDOW else [])
         upkeep.start()
         rotator.start()

@@ -7,6 +7,7 @@
     ├── RequestFailed              one request failed; the connection lives on
     │   ├── ApplicationError       a handler said no, in words meant for the caller
     │   ├── Rejected               refused before any work was done; the caller may try again
+    │   │   └── Unavailable        a plugin is down for now; says when it is tried again
     │   ├── Canceled               work was stopped after it may have begun
     │   └── Invalid                the request itself is malformed
     ├── SetupRefused               a SETUP frame that we will not serve
@@ -78,6 +79,14 @@ class Rejected(RequestFailed):
     """Refused before any work was done (a limit, a drain, a policy); safe to try again elsewhere or later."""
 
     wire_code = ErrorCode.REJECTED
+
+
+class Unavailable(Rejected):
+    """The plugin that was asked is down for now. `retry_after`: seconds until it is tried again."""
+
+    def __init__(self, public: str, retry_after: float) -> None:
+        super().__init__(public)
+        self.retry_after = retry_after
 
 
 class Canceled(RequestFailed):

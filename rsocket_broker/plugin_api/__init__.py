@@ -18,7 +18,7 @@ from rsocket_broker.identity import Identity, Principal, Proof
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.device import Device, LogLine
-from rsocket_broker.plugin_api.plugin import Plugin, event, method
+from rsocket_broker.plugin_api.plugin import Plugin, Restart, event, method
 
 __all__ = [
     "App",
@@ -36,6 +36,7 @@ __all__ = [
     "Proof",
     "Rejected",
     "RequestFailed",
+    "Restart",
     "event",
     "method",
 ]

@@ -39,9 +39,15 @@ MAX_ROUTE = 255
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.@/-]{0,127}")
 """Plugin ids as apps have them. No colon: `client:...` in a route is an address, not a plugin."""
 
-HOOKS: Final = {"on_connect": "app", "on_disconnect": "app", "on_app_error": "app, text, stack"}
+HOOKS: Final = {
+    "on_start": "",
+    "on_stop": "",
+    "on_connect": "app",
+    "on_disconnect": "app",
+    "on_app_error": "app, text, stack",
+}
 """What the broker looks for by its name, and what it gives it."""
-_KNOWN_ATTRIBUTES: Final = (*HOOKS, "id", "concurrency", "settings", "eager", "needs_app")
+_KNOWN_ATTRIBUTES: Final = (*HOOKS, "id", "concurrency", "settings", "eager", "needs_app", "restart", "spawn")
 
 Function = Callable[..., Any]
 
@@ -377,11 +383,10 @@ def _check_names(cls: type[Plugin]) -> None:
 def _check_hook(cls: type[Plugin], hook: str) -> None:
     function = getattr(cls, hook)
     try:
-        inspect.signature(function).bind(None, *HOOKS[hook].split(", "))
+        inspect.signature(function).bind(None, *filter(None, HOOKS[hook].split(", ")))
     except TypeError:
-        raise ConfigurationError(
-            f"{location(function)}: {cls.__name__}.{hook} must take (self, {HOOKS[hook]})."
-        ) from None
+        takes = ", ".join(filter(None, ("self", HOOKS[hook])))
+        raise ConfigurationError(f"{location(function)}: {cls.__name__}.{hook} must take ({takes}).") from None
 
 
 def location(value: object, owner: type | None = None) -> str:

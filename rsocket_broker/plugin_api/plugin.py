@@ -4,9 +4,10 @@ Nothing here is found by the spelling of a name but `on_connect` and `on_disconn
 which `handlers.py` reads once, when the plugin is loaded.
 """
 
+import asyncio
 import enum
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 import attrs
 
@@ -18,7 +19,27 @@ CONCURRENCY = 256
 DEADLINE = 30.0
 """Seconds that a handler may take before its caller is told that it was stopped."""
 
+MAX_SPAWNED: Final = 1024
+"""Background tasks of one plugin: more than any has a use for, and an end to one that forgets its own."""
+
 MARK: Final = "__rsocket_broker_mark__"
+
+
+class Restart(NamedTuple):
+    """When a plugin is stopped and started anew, and how long it stays down. Times in seconds.
+
+    It is, once `failures` handlers in a row have raised what they did not mean to, none in between having succeeded
+    (an `on_connect` counts for five); and at once when what it has spawned raises. Failures for one client alone never
+    do it while the plugin serves others too: no client could take it from them.
+
+    Down for `first` the first time, for twice as long each time after that, up to `most`; after `quiet` seconds
+    without a failure it begins with `first` again.
+    """
+
+    failures: int = 15
+    first: float = 1.0
+    most: float = 300.0
+    quiet: float = 600.0
 
 
 class Kind(enum.Enum):
@@ -87,6 +108,30 @@ class Plugin:
     stopped when nothing was asked of it for a while. What it pushes is no reason to let it run."""
     needs_app: ClassVar[bool] = True
     """False for a plugin that serves clients whose app has no side of it: by what the device gives, for one."""
+    restart: ClassVar[Restart | None] = Restart()
+    """None for a plugin that is never stopped, whatever it does; what fails then is told and logged, as always."""
+    _spawn: Callable[[Coroutine[Any, Any, object]], "asyncio.Task[Any]"] | None = None
+
+    def on_start(self) -> Awaitable[None] | None:
+        """Before anything else is called: at the broker's start, and on a new instance when the plugin is restarted.
+
+        May be a coroutine. If it raises, the plugin is down, and is tried again later; the broker starts all the same.
+        """
+
+    def on_stop(self) -> Awaitable[None] | None:
+        """The last call: what was spawned has been cancelled, and all clients have had their `on_disconnect`.
+
+        May be a coroutine. Not called if `on_start` failed.
+        """
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Run `work` in the background, from `on_start` on. It ends with the plugin; if it raises, the plugin is
+        restarted. Raises RuntimeError before `on_start`, after the end, and where MAX_SPAWNED run already.
+        """
+        if self._spawn is None:
+            work.close()
+            raise RuntimeError(f"{type(self).__name__} does not run: spawn from on_start on")
+        return self._spawn(work)
 
     def on_connect(self, app: App) -> Awaitable[None] | None:
         """`app` can be called from now on. May be a coroutine; nothing from `app` is handled until it is done.
@@ -102,3 +147,8 @@ class Plugin:
 
         Called for every app, one report after the other, whether the app has a side of this plugin or not.
         """
+
+
+def supervise(plugin: Plugin, spawn: Callable[[Coroutine[Any, Any, object]], "asyncio.Task[Any]"] | None) -> None:
+    """For whoever runs a plugin: what its `spawn` does from now on; None: it is over."""
+    plugin._spawn = spawn

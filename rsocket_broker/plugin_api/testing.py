@@ -20,6 +20,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Coroutine,
     Iterable,
     Mapping,
 )
@@ -36,7 +37,7 @@ from rsocket_broker.plugin_api.configuration import apply_settings
 from rsocket_broker.plugin_api.device import Device
 from rsocket_broker.plugin_api.handlers import Handler, Model, Routes, encode_json
 from rsocket_broker.plugin_api.inspection import read_plugin
-from rsocket_broker.plugin_api.plugin import Plugin
+from rsocket_broker.plugin_api.plugin import Plugin, supervise
 
 Answers = Mapping[str, object]
 """What the app's side answers, by method: a JSON value, an exception to raise, or a function of the parameters (plain
@@ -268,6 +269,7 @@ class Bench:
         self._routes = read_plugin(plugin)
         self._numbers = itertools.count(1)
         self._clients: list[Client] = []
+        self._spawned: list[asyncio.Task[Any]] = []
 
     async def connect(
         self,
@@ -300,14 +302,32 @@ class Bench:
         self._clients.remove(client)
         await _settled(self.plugin.on_disconnect, client.app)
 
+    async def start(self) -> None:
+        """Before the first client: `on_start` has run when this returns, and `spawn` works."""
+        supervise(self.plugin, self._spawn)
+        await _settled(self.plugin.on_start)
+
     async def close(self) -> None:
-        """Disconnect whoever is left."""
+        """Disconnect whoever is left, end what was spawned, and call `on_stop`. Raises what a spawned one has raised."""
         for client in tuple(self._clients):
             await self.disconnect(client)
+        supervise(self.plugin, None)
+        for task in self._spawned:
+            task.cancel()
+        ended = await asyncio.gather(*self._spawned, return_exceptions=True)
+        await _settled(self.plugin.on_stop)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> "asyncio.Task[Any]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._spawned.append(task)
+        return task
 
 
-async def _settled(hook: Callable[[App], Awaitable[None] | None], app: App) -> None:
-    result = hook(app)
+async def _settled(hook: Callable[..., Awaitable[None] | None], *arguments: object) -> None:
+    result = hook(*arguments)
     if inspect.isawaitable(result):
         await result
 
@@ -320,6 +340,7 @@ async def running(
     instance = plugin() if isinstance(plugin, type) else plugin
     bench = Bench(instance)
     apply_settings(instance, settings)
+    await bench.start()
     try:
         yield bench
     finally:

@@ -250,9 +250,18 @@ class SecureEndpoint:
         """The sessions below this one that are connected, children before their parents."""
         return self.children.descendants(session)
 
+    async def start_plugins(self) -> None:
+        """Before anybody is let in. A plugin that does not come up is down, and tried again."""
+        starts = [host.supervisor.start() for host in self.router.hosts.values() if host.needs_start]
+        if starts:
+            await asyncio.gather(*starts)
+
     async def stop(self, timeout: float = FAREWELL) -> None:
         """The connections are closed: wait until plugins have said goodbye, or stop them."""
         await asyncio.gather(self._tasks.wait(timeout), self.children.stop(timeout))
+        stops = [host.supervisor.stop() for host in self.router.hosts.values() if host.supervisor.started]
+        if stops:
+            await asyncio.wait([asyncio.ensure_future(stop) for stop in stops], timeout=timeout)
 
     def _identity(self, connection: Line) -> Identity:
         certificate = connection.peer.certificate

@@ -2,18 +2,33 @@
 
 import logging
 from types import TracebackType
+from typing import Protocol
+from weakref import WeakSet
 
-from rsocket_broker.errors import ApplicationError, RequestFailed
+from rsocket_broker.errors import ApplicationError, RequestFailed, Unavailable
+from rsocket_broker.identity import Identity
+from rsocket_broker.plugin_api.inspection import read_plugin
 from rsocket_broker.plugin_api.plugin import Plugin
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.calls import Calls
 from rsocket_broker.routing.gate import Gate
 from rsocket_broker.routing.registry import LoadedPlugin
+from rsocket_broker.routing.supervision import Supervisor
 from rsocket_broker.routing.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
 _OURS = tuple(f"rsocket_broker/{package}/" for package in ("routing", "plugin_api"))
+
+
+class Guest(Protocol):
+    """A session that has the plugin, or is to have it."""
+
+    def lose(self, host: "PluginHost", error: RequestFailed) -> None:
+        """The plugin is down: requests that it serves for the session end with `error`."""
+
+    def regain(self, host: "PluginHost") -> None:
+        """The plugin is up again. Does nothing for a session that has ended, or may not have it."""
 
 
 class PluginHost:
@@ -32,6 +47,56 @@ class PluginHost:
         self.app_calls = Calls()
         """What is asked of its side in the apps."""
         self.events_dropped = 0
+        self.seats = 0
+        """How many sessions have a seat."""
+        self.supervisor = Supervisor(self, loaded.plugin.restart)
+        self._make = loaded.make
+        self._guests: WeakSet[Guest] = WeakSet()
+        self._greeted = 0
+
+    @property
+    def available(self) -> bool:
+        """Whether a session may take a seat now."""
+        return self.supervisor.available
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether there is more to its start than that it is there."""
+        return type(self.plugin).on_start is not Plugin.on_start
+
+    def unavailable(self) -> Unavailable:
+        """What to tell who asks meanwhile."""
+        return self.supervisor.refusal()
+
+    def expect(self, guest: Guest) -> None:
+        """The session has the plugin, or is to have it as soon as it is up."""
+        self._guests.add(guest)
+
+    def greeted(self) -> None:
+        """An on_connect has succeeded."""
+        self._greeted += 1
+
+    # As `Supervised`.
+
+    def renew(self) -> None:
+        """Another instance, made as the first one was. A plugin that came as an instance goes on as that one."""
+        if self._make is not None:
+            plugin = self._make()
+            self.plugin, self.routes = plugin, read_plugin(plugin)
+
+    def vacate(self, error: RequestFailed) -> None:
+        """Every session loses its seat."""
+        for guest in tuple(self._guests):
+            guest.lose(self, error)
+
+    async def gone(self, timeout: float) -> None:
+        """Until the farewells are over, at most `timeout` seconds."""
+        await self.tasks.settle(timeout, self.id)
+
+    def reoccupy(self) -> None:
+        """Every session that has lost its seat, or has come since, gets one."""
+        for guest in tuple(self._guests):
+            guest.regain(self)
 
     def lost(self, events: int) -> None:
         """So many found their queue full."""
@@ -41,10 +106,16 @@ class PluginHost:
         """Whether the author wrote an on_connect."""
         return type(self.plugin).on_connect is not Plugin.on_connect
 
-    def failed(self, what: str, error: BaseException) -> RequestFailed:
-        """The error that the peer gets. Words meant for it go out; anything else is logged here, and only here."""
+    def failed(self, what: str, error: BaseException, of: Identity | None = None, weight: int = 1) -> RequestFailed:
+        """The error that the peer gets. Words meant for it go out; anything else is logged here, and only here.
+
+        `of` is who asked, `weight` what this counts for where failures are counted.
+        """
         if isinstance(error, RequestFailed):
             return error
+        if of is not None:
+            successes = self.calls.untimed + self.calls.seconds.count + self._greeted
+            self.supervisor.failed(what, error, of.principal, successes, self.seats, weight)
         place = (type(error), error, own_frames(error.__traceback__))
         self.log.write(logging.ERROR, what, "%s failed", what, error=place)
         return ApplicationError(f"internal error in {what}")

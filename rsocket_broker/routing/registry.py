@@ -13,7 +13,8 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TypeGuard
@@ -52,6 +53,9 @@ class LoadedPlugin:
     origin: str
     via: str
     named: bool = False
+    make: Callable[[], Plugin] | None = None
+    """Another instance, with its settings; None for a plugin that came as an instance. Raises what its author's code
+    raises, or ConfigurationError."""
 
 
 class Registry:
@@ -121,8 +125,12 @@ class Registry:
         module = _load_file(source.resolve(), package=path.is_dir())
         self._add_from(module, str(source), str(source))
 
-    def add_plugin(self, plugin: object, via: str) -> None:
-        """Load one plugin: a class, an instance, or what makes one. Raises ConfigurationError."""
+    def add_plugin(self, plugin: object, via: str, maker: object = None) -> None:
+        """Load one plugin: a class, an instance, or what makes one (`maker`, of an instance that it has made already).
+
+        Raises ConfigurationError.
+        """
+        maker = plugin if maker is None else maker
         instance = _instance(plugin, via)
         origin = _origin(instance, via)
         routes = read_plugin(instance)
@@ -132,8 +140,10 @@ class Registry:
                 self._found_again(held)
                 return
             raise ConfigurationError(f'Two plugins have the id "{instance.id}": {held.origin} and {origin}.')
-        apply_settings(instance, self._settings.get(instance.id))
-        self._by_id[instance.id] = LoadedPlugin(instance.id, instance, routes, origin, via, self._naming)
+        table = self._settings.get(instance.id)
+        apply_settings(instance, table)
+        make = None if maker is None or isinstance(maker, Plugin) else partial(_again, maker, via, table)
+        self._by_id[instance.id] = LoadedPlugin(instance.id, instance, routes, origin, via, self._naming, make)
 
     def _found_again(self, loaded: LoadedPlugin) -> None:
         if self._naming:
@@ -144,7 +154,7 @@ class Registry:
         if instance.id in RESERVED:
             where = _origin(instance, via)
             raise ConfigurationError(f'{where}: the id "{instance.id}" is the broker\'s own. Choose another one.')
-        self.add_plugin(instance, via)
+        self.add_plugin(instance, via, plugin)
 
     def check_settings(self) -> None:
         """Raises ConfigurationError when the config has a table for a plugin that is not here."""
@@ -282,6 +292,13 @@ def _plugins_of(module: ModuleType) -> Iterator[object]:
 def _is_plugin_of(module: ModuleType, value: object) -> TypeGuard[type[Plugin]]:
     """Whether `value` is a Plugin class that was written in `module`."""
     return isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
+
+
+def _again(maker: object, via: str, table: Mapping[str, object] | None) -> Plugin:
+    """One more of a plugin that was loaded before."""
+    instance = _instance(maker, via)
+    apply_settings(instance, table)
+    return instance
 
 
 def _instance(plugin: object, via: str) -> Plugin:

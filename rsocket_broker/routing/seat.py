@@ -28,6 +28,7 @@ from rsocket_broker.protocol.runs import Shortcut
 from rsocket_broker.routing.deadline import DeadlinePassed, limited
 from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.plugin_host import PluginHost
+from rsocket_broker.routing.restarts import GREETING
 from rsocket_broker.routing.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Seat:
         self.running: dict[asyncio.Task[Any], str] = {}
         """Requests that are being served, or wait for that: the task of each, and its handler's name."""
         self._events = EventQueue(f"{host.id} from {app.id}", self._handle_event, tasks, host.lost)
+        host.seats += 1
 
     @property
     def ready(self) -> bool:
@@ -91,13 +93,14 @@ class Seat:
     async def _connect(self) -> None:
         what = f"{self._host.id}.on_connect"
         try:
-            await self._hook(self._host.plugin.on_connect, what)
+            await self._hook(self._host.plugin.on_connect, what, GREETING)
         except RequestFailed as refusal:
             self._connected(refusal)
         except asyncio.CancelledError:
             self._connected(Canceled(f"{what} was stopped: the session has ended."))
             raise
         else:
+            self._host.greeted()
             self._connected(None)
 
     def _connected(self, refusal: RequestFailed | None) -> None:
@@ -108,15 +111,15 @@ class Seat:
             self._settled.set_result(None)
         self._events.open(refusal is None)
 
-    async def _hook(self, hook: Callable[[App], Awaitable[None] | None], what: str) -> None:
-        """Run on_connect or on_disconnect. Raises RequestFailed for whatever goes wrong."""
+    async def _hook(self, hook: Callable[[App], Awaitable[None] | None], what: str, weight: int = 1) -> None:
+        """Run a hook for the app; a failure counts for `weight`. Raises RequestFailed for whatever goes wrong."""
         try:
             async with asyncio.timeout(HOOK_DEADLINE):
                 result = hook(self.app)
                 if inspect.isawaitable(result):
                     await result
         except (Exception, SystemExit) as error:
-            raise self._host.failed(what, error) from error
+            raise self._host.failed(what, error, self.app.identity, weight) from error
 
     async def told(self, text: str, stack: str) -> None:
         """The app reports an error outside any request. Raises RequestFailed for whatever goes wrong here."""
@@ -127,16 +130,19 @@ class Seat:
     def close(self) -> None:
         """The session has ended, or the app has dropped the plugin: say goodbye, if the greeting went well."""
         was, self.state = self.state, State.CLOSED
+        if was is State.CLOSED:
+            return
+        self._host.seats -= 1
         self._events.close()
         if not self._settled.done():
             self._refusal = self._refusal or Canceled("The session has ended.")
             self._settled.set_result(None)
         if was is State.CONNECTED and type(self._host.plugin).on_disconnect is not Plugin.on_disconnect:
-            self._host.tasks.spawn(self._farewell())
+            self._host.tasks.spawn(self._farewell(self._host.plugin), self._host.id)
 
-    async def _farewell(self) -> None:
+    async def _farewell(self, plugin: Plugin) -> None:
         try:
-            await self._hook(self._host.plugin.on_disconnect, f"{self._host.id}.on_disconnect")
+            await self._hook(plugin.on_disconnect, f"{self._host.id}.on_disconnect")
         except RequestFailed as error:
             logger.debug("%s.on_disconnect ended early: %s", self._host.id, error.public)
 
@@ -209,7 +215,7 @@ class Seat:
                 raise
             except _FAILURES as error:
                 calls.fail(error)
-                raise failed(route, error) from error
+                raise failed(route, error, self.app.identity) from error
             calls.untimed += 1
             return result
 
@@ -238,7 +244,7 @@ class Seat:
                 return error
             except _FAILURES as error:
                 calls.fail(error)
-                return failed(route, error)
+                return failed(route, error, self.app.identity)
             calls.untimed += 1
             return answer if type(answer) is bytes else _data_alone(answer)
 
@@ -260,7 +266,7 @@ class Seat:
                 return error
             except _FAILURES as error:
                 calls.fail(error)
-                return failed(route, error)
+                return failed(route, error, self.app.identity)
             calls.untimed += 1
             return answer if type(answer) is bytes else _data_alone(answer)
 
@@ -299,7 +305,7 @@ class Seat:
                 raise
             except _FAILURES as error:
                 calls.fail(error)
-                raise failed(route, error) from error
+                raise failed(route, error, self.app.identity) from error
             calls.untimed += 1
             return answer
 
@@ -320,7 +326,7 @@ class Seat:
                 raise Canceled(f"{handler.route} has cancelled itself.") from None
             if isinstance(error, RequestFailed) or not isinstance(error, Exception | SystemExit):
                 raise
-            raise self._host.failed(handler.route, error) from error
+            raise self._host.failed(handler.route, error, self.app.identity) from error
         calls.seconds.observe(time.monotonic() - began)
         return answer
 
@@ -347,7 +353,7 @@ class Seat:
             raise
         except _FAILURES as error:
             self._host.calls.fail(error)
-            raise self._host.failed(handler.route, error) from error
+            raise self._host.failed(handler.route, error, self.app.identity) from error
 
     async def _limited(self, handler: Handler, start: Callable[[App, Any], Any], argument: Any) -> Any:
         work = start(self.app, argument)
@@ -401,7 +407,7 @@ class Seat:
             raise
         except _FAILURES as error:
             self._host.calls.fail(error)
-            raise self._host.failed(handler.route, error) from error
+            raise self._host.failed(handler.route, error, self.app.identity) from error
         finally:
             self.running.pop(task, None)
             gate.leave(owner)
@@ -437,7 +443,7 @@ class Seat:
             raise
         except (Exception, SystemExit) as error:
             self._host.calls.fail(error)
-            raise self._host.failed(handler.route, error) from error
+            raise self._host.failed(handler.route, error, self.app.identity) from error
         finally:
             self.running.pop(task, None)
             self._host.gate.leave(self.app.id)
@@ -514,7 +520,7 @@ class Seat:
 
     def _event_failed(self, handler: Handler, error: BaseException) -> None:
         self._host.calls.fail(error)
-        self._dropped(handler, self._host.failed(handler.route, error))
+        self._dropped(handler, self._host.failed(handler.route, error, self.app.identity))
 
     def _deliver(
         self,
@@ -558,7 +564,7 @@ class Seat:
                 raise
             self._dropped(handler, Canceled("it has cancelled itself."))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - `failed` logs it; the next event is served
-            self._dropped(handler, self._host.failed(handler.route, error))
+            self._dropped(handler, self._host.failed(handler.route, error, self.app.identity))
 
     def _dropped(self, handler: Handler, error: RequestFailed) -> None:
         """Nobody waits for an answer to an event, so what its sender did wrong is said here."""

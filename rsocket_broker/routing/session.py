@@ -277,6 +277,9 @@ class Session:
             host = self._router.hosts.get(plugin)
             if host is None or plugin in side.started or not host.plugin.eager or not self._may_talk(plugin):
                 continue
+            if not host.available:
+                host.expect(self)
+                continue
             seat = self._seat(host)  # first a place for its events, which may come at once; then `init`
             side.init(plugin)
             self.note("out", "init", plugin, "", None)
@@ -343,6 +346,35 @@ class Session:
         """The device that the app runs on. Raises ApplicationError."""
         return self._router.devices(self.identity)
 
+    def lose(self, host: PluginHost, error: RequestFailed) -> None:
+        """As `Guest`: the plugin is down. The app's side of it is stopped too: it begins anew with the plugin."""
+        seat = self._seats.get(host.id)
+        if seat is None or self.connection.closing is not None:
+            return
+        ended = dict.fromkeys(seat.running, error)
+        try:
+            self._drop(self._flipper if self._kind is _FLIPPER else None, host.id)
+        except (RequestFailed, ConnectionClosed) as problem:
+            self.log.write(logging.INFO, "lost plugins", "%s was not told of a loss: %s", self.id, problem.public)
+        self.connection.end_work(ended)
+
+    def regain(self, host: PluginHost) -> None:
+        """As `Guest`."""
+        if self.connection.closing is not None or not self._known.is_set():
+            return
+        try:
+            side = self._flipper if self._kind is _FLIPPER else None
+            if side is not None and host.id in self.announced:
+                self._start_announced(side)
+            elif self._may_talk(host.id) and self._is_guest(host):
+                self.seat(host)
+        except (RequestFailed, ConnectionClosed) as problem:
+            self.log.write(logging.INFO, "lost plugins", "%s did not get one back: %s", self.id, problem.public)
+
+    def _is_guest(self, host: PluginHost) -> bool:
+        """Clients of plugins that need no side in the app, and those that speak by routes, have a seat by asking."""
+        return self._kind is not _FLIPPER or not host.plugin.needs_app
+
     def _drop(self, side: FlipperSide | None, plugin: str) -> None:
         seat = self._seats.pop(plugin, None)
         if seat is not None:
@@ -368,7 +400,7 @@ class Session:
     # --- plugins -----------------------------------------------------------------------------------------------------
 
     def seat(self, host: PluginHost) -> Seat:
-        """The session's seat at a plugin, taken when it is first wanted."""
+        """The session's seat at a plugin, taken when it is first wanted. Raises Unavailable while the plugin is down."""
         seat = self._seat(host)
         seat.connect()
         return seat
@@ -376,6 +408,9 @@ class Session:
     def _seat(self, host: PluginHost) -> Seat:
         seat = self._seats.get(host.id)
         if seat is None:
+            if not host.available:
+                raise host.unavailable()
+            host.expect(self)
             seat = self._seats[host.id] = Seat(host, SessionApp(self, host.id), self.tasks)
         return seat
 

@@ -13,14 +13,17 @@ class Tasks:
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
+        self._kinds: dict[asyncio.Task[Any], str] = {}
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Start `work` at the next turn of the loop."""
+    def spawn(self, work: Coroutine[Any, Any, Any], kind: str = "") -> asyncio.Task[Any]:
+        """Start `work` at the next turn of the loop. `kind` is for `settle`."""
         task = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
+        if kind:
+            self._kinds[task] = kind
         task.add_done_callback(self._done)
         return task
 
@@ -28,6 +31,14 @@ class Tasks:
         """Stop them all; returns at once."""
         for task in self._running:
             task.cancel()
+
+    async def settle(self, timeout: float, kind: str) -> None:
+        """Wait until all of this kind are done; after `timeout` seconds stop those that are left."""
+        found = [task for task, one in self._kinds.items() if one == kind]
+        if found:
+            _, left = await asyncio.wait(found, timeout=timeout)
+            for task in left:
+                task.cancel()
 
     async def wait(self, timeout: float) -> None:
         """Wait until all are done; after `timeout` seconds stop those that are left, and wait for that."""
@@ -39,5 +50,6 @@ class Tasks:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
+        self._kinds.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("background work failed", exc_info=error)
