@@ -30,6 +30,11 @@ MAX_APP_ID = 255
 APP_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}", re.ASCII)
 """Letters, digits, `_`, `.` and `-`, since ids reach file paths and device shells; never a leading `.` or `-`."""
 
+NONCE_ATTRIBUTE = x509.ObjectIdentifier("1.2.840.113549.1.9.2")
+"""unstructuredName of PKCS #9: free text in a request, which every parser accepts and passes over."""
+WANTS_NONCE = b"rsocket_broker nonce 1"
+"""What stands there in a request that is to be signed only for whoever answers a nonce; see `nonce_proof`."""
+
 
 @attrs.frozen(slots=True)
 class SigningRequest:
@@ -75,9 +80,10 @@ class Credentials:
         return cls(key_pem, chain_pem, trust_pem)
 
 
-def make_signing_request(app_id: str) -> SigningRequest:
+def make_signing_request(app_id: str, *, wants_nonce: bool = False) -> SigningRequest:
     """A fresh P-256 key and a request for `app_id`; an id too long for a common name asks as `com.flipper`.
 
+    With `wants_nonce` our broker puts it to that proof wherever it can, also when somebody else sends the request.
     Raises ValueError when `app_id` is not an app id (see APP_ID).
     """
     if not APP_ID.fullmatch(app_id):
@@ -85,6 +91,8 @@ def make_signing_request(app_id: str) -> SigningRequest:
     common_name = app_id if len(app_id) <= MAX_COMMON_NAME else FALLBACK_COMMON_NAME
     key = ec.generate_private_key(ec.SECP256R1())
     builder = x509.CertificateSigningRequestBuilder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+    if wants_nonce:
+        builder = builder.add_attribute(NONCE_ATTRIBUTE, WANTS_NONCE)
     request = builder.sign(key, hashes.SHA256())
     key_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

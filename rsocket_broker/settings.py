@@ -183,7 +183,8 @@ class ListenSettings:
 class Settings:
     """Everything that one broker is told.
 
-    `enrollment_mode` None is the choice of `mode`. `duplicate` None leaves the rule to the kind of the session.
+    `enrollment_mode` None is the choice of `mode`. With `require_nonce` nobody enrols through files who does not sign a
+    nonce that was put into the app's folder. `duplicate` None leaves the rule to the kind of the session.
     `allow_relay` lets clients send requests to each other, as far as the policy does not say no; `vendor_policy` is the
     file with the rules that stand above the operator's. A session whose line is lost waits `resume_seconds` for its
     client (0: not at all) and retains `resume_bytes` for it. A client with leases may send `lease_requests` in each
@@ -197,6 +198,7 @@ class Settings:
     sessions: SessionLimits = attrs.field(factory=SessionLimits)
     enrollment: EnrollmentLimits = attrs.field(factory=EnrollmentLimits)
     enrollment_mode: Mode | None = None
+    require_nonce: bool = False
     duplicate: DuplicateRule | None = None
     allow_relay: bool = False
     vendor_policy: Path | None = None

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from cryptography.x509.oid import NameOID
 
 from rsocket_broker.authority.keys import PublicKey, WeakKey, accept, key_fingerprint
-from rsocket_broker.credentials import clean
+from rsocket_broker.credentials import NONCE_ATTRIBUTE, WANTS_NONCE, clean
 from rsocket_broker.errors import EnrollmentRefused
 
 MAX_REQUEST = 64 * 1024
@@ -41,12 +41,16 @@ class DerError(ValueError):
 
 @attrs.frozen(slots=True)
 class CheckedRequest:
-    """A request that may be signed. `csr_pem` is its text without carriage returns and outer white space."""
+    """A request that may be signed. `csr_pem` is its text without carriage returns and outer white space.
+
+    `wants_nonce`: whoever made it answers nonces, and wants nobody to get it signed without; see `NONCE_ATTRIBUTE`.
+    """
 
     common_name: str
     public_key: PublicKey = attrs.field(repr=False)
     csr_pem: str = attrs.field(repr=False)
     key_fingerprint: str
+    wants_nonce: bool = False
 
 
 def same_request(one: str | bytes, other: str | bytes) -> bool:
@@ -73,7 +77,9 @@ def check_request(csr: str | bytes) -> CheckedRequest:
         raise _refused("it is not a well-formed PKCS#10 request.", _MAKE_ANEW) from error
     _check_signature(request, public_key, signed)
     _check_extensions(request)
-    return CheckedRequest(_common_name(request), public_key, pem, key_fingerprint(public_key))
+    return CheckedRequest(
+        _common_name(request), public_key, pem, key_fingerprint(public_key), wants_nonce=_wants_nonce(request)
+    )
 
 
 def signed_part(der: bytes) -> tuple[int, int]:
@@ -173,6 +179,15 @@ def _check_extensions(request: x509.CertificateSigningRequest) -> None:
     wants_ca = isinstance(constraints, x509.BasicConstraints) and constraints.ca
     if wants_ca or (isinstance(usage, x509.KeyUsage) and usage.key_cert_sign):
         raise _refused("it asks to be a certificate authority.", "Ask for no extensions; they are not used.")
+
+
+def _wants_nonce(request: x509.CertificateSigningRequest) -> bool:
+    """The attribute is in what the request's own key has signed: nobody can take it out. Others mean nothing here."""
+    try:
+        value: bytes = request.attributes.get_attribute_for_oid(NONCE_ATTRIBUTE).value
+    except (x509.AttributeNotFound, *_UNREADABLE):
+        return False
+    return value == WANTS_NONCE
 
 
 def _common_name(request: x509.CertificateSigningRequest) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rsocket_broker import jsontext
 from rsocket_broker.authority import Authority
-from rsocket_broker.client.enroll import signing_message
+from rsocket_broker.client.enroll import signing_fields
 from rsocket_broker.client.line import Address, open_plain, open_secure
 from rsocket_broker.client.profile import AppProfile
 from rsocket_broker.client.responder import Refuser
@@ -102,7 +102,7 @@ async def _try_enrolment(port: int, app_id: str, csr: str, folder: Path) -> str:
         Address(LOCALHOST, port), AppProfile(app_id=app_id, app="Stranger").plain_claims(), Refuser()
     )
     try:
-        await line.request_response(Payload(signing_message(csr, f"{folder}/", time.time())), TIMEOUT_S)
+        await line.request_response(Payload(jsontext.dump(signing_fields(csr, f"{folder}/", time.time()))), TIMEOUT_S)
     except BrokerError as error:
         return error.public
     finally:

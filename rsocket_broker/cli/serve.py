@@ -202,6 +202,12 @@ HOST_HELP = (
     "on localhost, else window]",
 )
 @click.option(
+    "--require-nonce",
+    is_flag=True,
+    help="Sign through files only for apps that read a nonce in their own folder and sign it: those with this package's "
+    "SDK, which do so anyway. Flipper's SDKs cannot, and are refused.",
+)
+@click.option(
     "--trace-frames",
     "trace_frames",
     multiple=True,
@@ -276,6 +282,7 @@ def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
         sessions=SessionLimits(options["max_sessions"], options["max_sessions_per_identity"]),
         enrollment=EnrollmentLimits.of(options["enrollments_per_minute"]),
         enrollment_mode=Mode(options["enrollment"]) if options["enrollment"] else None,
+        require_nonce=options["require_nonce"],
         duplicate=DuplicateRule(options["duplicate"]) if options["duplicate"] else None,
         allow_relay=options["allow_relay"],
         vendor_policy=None if options["vendor_policy"] is None else options["vendor_policy"].absolute(),

@@ -5,7 +5,7 @@ that the broker has put there meanwhile. Nothing that comes over the wire is tru
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 
 from rsocket_broker.client.folder import AppFolder, Enrolled
@@ -24,6 +24,7 @@ from rsocket_broker.errors import (
 )
 from rsocket_broker.grant_tokens import GrantToken
 from rsocket_broker.jsontext import JsonError, dump, parse_object
+from rsocket_broker.nonce_proof import LEVEL
 from rsocket_broker.payload import Payload
 
 ANSWER_TIMEOUT = 90.0
@@ -79,9 +80,12 @@ async def exchange(
     try:
         csr = await asyncio.to_thread(folder.begin, profile.app_id)
         grant = None if token is None else token.grant_for(csr)
-        question = Payload(signing_message(csr, folder.destination, clock(), grant))
-        answer = await connection.request_response(question, timeout=ANSWER_TIMEOUT)
-        device_id = device_id_in(bytes(answer.data or b""))
+        question = signing_fields(csr, folder.destination, clock(), grant)
+        answer = await _ask(connection, question)
+        if (name := nonce_in(answer)) is not None:
+            proof = await asyncio.to_thread(_answer_nonce, folder, name, csr)
+            answer = await _ask(connection, question | {"proof": proof})
+        device_id = device_id_in(answer)
         try:
             enrolled = await asyncio.to_thread(folder.complete, device_id)
         except (HomeError, AuthorityError) as error:
@@ -103,17 +107,43 @@ def parse_token(text: str | None) -> GrantToken | None:
     return None if text is None else GrantToken.parse(text)
 
 
-def signing_message(csr_pem: str, destination: str, now: float, grant: str | None = None) -> bytes:
+async def _ask(connection: Connection, question: Mapping[str, object]) -> bytes:
+    answer = await connection.request_response(Payload(dump(question)), timeout=ANSWER_TIMEOUT)
+    return bytes(answer.data or b"")
+
+
+def signing_fields(csr_pem: str, destination: str, now: float, grant: str | None = None) -> dict[str, object]:
     """The question; `now` is the time of day in seconds, by which the broker finds clocks that are wrong."""
-    fields = {
+    fields: dict[str, object] = {
         "method": "signCertificate",
         "csr": csr_pem,
         "destination": destination,
         "medium": MEDIUM_FILE_SYSTEM,
         "timestamp": int(now * 1000),
         "logs": [],
+        "nonce": LEVEL,
     }
-    return dump(fields if grant is None else {**fields, "grant": grant})
+    return fields if grant is None else {**fields, "grant": grant}
+
+
+def nonce_in(answer: bytes) -> str | None:
+    """The name under which the broker has put a nonce into our folder, if it wants that answered first."""
+    try:
+        name = parse_object(answer).get("nonce")
+    except JsonError:
+        return None
+    return name if isinstance(name, str) else None
+
+
+def _answer_nonce(folder: AppFolder, name: str, csr: str) -> str:
+    try:
+        return folder.answer_nonce(name, csr)
+    except (HomeError, AuthorityError) as error:
+        raise EnrollmentRefused(
+            "proof",
+            f"the broker has asked for a nonce in {folder.path}, and there is none that can be read. {error.public}",
+            "Does the broker run on this machine, as this user?",
+        ) from error
 
 
 def device_id_in(answer: bytes) -> str:

@@ -31,6 +31,7 @@ from rsocket_broker.credentials import (
 from rsocket_broker.errors import AuthorityError, HomeError
 from rsocket_broker.files import PRIVATE_FILE, ensure_private_directory, read_owned, read_private, write_private
 from rsocket_broker.jsontext import JsonError, dump, parse_object
+from rsocket_broker.nonce_proof import FILE_NAME, NONCE_BYTES, sign
 
 EXCHANGE_FILES = (CONFIG_FILE, CERTIFICATE_FILE, CA_FILE, CSR_FILE, KEY_FILE, "device.p12", "certificates.enc")
 """Everything that an exchange leaves in the folder, whichever SDK did it; all of it goes when a new one begins.
@@ -89,9 +90,22 @@ class AppFolder:
         """
         ensure_private_directory(self.path)
         self._clear()
-        request = make_signing_request(app_id)
+        request = make_signing_request(app_id, wants_nonce=True)
         request.save(self.path)
         return request.csr_pem.decode()
+
+    def answer_nonce(self, name: str, csr_pem: str) -> str:
+        """The answer to the nonce that a broker has put here as `name`; no other file is ever read for it.
+
+        Raises HomeError for another name, or when there is no such file of ours; AuthorityError for what is no nonce.
+        """
+        if not FILE_NAME.fullmatch(name):
+            raise HomeError("the broker has asked for a file that is no nonce.")
+        nonce = read_private(self.path / name, 4 * NONCE_BYTES).strip()
+        try:
+            return sign(read_private(self.path / KEY_FILE), bytes.fromhex(nonce.decode("ascii")), csr_pem)
+        except ValueError as error:
+            raise AuthorityError(f"{self.path / name} holds no nonce.") from error
 
     def held(self) -> dict[str, bytes]:
         """The files of the last exchange, for `put_back`; none where they do not make a whole."""

@@ -11,6 +11,7 @@ from rsocket_broker.claims import Claims
 from rsocket_broker.connection import Connection
 from rsocket_broker.enrollment.enroller import Enroller
 from rsocket_broker.enrollment.exchange import only_signs
+from rsocket_broker.enrollment.nonce import Line
 from rsocket_broker.errors import ConnectionClosed, EnrollmentRefused, SetupRefused
 from rsocket_broker.jsontext import dump
 from rsocket_broker.payload import Payload
@@ -26,6 +27,7 @@ class PlainEndpoint:
         self._enroller = enroller
         self._claims = Claims()
         self._peer = ""
+        self._line = Line(enroller.nonces)
 
     def setup(self, connection: Connection, setup: SetupReceived) -> None:
         """Reads the claims. Raises SetupRefused that names the field at fault."""
@@ -38,8 +40,12 @@ class PlainEndpoint:
             raise
 
     async def request_response(self, payload: Payload) -> Payload:
-        """`signCertificate`, answered with `{"deviceId": …}`. Raises EnrollmentRefused, which names step and remedy."""
-        return Payload(dump(await self._enroller.serve(bytes(payload.data or b""), self._claims, self._peer)))
+        """`signCertificate`, answered with `{"deviceId": …}`, or with `{"nonce": NAME}`, which the next one answers.
+
+        Raises EnrollmentRefused, which names step and remedy.
+        """
+        message = bytes(payload.data or b"")
+        return Payload(dump(await self._enroller.serve(message, self._claims, self._peer, self._line)))
 
     async def fire_and_forget(self, payload: Payload) -> None:
         """`signCertificate` of an old SDK, or `signCertificateAck`. A refusal is only logged, by the enroller.
@@ -59,6 +65,7 @@ class PlainEndpoint:
         """Means nothing here, and the specification has no answer to it."""
 
     def closed(self, error: ConnectionClosed) -> None:
+        self._line.close()
         log.debug("the plain connection of %s has ended: %s", self._peer, error.public)
 
     def _not_served(self, what: str) -> EnrollmentRefused:

@@ -2,8 +2,9 @@
 
     rates -> message -> clock -> request -> mode -> driver -> turn -> PROOF -> sign -> journal -> deploy -> answer
 
-Nothing is signed before the driver has read the very same request back out of the app's container. Up to there the work
-is dropped when its peer goes away; from there on it is brought to an end, so that no container stays half-done.
+Nothing is signed before the driver has read the very same request back out of the app's container. Of an asker that
+answers nonces, a first request goes up to there and a second one, over the same line, from there on. Up to there the
+work is dropped when its peer goes away; from there on it is brought to an end, so that no container stays half-done.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEnt
 from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.enrollment.modes import Gate, Passage
+from rsocket_broker.enrollment.nonce import Challenge, Line, Nonces
 from rsocket_broker.enrollment.pending import Exchange, Pending
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, too_often
 from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
@@ -67,6 +69,16 @@ class _Course:
     counts: bool = True
 
 
+@attrs.frozen(slots=True)
+class _Asker:
+    """Who asks, over which line, and the nonce that this request is to answer, if there is one."""
+
+    claims: Claims
+    peer: str
+    line: Line
+    challenge: Challenge | None
+
+
 class Enroller:
     """Serves the messages of the certificate exchange, whatever line they came on. One per broker."""
 
@@ -79,11 +91,13 @@ class Enroller:
         limits: EnrollmentLimits | None = None,
         *,
         gate: Gate | None = None,
+        require_nonce: bool = False,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
-        """`gate` says who may ask at all, by default everybody. `clock` measures rates (seconds); `now` is the time of
-        day (aware) that devices' clocks are compared with."""
+        """`gate` says who may ask at all, by default everybody. With `require_nonce` nobody enrols through files who
+        answers no nonce. `clock` measures rates (seconds); `now` is the time of day (aware) that devices' clocks are
+        compared with."""
         self._authority = authority
         self._mediums = mediums
         self._limits = limits or EnrollmentLimits()
@@ -104,6 +118,7 @@ class Enroller:
             audit=authority.audit,
             arrived=authority.arrived_with,
         )
+        self.nonces = Nonces(mediums, journal, self.delivery.keep, clock=clock, now=now, required=require_nonce)
         self.pending = Pending()
         """The exchanges that are under way."""
         self.results: Counter[tuple[str, str]] = Counter()
@@ -117,47 +132,92 @@ class Enroller:
         """The values of `os` that may ask."""
         return self._mediums.known_os
 
-    async def serve(self, message: bytes, claims: Claims, peer: str) -> dict[str, object]:
-        """The answer to one message (JSON) of a peer: `{"deviceId": …}`, or empty for an acknowledgement.
+    async def serve(self, message: bytes, claims: Claims, peer: str, line: Line | None = None) -> dict[str, object]:
+        """The answer to one message (JSON) of a peer: `{"deviceId": …}`, `{"nonce": NAME}` where the peer is to answer
+        that over the same `line` next, or empty for an acknowledgement.
 
-        `peer` is the address that rates are counted for, with no port. Cancelling drops the work unless the proof is
-        done. Raises EnrollmentRefused, already logged.
+        `peer` is the address that rates are counted for, with no port; without a `line` nothing can be asked back.
+        Cancelling drops the work unless the proof is done. Raises EnrollmentRefused, already logged.
         """
+        line = line or Line()
         async with self._reported(claims, peer):
-            with self._counted() as course:
-                self._admit(peer)
+            with self._counted() as course, self._answered(line) as challenge:
+                if challenge is None:
+                    self._admit(peer)
                 request = parse_message(message, claims)
                 _log_device_lines(request, claims)
                 if isinstance(request, Acknowledgement):
                     self._log_acknowledgement(request, claims)
                     course.counts = False
                     return {}
-                check_clock(request, self._now())
-                checked = await asyncio.to_thread(self._authority.check_request, request.csr)
-                app_id = claimed_app_id(request, checked.common_name)
-                self._admit_app(peer, app_id, claims.device)
-                self._check_block(self._authority.revocations.blocked_app(app_id))
-                with self.pending.track(app_id) as exchange, await self.gate.enter(request, app_id, peer) as passage:
-                    driver = self._mediums.select(request)
-                    course.medium = driver.name
-                    async with self.delivery.turns.admitted((app_id, claims.os, claims.device)):
-                        container = await self._prove(driver, request, checked)
-                        exchange.principal = container.principal
-                        self._check_block(self._authority.revocations.blocked(container.principal))
-                        passage.check(container)
-                        work = self._finish(driver, checked, container, passage, exchange)
-                        return await self._finish_for(claims, peer, work, passage)
+                if challenge is not None and not request.proof:
+                    challenge = None  # it begins anew
+                    self._admit(peer)
+                return await self._enrol(request, _Asker(claims, peer, line, challenge), course)
+
+    @contextlib.contextmanager
+    def _answered(self, line: Line) -> Iterator[Challenge | None]:
+        """The nonce that a request is to answer; its file goes in any case."""
+        challenge = line.take()
+        try:
+            yield challenge
+        finally:
+            if challenge is not None:
+                self.nonces.withdraw(challenge)
+
+    async def _enrol(self, request: SignRequest, asker: _Asker, course: _Course) -> dict[str, object]:
+        claims, peer = asker.claims, asker.peer
+        check_clock(request, self._now())
+        checked = await asyncio.to_thread(self._authority.check_request, request.csr)
+        app_id = claimed_app_id(request, checked.common_name)
+        if asker.challenge is None:
+            self._admit_app(peer, app_id, claims.device)
+        self._check_block(self._authority.revocations.blocked_app(app_id))
+        with self.pending.track(app_id) as exchange, await self.gate.enter(request, app_id, peer) as passage:
+            driver = self._mediums.select(request)
+            course.medium = driver.name
+            async with self.delivery.turns.admitted((app_id, claims.os, claims.device)):
+                container = await self._proven(driver, request, checked, asker)
+                exchange.principal = container.principal
+                self._check_block(self._authority.revocations.blocked(container.principal))
+                passage.check(container)
+                if asker.challenge is None and self.nonces.wanted(driver, request, checked, asker.line):
+                    course.counts = False
+                    return await self._challenge(driver, container, checked, asker.line)
+                work = self._finish(driver, checked, container, passage, exchange)
+                return await self._finish_for(claims, peer, work, passage)
+
+    async def _proven(self, driver: Medium, request: SignRequest, checked: CheckedRequest, asker: _Asker) -> Container:
+        """The container that holds the request: found now, or when the nonce that this one answers was put there."""
+        if asker.challenge is None:
+            if request.proof:
+                raise unproven("no nonce is waiting for an answer on this connection.", "Begin anew without a proof.")
+            return await self._prove(driver, request, checked)
+        if asker.challenge.container.medium != driver.name:
+            raise unproven("the nonce was written for another medium.", "Send the same request with the proof.")
+        asker.challenge.check(request, checked, self._clock())
+        return asker.challenge.container
+
+    async def _challenge(
+        self, driver: Medium, container: Container, checked: CheckedRequest, line: Line
+    ) -> dict[str, object]:
+        async with self._in_time(driver):
+            challenge = await self.nonces.ask(driver, container, checked.csr_pem)
+        line.expect(challenge)
+        return {"nonce": challenge.name}
 
     async def serve_to_end(self, message: bytes, claims: Claims, peer: str) -> dict[str, object]:
         """Like `serve`, for a peer that awaits no answer: cancelling stops the waiting only, not the work."""
         return await asyncio.shield(self.delivery.keep(self.serve(message, claims, peer)))
 
     async def settle(self, mediums: Collection[str] | None = None) -> list[JournalEntry]:
-        """Bring deployments that were cut off to their end; see `Delivery.settle`."""
+        """Bring deployments that were cut off to their end, and nonces that were left; see `Delivery.settle`."""
+        await self.nonces.settle(mediums)
         return await self.delivery.settle(mediums)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the work that nobody may cut short, at most so long. The rest is settled at the next start."""
+        self.nonces.withdraw_all()
         await self.delivery.drain(timeout_s)
 
     def report(self, claims: Claims, peer: str, refusal: str, key: Hashable = None) -> None:
@@ -198,9 +258,15 @@ class Enroller:
             raise too_often(app_id, wait)
 
     async def _prove(self, driver: Medium, request: SignRequest, checked: CheckedRequest) -> Container:
+        async with self._in_time(driver):
+            return await driver.prove(request, checked)
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self, driver: Medium) -> AsyncIterator[None]:
+        """For what a driver does before anything is signed. Raises EnrollmentRefused (step "proof") when it lasts."""
         try:
             async with asyncio.timeout(self._limits.prove_s):
-                return await driver.prove(request, checked)
+                yield
         except TimeoutError:
             raise unproven(
                 f"the driver {driver.name} did not find the app's container within {self._limits.prove_s:.0f} s.",

@@ -1,10 +1,10 @@
 """The certificate exchange as values: what an app asks for, read from its message without touching anything.
 
     {"method": "signCertificate", "csr": PEM, "destination": PATH, "medium": 1, "timestamp": ms, "logs": [line, …],
-     "grant": "ID.PROOF"}
+     "grant": "ID.PROOF", "nonce": 1, "proof": BASE64}
     {"method": "signCertificateAck", "isError": false, "hasRequiredFiles": true, "config": {…}, "logs": [line, …]}
 
-`destination` is checked by the driver that understands it; `medium`, `timestamp`, `logs` and `grant` may be missing.
+`destination` is checked by the driver that understands it; all but `method` and `csr` may be missing.
 """
 
 import enum
@@ -19,6 +19,7 @@ from rsocket_broker.credentials import clean
 from rsocket_broker.errors import EnrollmentRefused
 from rsocket_broker.grant_tokens import MAX_TEXT
 from rsocket_broker.jsontext import JsonError, parse_object
+from rsocket_broker.nonce_proof import LEVEL, MAX_SIGNATURE
 
 FILE_SYSTEM_ACCESS = 1
 """The medium of a request that names none."""
@@ -60,8 +61,8 @@ class Step(enum.StrEnum):
 class SignRequest:
     """One request for a certificate, as the app made it; nothing in it has been proven.
 
-    `csr` is cleaned text (see `clean`); `destination` and `grant` are "" when absent; `timestamp` is the clock
-    of the device.
+    `csr` is cleaned text (see `clean`); `destination`, `grant` and `proof` are "" when absent; `timestamp` is the clock
+    of the device. `answers_nonces`: the asker can, and `proof` is its answer to one (see `nonce_proof`).
     """
 
     csr: str = attrs.field(repr=False)
@@ -71,6 +72,8 @@ class SignRequest:
     timestamp: datetime | None = None
     logs: tuple[str, ...] = attrs.field(default=(), repr=False)
     grant: str = attrs.field(default="", repr=False)
+    answers_nonces: bool = False
+    proof: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -145,6 +148,8 @@ def _sign_request(fields: dict[str, object], claims: Claims) -> SignRequest:
         timestamp=_timestamp(fields),
         logs=_logs(fields),
         grant=_text(fields, "grant", MAX_TEXT),
+        answers_nonces=_answers_nonces(fields),
+        proof=_text(fields, "proof", MAX_SIGNATURE),
     )
 
 
@@ -189,6 +194,16 @@ def _medium(fields: dict[str, object], claims: Claims) -> int:
     if medium is None:
         raise _malformed("the field medium must be a whole number")
     return medium
+
+
+def _answers_nonces(fields: dict[str, object]) -> bool:
+    value = fields.get("nonce")
+    if value is None:
+        return False
+    level = whole_number(value, MAX_MEDIUM)
+    if level is None:
+        raise _malformed("the field nonce must be a whole number")
+    return level >= LEVEL
 
 
 def _timestamp(fields: dict[str, object]) -> datetime | None:

@@ -33,6 +33,17 @@ _SCHEMA = (
         UNIQUE (medium, location)
     )
     """,
+    """
+    CREATE TABLE nonces (
+        name TEXT PRIMARY KEY,
+        medium TEXT NOT NULL,
+        location TEXT NOT NULL,
+        app_id TEXT NOT NULL,
+        device_id TEXT NOT NULL,
+        proof TEXT NOT NULL,
+        written TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 
 
@@ -92,18 +103,52 @@ class Journal:
             self.end(entry)
         return old
 
+    def begin_nonce(self, container: Container, name: str, now: datetime) -> None:
+        """Record that a file with a nonce is about to be written there. On the disk when this returns."""
+        principal = container.principal
+        with self._state.transaction() as database:
+            database.execute(
+                "INSERT INTO nonces (name, medium, location, app_id, device_id, proof, written)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    name,
+                    container.medium,
+                    _to_text(dict(container.location)),
+                    principal.app_id,
+                    principal.device_id,
+                    principal.proof.value,
+                    now.astimezone(UTC).isoformat(),
+                ),
+            )
+
+    def end_nonce(self, name: str) -> None:
+        """The file has gone."""
+        with self._state.transaction() as database:
+            database.execute("DELETE FROM nonces WHERE name = ?", (name,))
+
+    def nonces(self) -> list[tuple[Container, str, datetime]]:
+        """(container, file name, when it was written) of the nonces that may still lie somewhere."""
+        return [
+            (_container(row), row["name"], datetime.fromisoformat(row["written"]))
+            for row in self._state.read("SELECT *, '{}' AS answer FROM nonces ORDER BY written")
+        ]
+
 
 def _entry(row: Row) -> JournalEntry:
     return JournalEntry(
         number=row["number"],
-        container=Container(
-            medium=row["medium"],
-            principal=Principal(row["app_id"], row["device_id"], Proof(row["proof"])),
-            location=json.loads(row["location"]),
-            answer=json.loads(row["answer"]),
-        ),
+        container=_container(row),
         bundle=Bundle(csr=row["csr"], trust_pem=row["trust_pem"], certificate_pem=row["certificate_pem"]),
         started=datetime.fromisoformat(row["started"]),
+    )
+
+
+def _container(row: Row) -> Container:
+    return Container(
+        medium=row["medium"],
+        principal=Principal(row["app_id"], row["device_id"], Proof(row["proof"])),
+        location=json.loads(row["location"]),
+        answer=json.loads(row["answer"]),
     )
 
 

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
+from rsocket_broker.authority.requests import check_request
 from rsocket_broker.client.connect import connect
-from rsocket_broker.client.enroll import device_id_in, enroll, exchange, refusal, signing_message
+from rsocket_broker.client.enroll import device_id_in, enroll, exchange, refusal, signing_fields
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import Address
 from rsocket_broker.client.profile import AppProfile
 from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused
 from rsocket_broker.grant_tokens import GrantToken
+from rsocket_broker.nonce_proof import is_signed
 from tests.client.stub_broker import StubBroker
 
 APP_ID = "org.example.demo"
@@ -23,7 +26,7 @@ async def enrol_with(stub: StubBroker, folder: Path) -> Enrolled:
 
 
 def test_the_question_names_request_place_medium_and_our_clock() -> None:
-    message = json.loads(signing_message("PEM", "/apps/demo/", 1_718_000_000.1239))
+    message = signing_fields("PEM", "/apps/demo/", 1_718_000_000.1239)
     assert message == {
         "method": "signCertificate",
         "csr": "PEM",
@@ -31,6 +34,7 @@ def test_the_question_names_request_place_medium_and_our_clock() -> None:
         "medium": 1,
         "timestamp": 1_718_000_000_123,
         "logs": [],
+        "nonce": 1,
     }
 
 
@@ -126,3 +130,57 @@ async def test_an_app_id_that_cannot_be_certified_asks_nobody(stub: StubBroker, 
     with pytest.raises(ConfigurationError):
         await enroll(app_id="no such id", app="Demo", directory=tmp_path, insecure_port=stub.insecure_port)
     assert stub.plain_setups == []
+
+
+# ---- nonces ------------------------------------------------------------------------------------------------------
+
+
+def answer_with_nonce(stub: StubBroker, folder: Path, nonce: bytes, name: str = "nonce-0123456789abcdef") -> None:
+    """The stub asks for a nonce first, and deploys once it has an answer."""
+
+    def answer(message: dict[str, object]) -> object:
+        if "proof" in message:
+            stub.authority.deploy(message)
+            return {"deviceId": "stub-1"}
+        file = folder / name
+        file.write_bytes(nonce.hex().encode())
+        file.chmod(0o600)
+        return {"nonce": name}
+
+    stub.answer = answer
+
+
+@pytest.mark.row("D-6")
+async def test_a_nonce_in_the_folder_is_signed_with_the_requests_key(stub: StubBroker, tmp_path: Path) -> None:
+    nonce = b"n" * 32
+    answer_with_nonce(stub, tmp_path / "app", nonce)
+    enrolled = await enrol_with(stub, tmp_path / "app")
+    first, second, _acknowledgement = stub.asked
+    proof = second.pop("proof")
+    assert first == second and first["nonce"] == 1
+    key = x509.load_pem_x509_csr(enrolled.csr_pem.encode()).public_key()
+    assert is_signed(key, nonce, enrolled.csr_pem, str(proof))  # type: ignore[arg-type]
+    assert check_request(enrolled.csr_pem).wants_nonce, "and nobody else gets it signed without"
+
+
+@pytest.mark.row("D-6", "A-13")
+@pytest.mark.parametrize("name", ["nonce-0123456789abcde0", "privateKey.pem", "../nonce-0123456789abcdef"])
+async def test_a_broker_that_asks_for_another_file_is_told_nothing(stub: StubBroker, tmp_path: Path, name: str) -> None:
+    stub.answer = lambda message: {"nonce": name}
+    with pytest.raises(EnrollmentRefused, match="proof: the broker has asked for a nonce"):
+        await enrol_with(stub, tmp_path / "app")
+    assert len(stub.asked) == 1
+
+
+async def test_what_is_no_nonce_is_not_signed(stub: StubBroker, tmp_path: Path) -> None:
+    stub.answer = lambda message: {"nonce": "nonce-0123456789abcdef"}
+    folder = tmp_path / "app"
+
+    def put(message: dict[str, object]) -> object:
+        (folder / "nonce-0123456789abcdef").write_text("not hex at all")
+        (folder / "nonce-0123456789abcdef").chmod(0o600)
+        return {"nonce": "nonce-0123456789abcdef"}
+
+    stub.answer = put
+    with pytest.raises(EnrollmentRefused, match="holds no nonce"):
+        await enrol_with(stub, folder)
