@@ -147,7 +147,7 @@ class SecureResponder:
         seat = session.seat(host)
         answer = seat.answers(name)
         if session.observed:
-            session.note("in", Model.RESPONSE.value, host.id, name, len(payload.data or b""))
+            session.note("in", Model.RESPONSE.value, host.id, name, len(payload.data or b""), payload.data)
         if session.tracing is not None:
             return session.tracing.answer(host.id, name, answer, payload)
         metadata = payload.metadata
@@ -172,7 +172,7 @@ class SecureResponder:
             return Payload(flipper.refusal(error.public, type(error).__name__), None)
 
     async def _execute(self, session: Session, message: flipper.Execute, size: int) -> bytes:
-        session.note("in", Model.RESPONSE.value, message.plugin, message.method, size)
+        session.note("in", Model.RESPONSE.value, message.plugin, message.method, size, message.params)
         host = self._host(message.plugin)
         waiting = session.access.check(Direction.IN, host.id, message.method)
         if waiting is not None:
@@ -266,7 +266,7 @@ class SecureResponder:
                 self._take_in(session, flipper.one_way(payload.data), payload)
                 return
             host, name = self._place(session, payload.metadata)
-            session.note("in", Model.FIRE.value, host.id, name, len(payload.data or b""))
+            session.note("in", Model.FIRE.value, host.id, name, len(payload.data or b""), payload.data)
             waiting = session.access.check(Direction.IN, host.id, name)
             if waiting is not None:
                 self._later(session, waiting, partial(self._fire, session, host, name, payload))
@@ -372,7 +372,7 @@ class SecureResponder:
         """What an app tells us. Raises RequestFailed for an event that leads nowhere."""
         size = len(payload.data or b"")
         if isinstance(message, flipper.Execute):
-            session.note("in", "event", message.plugin, message.method, size)
+            session.note("in", "event", message.plugin, message.method, size, message.params)
             waiting = session.access.check(Direction.IN, self._host(message.plugin).id, message.method)
             if waiting is not None:
                 self._later(session, waiting, partial(self._event, session, message, size))
@@ -382,7 +382,7 @@ class SecureResponder:
             session.note("in", "refreshPlugins", "", "", size)
             session.refresh()
         elif isinstance(message, flipper.ErrorReport):
-            session.note("in", "error report", "", "", size)
+            session.note("in", "error report", "", "", size, message.text)
             session.log.write(logging.WARNING, "reports", "%s reports an error: %r", session.id, message.text)
             session.app_errors.put(message, size)
 

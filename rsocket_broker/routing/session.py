@@ -35,12 +35,17 @@ from rsocket_broker.tracing import Tracing, carrier, tracer
 logger = logging.getLogger(__name__)
 
 _FLIPPER: Final = Kind.FLIPPER
+NO_DEVICE: Final = "The app has proved nothing, so no device is known to be its own."
 NOTHING_ASKED: Final = -1
 """The id of no request: Flipper's own numbers begin with 0."""
 
 Observer = Callable[[dict[str, object]], None]
 """Is given one JSON object for each message: `direction` ("in" from the client, "out" to it), `kind`, `plugin`,
 `method`, `bytes` (None where it is not known). Never what the message says: apps send passwords."""
+
+Recorder = Callable[[dict[str, object], object], None]
+"""As an Observer, and is given what the message says as well: parameters as JSON, bytes of a request with a route, of an
+answer `{"params": ..., "success": ...}` and of a refusal `{"params": ..., "error": TEXT}`; None where it says nothing."""
 
 
 class SessionApp(App):
@@ -181,7 +186,7 @@ class Session:
         self._flipper = FlipperSide(connection, claims.sdk_version) if claims.is_flipper else None
         self._kind = Kind.FLIPPER if claims.is_flipper else Kind.ROUTED
         self._seats: dict[str, Seat] = {}
-        self._observers: list[Observer] = []
+        self._observers: list[Recorder] = []
         self._known = asyncio.Event()
         self._refreshing = False
         self._refresh_again = False
@@ -313,18 +318,20 @@ class Session:
         side = self._flipper if self._kind is _FLIPPER else None
         if side is None:
             return False
-        self._use(plugin)
+        self._use(self._router.hosts.get(plugin))
         if plugin in side.started:
             return False
         side.init(plugin)
         self.note("out", "init", plugin, "", None)
         return True
 
-    def _use(self, plugin: str) -> None:
-        """Something is asked of a lazy plugin's side."""
+    def _use(self, host: PluginHost | None) -> None:
+        """Something is asked of a plugin's side in the app: a lazy one is not put to rest for a while."""
+        if host is None or host.plugin.eager:
+            return
         if self._resting is None:  # most sessions have no such plugin
             self._resting = Resting(self._rest, self._is_asked)
-        self._resting.used(plugin)
+        self._resting.used(host.id)
 
     def _rest(self, plugin: str) -> None:
         side = self._flipper
@@ -344,6 +351,8 @@ class Session:
 
     def device_access(self) -> Awaitable[Device]:
         """The device that the app runs on. Raises ApplicationError."""
+        if not self.identity.principal.certified:
+            raise ApplicationError(NO_DEVICE)
         return self._router.devices(self.identity)
 
     def lose(self, host: PluginHost, error: RequestFailed) -> None:
@@ -472,10 +481,9 @@ class Session:
             await access.check_out(plugin, method)
         side: AppSide = self._routed if self._flipper is None or self._kind is not _FLIPPER else self._flipper
         if self._observers:
-            self.note("out", "call", plugin, method, None)
+            self.note("out", "call", plugin, method, None, params)
         host, began, connection, stream_id = self._router.hosts.get(plugin), monotonic(), self.connection, NOTHING_ASKED
-        if host is not None and not host.plugin.eager:
-            self._use(plugin)
+        self._use(host)
         try:
             data, metadata = side.question(plugin, method, params)
             ends = None
@@ -493,33 +501,32 @@ class Session:
             answer = side.value(found if isinstance(found, bytes) else found.data)
         except TimeoutError:
             late = too_late(plugin, method, timeout)
-            self._call_failed(late, host, plugin, method, stream_id)
+            self._call_failed(late, host, (plugin, method, params), stream_id)
             raise late from None
         except BaseException as error:
-            self._call_failed(error, host, plugin, method, stream_id)
+            self._call_failed(error, host, (plugin, method, params), stream_id)
             raise
         if host is not None:
             host.app_calls.seconds.observe(monotonic() - began)
         if self._observers:
-            self.note("in", "answer", plugin, method, len(dump(answer)))
+            self.note("in", "answer", plugin, method, len(dump(answer)), {"params": params, "success": answer})
         return answer
 
     def _call_failed(
-        self, error: BaseException, host: PluginHost | None, plugin: str, method: str, stream_id: int
+        self, error: BaseException, host: PluginHost | None, asked: tuple[str, str, object], stream_id: int
     ) -> None:
         self.connection.unask(stream_id)
         if host is not None:
             host.app_calls.fail(error)
         if isinstance(error, BrokerError):
-            self.note("in", "error", plugin, method, None)
+            plugin, method, params = asked
+            self.note("in", "error", plugin, method, None, {"params": params, "error": error.public})
 
     async def send(self, plugin: str, method: str, params: object = None) -> None:
         """Call a method one way."""
         side = await self._side(plugin, method, CALL_TIMEOUT)
-        self.note("out", "send", plugin, method, None)
-        host = self._router.hosts.get(plugin)
-        if host is not None and not host.plugin.eager:
-            self._use(plugin)
+        self.note("out", "send", plugin, method, None, params)
+        self._use(self._router.hosts.get(plugin))
         side.send(plugin, method, params)
         await self.connection.drain()
 
@@ -600,16 +607,22 @@ class Session:
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` for each message from now on. Gives a function that ends it; the session's end does too."""
-        self._observers.append(observer)
+        return self.record(lambda message, content: observer(message))
+
+    def record(self, recorder: Recorder) -> Callable[[], None]:
+        """As `observe`, for who writes down what is said."""
+        self._observers.append(recorder)
         self.changed()
 
         def stop() -> None:
-            if observer in self._observers:
-                self._observers.remove(observer)
+            if recorder in self._observers:
+                self._observers.remove(recorder)
 
         return stop
 
-    def note(self, direction: str, kind: str, plugin: str, method: str, size: int | None) -> None:
+    def note(
+        self, direction: str, kind: str, plugin: str, method: str, size: int | None, content: object = None
+    ) -> None:
         """Tell the observers of a message."""
         if not self._observers:
             return
@@ -617,7 +630,7 @@ class Session:
         message |= {"plugin": plugin, "method": method, "bytes": size}
         for observer in tuple(self._observers):
             try:
-                observer(message)
+                observer(message, content)
             except Exception:
                 logger.exception("whoever follows %s failed, and follows it no more", self.id)
                 self._observers.remove(observer)
@@ -651,7 +664,7 @@ class Session:
 def _root(session_id: str, identity: Identity, connection: Line, since: datetime) -> Node:
     return Node(
         id=session_id,
-        kind=NodeKind.DEVICE,
+        kind=NodeKind.DEVICE if identity.principal.certified else NodeKind.UNVERIFIED,
         channel=connection.peer.channel,
         since=since,
         expires=identity.not_after,
