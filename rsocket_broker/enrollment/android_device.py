@@ -8,7 +8,7 @@ from rsocket_broker.enrollment.mediums import adb_stream
 from rsocket_broker.enrollment.mediums.adb_container import PACKAGE
 from rsocket_broker.enrollment.mediums.adb_shell import AdbProblem, AdbServer, Output
 from rsocket_broker.errors import ApplicationError, Invalid
-from rsocket_broker.plugin_api.device import Device, LogLine, check_link
+from rsocket_broker.plugin_api.device import Device, LogLine, at_least, check_link
 
 MAX_PICTURE = 32 * 1024 * 1024
 """Bytes of a screenshot: a tablet's, of noise, in PNG."""
@@ -39,17 +39,19 @@ class AndroidDevice(Device):
         if problem or said.code != 0:
             raise ApplicationError(f"{self._serial} did not open the link: {_short(problem or text)}")
 
-    async def log(self, since: float | None = None) -> AsyncGenerator[LogLine, None]:
+    async def log(self, since: float | None = None, level: str = "unknown") -> AsyncGenerator[LogLine, None]:
+        wanted = at_least(level)
         clock = await self._clock()
         start = clock.now if since is None else since
         arguments = ["logcat", "-v", "threadtime"]
         if start > 0:
             arguments += ["-T", logcat.local_text(start, clock)]
+        arguments.append(f"*:{logcat.priority(level)}")
         try:
             async with aclosing(adb_stream.lines(self._server.address, self._serial, arguments)) as lines:
                 async for line in lines:
                     entry = logcat.parse(line, clock)
-                    if entry is not None:
+                    if entry is not None and entry.level in wanted:
                         yield entry
         except AdbProblem as problem:
             raise self._problem(problem) from problem

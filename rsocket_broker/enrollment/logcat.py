@@ -41,6 +41,11 @@ def read_clock(text: str) -> DeviceClock | None:
     return DeviceClock(now, shown.timestamp() - now)
 
 
+def priority(level: str) -> str:
+    """The letter that logcat is given so that it leaves out what is less serious."""
+    return next((letter for letter, name in _LEVELS.items() if name == level), "V")
+
+
 def local_text(time: float, clock: DeviceClock) -> str:
     """A time as `logcat -T` takes it."""
     shown = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=time + clock.ahead)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from rsocket_broker.errors import ApplicationError, Invalid
-from rsocket_broker.plugin_api.device import Device, LogLine, check_link
+from rsocket_broker.plugin_api.device import Device, LogLine, at_least, check_link
 
 LIMIT = 20.0
 """Seconds for one command: the first one after a start of the Mac takes several."""
@@ -42,19 +42,21 @@ class SimulatorDevice(Device):
         """The system chooses the app by the link's scheme: `simctl` cannot be told one."""
         await self._simctl(["openurl", self._udid, check_link(uri)])
 
-    async def log(self, since: float | None = None) -> AsyncGenerator[LogLine, None]:
+    async def log(self, since: float | None = None, level: str = "unknown") -> AsyncGenerator[LogLine, None]:
         """What the simulator remembers is asked for first, and then what comes: what comes in between is not seen."""
+        wanted = at_least(level)
         if since is not None:
             show = ["spawn", self._udid, "log", "show", "--style", "ndjson", "--info", "--debug"]
             show += ["--start", f"@{max(0, int(since))}"]
             async with aclosing(self._lines(show)) as lines:
                 async for line in lines:
-                    if (entry := parse(line)) is not None and entry.time >= since:
+                    entry = parse(line)
+                    if entry is not None and entry.time >= since and entry.level in wanted:
                         yield entry
         follow = ["spawn", self._udid, "log", "stream", "--style", "ndjson", "--level", "debug"]
         async with aclosing(self._lines(follow)) as lines:
             async for line in lines:
-                if (entry := parse(line)) is not None:
+                if (entry := parse(line)) is not None and entry.level in wanted:
                     yield entry
 
     async def pids(self, app_id: str) -> frozenset[int]:

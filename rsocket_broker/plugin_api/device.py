@@ -50,10 +50,11 @@ class Device(abc.ABC):
         """Open a deep link in the app `app_id`, as if the user had tapped it. Raises Invalid for what is no link."""
 
     @abc.abstractmethod
-    def log(self, since: float | None = None) -> AsyncGenerator[LogLine, None]:
+    def log(self, since: float | None = None, level: str = "unknown") -> AsyncGenerator[LogLine, None]:
         """The log of the whole device, and what is added to it, until the generator is closed.
 
-        `since` is a time by the device's clock; 0 is all that it still has, None what comes from now on.
+        `since` is a time by the device's clock; 0 is all that it still has, None what comes from now on. `level` is
+        the least serious one that is wanted; the rest stays on the device.
         """
 
     @abc.abstractmethod

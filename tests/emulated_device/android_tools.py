@@ -139,13 +139,14 @@ def am(device: Device, arguments: list[str]) -> None:
 
 
 def logcat(device: Device, arguments: list[str]) -> None:
-    """logcat -v threadtime [-T TIME]: what `ROOT/log` holds from TIME on, and what is added to it, without end."""
+    """logcat -v threadtime [-T TIME] [*:LEVEL]: what `ROOT/log` holds from TIME on, and what is added to it, without end."""
     since = arguments[arguments.index("-T") + 1] if "-T" in arguments else ""
+    wanted = arguments[-1].removeprefix("*:") if arguments[-1].startswith("*:") else "V"
     sys.stdout.write("--------- beginning of main\n")
     with open(f"{device.root}/log", encoding="utf-8") as file:  # noqa: PTH123
         while True:
             while line := file.readline():
-                if line[: len(since)] >= since:
+                if line[: len(since)] >= since and "VDIWEF".index(line.split()[4]) >= "VDIWEF".index(wanted):
                     sys.stdout.write(line)
             sys.stdout.flush()
             time.sleep(0.01)

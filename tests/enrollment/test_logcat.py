@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsocket_broker.enrollment.logcat import DeviceClock, local_text, parse, read_clock
+from rsocket_broker.enrollment.logcat import DeviceClock, local_text, parse, priority, read_clock
 from rsocket_broker.plugin_api import LogLine
 
 NOON = datetime(2024, 6, 10, 12, 0, 0, tzinfo=UTC).timestamp()
@@ -63,6 +63,7 @@ def test_the_clock_of_a_device() -> None:
     assert read_clock("1718020800") == DeviceClock(1718020800.0, 0.0)
     assert read_clock("date: bad format") is None
     assert read_clock("99999999999 x") is None
+    assert [priority(level) for level in ("unknown", "verbose", "error", "fatal")] == ["V", "V", "E", "F"]
     assert local_text(NOON + 0.25, CLOCK) == "06-10 14:00:00.250"
 
 
