@@ -44,8 +44,8 @@ Observer = Callable[[dict[str, object]], None]
 `method`, `bytes` (None where it is not known). Never what the message says: apps send passwords."""
 
 Recorder = Callable[[dict[str, object], object], None]
-"""As an Observer, and is given what the message says as well: parameters as JSON, bytes of a request with a route, of an
-answer `{"params": ..., "success": ...}` and of a refusal `{"params": ..., "error": TEXT}`; None where it says nothing."""
+"""As an Observer, and is given what the message says as well: parameters as JSON, bytes of a request with a route, of
+an answer `{"params": ..., "success": ...}`, of a refusal `{"params": ..., "error": TEXT}`; None where it says nothing."""
 
 
 class SessionApp(App):
@@ -409,7 +409,7 @@ class Session:
     # --- plugins -----------------------------------------------------------------------------------------------------
 
     def seat(self, host: PluginHost) -> Seat:
-        """The session's seat at a plugin, taken when it is first wanted. Raises Unavailable while the plugin is down."""
+        """The session's seat at a plugin, taken when first wanted. Raises Unavailable while the plugin is down."""
         seat = self._seat(host)
         seat.connect()
         return seat
