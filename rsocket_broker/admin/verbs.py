@@ -101,7 +101,7 @@ class _Clients:
             "tls": peer.tls_version,
             "alpn": peer.alpn,
             "key_fingerprint": session.identity.key_fingerprint,
-            "certificate_until": session.identity.not_after.isoformat(timespec="seconds"),
+            "certificate_until": _certificate_until(session),
             **self._about(session),
             **describe_connection(connection),
         }
@@ -118,6 +118,10 @@ class _Clients:
 
     def tail(self, params: Params) -> AsyncGenerator[object, None]:
         return follow(self._sessions.find(params["client"]))
+
+
+def _certificate_until(session: Session) -> str | None:
+    return session.identity.not_after.isoformat(timespec="seconds") if session.identity.principal.certified else None
 
 
 async def follow(session: Session) -> AsyncGenerator[object, None]:

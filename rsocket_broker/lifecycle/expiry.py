@@ -52,7 +52,7 @@ class Expiry:
 
     def watch(self, session: Session) -> None:
         """A session was let in, or has another certificate now. Those below another end with that."""
-        if session.is_child or self._stopped:
+        if session.is_child or self._stopped or not session.identity.principal.certified:
             return
         self._note(session)
         if len(self._due) > 2 * self._live + SLACK:
@@ -71,7 +71,7 @@ class Expiry:
 
     def _clear(self) -> None:
         """Keeps what is noted of the sessions that are there."""
-        here = [session for session in self._sessions() if not session.is_child]
+        here = [one for one in self._sessions() if not one.is_child and one.identity.principal.certified]
         self._due = [(one.identity.not_after + TICK, next(self._order), ref(one)) for one in here]
         heapq.heapify(self._due)
         self._live = len(here)

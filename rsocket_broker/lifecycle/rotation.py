@@ -235,7 +235,8 @@ class Rotator:
         """Whoever is connected had the certificate of its session when it was heard last: one that has crashed, and
         come back with another, is still there for a while."""
         for session in self._endpoint.sessions:
-            self._authority.arrived(session.identity.serial, session.connection.silence)
+            if session.identity.principal.certified:
+                self._authority.arrived(session.identity.serial, session.connection.silence)
 
     # --- rounds ------------------------------------------------------------------------------------------------------
 
@@ -316,7 +317,7 @@ class Rotator:
         """Live sessions by the generation of their certificate."""
         found: dict[str, int] = {}
         for session in self._endpoint.sessions:
-            if not session.is_child:
+            if not session.is_child and session.identity.principal.certified:
                 number = str(session.identity.generation)
                 found[number] = found.get(number, 0) + 1
         return found

@@ -112,7 +112,7 @@ class ClientSpreader:
 
     def came(self, session: Session) -> None:
         """A session has been let in, has come back, or has another certificate now."""
-        if not session.is_child:
+        if not session.is_child and session.identity.principal.certified:
             self._came[session.id] = self._unseen[session.id] = session
             self._anyone.set()
 

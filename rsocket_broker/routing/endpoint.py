@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 
+from rsocket_broker.browser.labels import identity_of
 from rsocket_broker.claims import Claims, contradiction
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import BrokerError, ConnectionClosed, Invalid, RequestFailed, SetupRefused
@@ -103,7 +104,16 @@ class SecureEndpoint:
 
     def admit(self, connection: Line, setup: SetupReceived | Claims) -> Session:
         """The session of a new client. Raises SetupRefused, in words for the client."""
-        session = self._session(connection, setup)
+        return self._enter(connection, self._session(connection, setup))
+
+    def admit_unverified(self, connection: Line, claims: Claims) -> Session:
+        """The session of a client that has nothing but claims. Raises SetupRefused."""
+        session_id, since = f"c{next(self._numbers)}", datetime.now(UTC)
+        session = Session(session_id, identity_of(claims), claims, connection, self.router, since)
+        self._take_in(session)
+        return self._enter(connection, session)
+
+    def _enter(self, connection: Line, session: Session) -> Session:
         self.children.enter(session)
         self._switch.connect(session)
         self.setups["accepted"] += 1
