@@ -23,6 +23,8 @@ MAX_PARTS = 4096
 MAX_METHOD = 32
 """Characters of an HTTP method that are kept."""
 
+_SPACE = b" \t\r\n"
+
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -51,11 +53,11 @@ class Head(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A response, or one of `total` parts of it. `head` comes with the part whose index is 0."""
+    """A response, or one of `total` parts of it, counted by `at` from 0. `head` comes with the first of them."""
 
     key: str
     head: Head | None
-    index: int
+    at: int
     total: int
     body: bytes | None
 
@@ -144,6 +146,12 @@ def body(value: object) -> bytes | None:
     if value is None:
         return None
     try:
-        return binascii.a2b_base64(text(value, "data"))
+        plain = text(value, "data").encode("ascii").translate(None, _SPACE)
+        return binascii.a2b_base64(plain, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise Invalid("data: wanted base64.") from error
+
+
+def header(headers: Headers, name: str) -> str:
+    """The last value of a header, "" for none. `name` in lower case."""
+    return next((value for key, value in reversed(headers) if key.lower() == name), "")

@@ -13,6 +13,7 @@ An exchange goes through these states:
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from rsocket_broker.plugins.network.messages import Head, Part, Request
 
@@ -25,8 +26,22 @@ MAX_TOTAL = 256 * 1024 * 1024
 OVERHEAD = 600
 """Bytes that an exchange takes besides its texts and bodies; about what Python needs for the objects."""
 
-Watcher = Callable[[str, "Exchange"], object]
-"""Is told of "request" and "response" with the exchange; must not raise."""
+Watcher = Callable[[str, "Exchange | None"], object]
+"""Is told of "request" and "response" with the exchange, and of "end" when the app has gone; must not raise."""
+
+
+class Seen(NamedTuple):
+    """An exchange as it stood at one moment, for what takes time. Fields as in Exchange."""
+
+    key: str
+    number: int
+    state: str
+    time: float
+    duration: float | None
+    missing: int
+    request: Request | None
+    head: Head | None
+    body: bytes | None
 
 
 class Exchange:
@@ -109,10 +124,15 @@ class Exchange:
         self.total = part.total
         self.head = part.head or self.head
         if part.body is not None or part.total > 1:
-            self._parts[part.index] = part.body or b""
+            self._parts[part.at] = part.body or b""
         self._measure()
 
-    def summary(self) -> dict[str, object]:
+    def seen(self) -> Seen:
+        """How it stands now."""
+        told = self.key, self.number, self.state, self.time, self.duration, self.missing
+        return Seen(*told, self.request, self.head, self.body)
+
+    def summary(self) -> dict[str, Any]:
         """One line of a list, as JSON. Times in milliseconds, sizes in bytes of what travelled here."""
         request, head = self.request, self.head
         return {
@@ -154,6 +174,7 @@ class Shelf:
         """Every exchange, oldest first."""
 
     def oldest(self) -> "tuple[Exchange, Traffic]":
+        """The exchange that has to go first, and whose it is."""
         return next(iter(self.order.items()))
 
 
@@ -170,6 +191,15 @@ class Traffic:
         self.dropped = 0
         """Exchanges that had to go, in all."""
         self.watchers: list[Watcher] = []
+        self.definitions: dict[str, Any] = {}
+        """Protobuf definitions, by the URL that services begin with."""
+        self.ended = False
+        """The app has gone: nothing more will come."""
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest exchange, 0 for none."""
+        return self._number
 
     def __iter__(self) -> Iterator[Exchange]:
         """Oldest first."""
@@ -203,7 +233,14 @@ class Traffic:
             self.remove(exchange)
         return count
 
+    def end(self) -> None:
+        """The app has gone."""
+        self.ended = True
+        self._tell("end", None)
+        self.clear()
+
     def remove(self, exchange: Exchange) -> None:
+        """Forgets one."""
         del self._by_key[exchange.key]
         self._shelf.order.pop(exchange, None)
         self.bytes -= exchange.size
@@ -236,6 +273,6 @@ class Traffic:
         self.dropped += 1
         self.remove(exchange)
 
-    def _tell(self, what: str, exchange: Exchange) -> None:
+    def _tell(self, what: str, exchange: Exchange | None) -> None:
         for watcher in tuple(self.watchers):
             watcher(what, exchange)
