@@ -1,6 +1,7 @@
 """What a peer says of itself in its SETUP data. Claims are for display and diagnosis; a certificate says who it is.
 
-The data is one JSON object. Fields, with the type that they have in JSON:
+The data is one JSON object. Over WebSocket the query of the address stands for it, where everything is text, and `csr`
+is in base64. Fields, with the type that they have in JSON:
 
     os, device, app           text; a Flipper SDK sends all three
     device_id, app_id         text; "" and "unknown" say nothing
@@ -11,8 +12,11 @@ The data is one JSON object. Fields, with the type that they have in JSON:
 Unknown fields are ignored, and null is the same as absent.
 """
 
-from collections.abc import Collection
-from typing import Self
+import base64
+import binascii
+from collections.abc import Collection, Mapping
+from typing import Final, Self
+from urllib.parse import parse_qsl
 
 import attrs
 
@@ -44,6 +48,10 @@ _TEXT_LIMITS = {
     "csr_path": MAX_PATH_TEXT,
 }
 _NEEDED = ("os", "device", "app")
+MAX_FIELDS: Final = 64
+"""Fields of one query: SDKs send nine."""
+_SETUP: Final = "SETUP data"
+_QUERY: Final = "query"
 _SAYS_NOTHING = ("", "unknown")
 
 
@@ -70,11 +78,30 @@ class Claims:
         `required` asks for `os` (one of `known_os`), `device` and `app`, as the plain endpoint does.
         Raises SetupRefused, whose text names the field at fault.
         """
-        fields = _fields(data)
-        texts = {name: _text(fields, name, limit) for name, limit in _TEXT_LIMITS.items()}
-        numbers = {name: _number(fields, name) for name in _NUMBERS}
+        return cls._of(_fields(data), _SETUP, known_os if required else None, required=required)
+
+    @classmethod
+    def from_query(cls, query: str, *, required: bool = True, known_os: Collection[str] | None = None) -> Self:
+        """The claims in the query of a WebSocket's address (form encoding: + is a space).
+
+        `required` asks for `os`, `device` and `app`, and for one of `known_os` where those are given.
+        Raises SetupRefused, whose text names the field at fault.
+        """
+        fields: dict[str, object] = dict(query_fields(query))
+        for name in _NUMBERS:
+            if fields.get(name) == "":
+                del fields[name]
+        fields.pop("identity", None)  # what it promises is asked for by route
+        if "csr" in fields:
+            fields["csr"] = _request_text(str(fields["csr"]))
+        return cls._of(fields, _QUERY, known_os, required=required)
+
+    @classmethod
+    def _of(cls, fields: Mapping[str, object], where: str, known_os: Collection[str] | None, *, required: bool) -> Self:
+        texts = {name: _text(fields, name, limit, where) for name, limit in _TEXT_LIMITS.items()}
+        numbers = {name: _number(fields, name, where) for name in _NUMBERS}
         if required:
-            _check_needed(texts, known_os)
+            _check_needed(texts, known_os, where)
         return cls(
             **texts,
             sdk_version=numbers["sdk_version"] or 0,
@@ -107,6 +134,35 @@ def shown(text: str, limit: int = 200) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut)
 
 
+def query_fields(query: str) -> dict[str, str]:
+    """The fields of a query, decoded, blank ones too. Raises SetupRefused."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except UnicodeDecodeError:
+        raise SetupRefused("The query is not UTF-8.") from None
+    except ValueError:
+        raise SetupRefused(f"The query has more than {MAX_FIELDS} fields.") from None
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(name for name in fields if sum(name == other for other, _ in pairs) > 1)
+        raise SetupRefused(f"The field {shown(twice, 80)} of the query is there twice.")
+    return fields
+
+
+def _request_text(encoded: str) -> str:
+    """The PEM text in the `csr` of a query: base64 of which SDKs cut off the last character, whatever that is.
+
+    Without padding that loses the end of the last byte, which is the last line's end. Raises SetupRefused.
+    """
+    bare = "".join(encoded.replace(" ", "+").split()).rstrip("=")
+    if len(bare) % 4 == 1:
+        bare = bare[:-1]
+    try:
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise SetupRefused("The field csr of the query is not a signing request in base64.") from None
+
+
 def _fields(data: bytes) -> dict[str, object]:
     if not data:
         return {}
@@ -118,21 +174,21 @@ def _fields(data: bytes) -> dict[str, object]:
         ) from None
 
 
-def _text(fields: dict[str, object], name: str, limit: int) -> str:
+def _text(fields: Mapping[str, object], name: str, limit: int, where: str) -> str:
     value = fields.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise SetupRefused(f"The field {name} of the SETUP data must be text.")
+        raise SetupRefused(f"The field {name} of the {where} must be text.")
     if len(value) > limit:
-        raise SetupRefused(f"The field {name} of the SETUP data is longer than {limit} characters.")
+        raise SetupRefused(f"The field {name} of the {where} is longer than {limit} characters.")
     return value
 
 
-def _number(fields: dict[str, object], name: str) -> int | None:
+def _number(fields: Mapping[str, object], name: str, where: str) -> int | None:
     value = whole_number(fields.get(name), MAX_NUMBER)
     if value is None and fields.get(name) is not None:
-        raise SetupRefused(f"The field {name} of the SETUP data must be a whole number from 0 to {MAX_NUMBER}.")
+        raise SetupRefused(f"The field {name} of the {where} must be a whole number from 0 to {MAX_NUMBER}.")
     return value
 
 
@@ -145,9 +201,9 @@ def whole_number(value: object, highest: int) -> int | None:
     return None
 
 
-def _check_needed(texts: dict[str, str], known_os: Collection[str]) -> None:
+def _check_needed(texts: Mapping[str, str], known_os: Collection[str] | None, where: str) -> None:
     for name in _NEEDED:
         if not texts[name]:
-            raise SetupRefused(f"The field {name} is missing in the SETUP data.")
-    if texts["os"] not in known_os:
-        raise SetupRefused(f"The field os of the SETUP data is {shown(texts['os'])}, not one of {', '.join(known_os)}.")
+            raise SetupRefused(f"The field {name} is missing in the {where}.")
+    if known_os is not None and texts["os"] not in known_os:
+        raise SetupRefused(f"The field os of the {where} is {shown(texts['os'])}, not one of {', '.join(known_os)}.")

@@ -1,13 +1,17 @@
 """Claims: what SETUP data may say, and when it cannot be true."""
 
+import base64
+import contextlib
 import json
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsocket_broker.claims import Claims, contradiction, shown
+from rsocket_broker.claims import MAX_FIELDS, Claims, contradiction, shown
+from rsocket_broker.credentials import clean
 from rsocket_broker.errors import SetupRefused
 from rsocket_broker.identity import Identity, Principal, Proof
 
@@ -155,3 +159,84 @@ def test_text_of_a_peer_is_shown_on_one_line(text: str) -> None:
 def test_text_of_a_peer_is_shown_shortened_and_readable() -> None:
     assert shown("naïve 名\r\n\x1b[31m\u202e") == "naïve 名\\r\\n\\x1b[31m\\u202e"
     assert shown("x" * 50, 10) == "x" * 10 + "…"
+
+
+# ---- in the query of an address --------------------------------------------------------------------------------------
+
+PEM = "-----BEGIN CERTIFICATE REQUEST-----\nMIIC%s==\n-----END CERTIFICATE REQUEST-----\n"
+
+
+def as_sdks_send_it(pem: str) -> str:
+    """Base64 without its last character, whatever that is."""
+    return base64.b64encode(pem.encode()).decode()[:-1]
+
+
+@pytest.mark.row("F-25")
+@pytest.mark.parametrize("filler", ["", "a", "ab", "abc"])
+def test_a_query_says_what_a_setup_says(filler: str) -> None:
+    pem = PEM % filler
+    claims = Claims.from_query(
+        "os=Android&device=Pixel+6+-+13+-+API+33&device_id=&app=D%C3%A9mo+%23%20%F0%9F%99%82&app_id=com.demo"
+        f"&sdk_version=4&medium=1&csr={as_sdks_send_it(pem)}&csr_path=%2Fdata%2Ffiles%2Fsonar%2F&foreground=true"
+    )
+    assert claims == Claims(
+        os="Android",
+        device="Pixel 6 - 13 - API 33",
+        app="Démo # 🙂",
+        app_id="com.demo",
+        sdk_version=4,
+        medium=1,
+        csr=claims.csr,
+        csr_path="/data/files/sonar/",
+    )
+    assert clean(claims.csr) == clean(pem)
+    assert claims.is_flipper
+
+
+def test_all_forms_of_base64_are_read() -> None:
+    whole = base64.b64encode(b"aa>aa?x").decode()
+    assert "+" in whole and "/" in whole
+    for form in (whole, whole.rstrip("="), quote(whole), f"{whole[:4]}%0A{whole[4:]}", whole + "A"[: len(whole) % 4]):
+        assert Claims.from_query(f"csr={form}", required=False).csr == "aa>aa?x"
+    assert Claims.from_query("csr=YWJjZ", required=False).csr == "abc"
+    assert Claims.from_query("csr=", required=False).csr == ""
+
+
+@pytest.mark.row("F-25")
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("", "os"),
+        ("os=Android&app=A", "device"),
+        ("os=Android&device=D", "app"),
+        ("os=Android&device=D&app=", "app"),
+        ("os=Android&device=D&app=A&sdk_version=four", "sdk_version"),
+        ("os=Android&device=D&app=A&medium=-1", "medium"),
+        ("os=Android&device=D&app=A&medium=%C2%B2", "medium"),
+        ("os=Android&device=D&app=A&csr=%21%21", "csr"),
+        ("os=Android&device=D&app=A&csr=/////w", "csr"),
+        ("os=Android&device=D&app=A&app=B", "app"),
+        (f"os=Android&device={'D' * 1025}&app=A", "device"),
+        ("os=BeOS&device=D&app=A", "os"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_named(query: str, field: str) -> None:
+    with pytest.raises(SetupRefused, match=f"The field {field} .*query"):
+        Claims.from_query(query, known_os=("Android",))
+
+
+@pytest.mark.parametrize("query", ["app=%FF", "&".join(f"{n}=1" for n in range(MAX_FIELDS + 1))])
+def test_a_query_that_cannot_be_read_is_refused(query: str) -> None:
+    with pytest.raises(SetupRefused, match="The query"):
+        Claims.from_query(query, required=False)
+
+
+def test_old_sdks_say_less_and_blank_numbers_say_nothing() -> None:
+    claims = Claims.from_query("os=iOS&device=iPhone&device_id=unknown&app=Old&sdk_version=&unknown=1&identity=1")
+    assert (claims.sdk_version, claims.medium, claims.csr, claims.identity) == (0, None, "", False)
+
+
+@given(st.text(max_size=60))
+def test_any_query_gives_claims_or_a_refusal(query: str) -> None:
+    with contextlib.suppress(SetupRefused):
+        Claims.from_query(query)

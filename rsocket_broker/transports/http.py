@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import attrs
 
+from rsocket_broker.errors import BrokerError
 from rsocket_broker.quiet_log import QuietLog
-from rsocket_broker.transports.base import Receiver, Transport
+from rsocket_broker.transports.base import Peer, Receiver, TextReceiver, Transport
 from rsocket_broker.transports.http_request import ASK_FOR_UPGRADE, HeadReader, Refusal, Request
 
 REQUEST_TIMEOUT = 5.0
@@ -57,6 +58,15 @@ class Socket:
     limit: int
 
 
+@attrs.frozen(slots=True)
+class MessageSocket:
+    """WebSockets with messages of text, at whatever path. `welcome` judges who comes, by the request, and makes who
+    gets the messages; it raises BrokerError to refuse. `limit` is the longest message, in bytes."""
+
+    welcome: Callable[[Peer, Request], TextReceiver]
+    limit: int
+
+
 class Site:
     """What one port serves, by path, and the connections on it that have not asked yet."""
 
@@ -65,12 +75,20 @@ class Site:
         pages: Mapping[str, Page],
         sockets: Mapping[str, Socket],
         *,
+        messages: MessageSocket | None = None,
         loopback: bool = False,
+        check: Callable[[Request], None] | None = None,
+        refusal: int | None = None,
         timeout: float = REQUEST_TIMEOUT,
         max_waiting: int = MAX_WAITING,
     ) -> None:
+        """`messages` is for whoever asks for any other path. `check` raises Refusal for a request from elsewhere, in
+        the place of `check_source`. `refusal` is the status of every refusal, where clients know no other."""
         self.pages = pages
         self.sockets = sockets
+        self.messages = messages
+        self.refusal = refusal
+        self.check = check or self.check_source
         self.timeout = timeout
         self.log = QuietLog(_logger)
         self.port: int | None = None
@@ -181,10 +199,13 @@ class HttpConnection:
         self._transport.abort()
 
     def _answer(self, request: Request, rest: bytes) -> None:
-        self._site.check_source(request)
+        self._site.check(request)
         socket = self._site.sockets.get(request.path)
         if socket is not None:
             self._upgrade(request, rest, socket)
+            return
+        if self._site.messages is not None and request.path not in self._site.pages:
+            self._welcome(request, rest, self._site.messages)
             return
         content = self._site.page(request)
         if isinstance(content, tuple):
@@ -204,10 +225,7 @@ class HttpConnection:
         self._send(200, kind, body, (), bodiless=request.method == "HEAD")
 
     def _upgrade(self, request: Request, rest: bytes, socket: Socket) -> None:
-        if request.method != "GET" or "websocket" not in request.words("upgrade"):
-            raise Refusal(426, "This path is for RSocket over WebSocket.", *ASK_FOR_UPGRADE)
-        if rest:
-            raise Refusal(400, "A WebSocket client waits for the answer before it sends more.")
+        _check_upgrade(request, rest, "This path is for RSocket over WebSocket.")
         # Loaded here, since most brokers never meet a WebSocket.
         from rsocket_broker.transports.websocket import WebSocketTransport, accepted
 
@@ -216,11 +234,30 @@ class HttpConnection:
         self._transport.write([answer])
         WebSocketTransport(self._transport, framing, socket.receiver()).start()
 
+    def _welcome(self, request: Request, rest: bytes, messages: MessageSocket) -> None:
+        """A client that is judged before it is answered: a refusal that comes later would tell it less."""
+        _check_upgrade(request, rest, "This port is for WebSockets.")
+        from rsocket_broker.transports.websocket import opened  # see _upgrade
+        from rsocket_broker.transports.websocket_text import WebSocketText, channel_above
+
+        protocol, answer = opened(request.head, messages.limit)
+        peer = attrs.evolve(self._transport.peer, channel=channel_above(self._transport.peer.channel))
+        try:
+            receiver = messages.welcome(peer, request)
+        except BrokerError as error:
+            raise Refusal(403, error.public) from error
+        self._end()
+        self._transport.write([answer])
+        WebSocketText(self._transport, protocol, receiver, messages.limit).start()
+
     def _refuse(self, refusal: Refusal, method: str) -> None:
         address = self._transport.peer.address
         self._site.log.write(logging.INFO, "refused requests", "HTTP from %s refused: %s", address, refusal)
         body = f"{refusal.text}\n".encode()
-        self._send(refusal.status, "text/plain; charset=utf-8", body, refusal.headers, bodiless=method == "HEAD")
+        status, headers = refusal.status, refusal.headers
+        if self._site.refusal is not None:
+            status, headers = self._site.refusal, ()
+        self._send(status, "text/plain; charset=utf-8", body, headers, bodiless=method == "HEAD")
 
     def _send(
         self, status: int, kind: str, body: bytes, headers: tuple[tuple[str, str], ...], *, bodiless: bool
@@ -237,6 +274,9 @@ class HttpConnection:
         self._transport.close()
 
     def _expire(self) -> None:
+        if not self._reader.received:  # it has only tried the port
+            self.drop()
+            return
         self._refuse(Refusal(408, f"No request came within {self._site.timeout:g} s."), "GET")
 
     def _end(self) -> None:
@@ -245,6 +285,14 @@ class HttpConnection:
         self._site.leave(self)
         if self._deadline is not None:
             self._deadline.cancel()
+
+
+def _check_upgrade(request: Request, rest: bytes, text: str) -> None:
+    """Raises Refusal for what is no request for a WebSocket."""
+    if request.method != "GET" or "websocket" not in request.words("upgrade"):
+        raise Refusal(426, text, *ASK_FOR_UPGRADE)
+    if rest:
+        raise Refusal(400, "A WebSocket client waits for the answer before it sends more.")
 
 
 def loopback_hosts(port: int) -> Iterator[str]:

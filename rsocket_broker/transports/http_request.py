@@ -18,7 +18,11 @@ END = b"\r\n\r\n"
 TLS_HANDSHAKE = b"\x16"
 """What a connection of https:// begins with (RFC 8446 5.1). Who is told so at once need not wait and guess."""
 
-_LINE = re.compile(rb"([!-~]{1,32}) (/[!-~]*) HTTP/1\.[01]")
+RSOCKET = b"\0"
+"""What no request begins with, and every frame of RSocket on a stream that is shorter than 64 KiB."""
+
+_LINE = re.compile(rb"([!-~]{1,32}) ([/?][!-~]*) HTTP/1\.[01]")
+"""Of an address without a path some clients send the query alone."""
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
@@ -35,12 +39,14 @@ class Refusal(Exception):
 
 @attrs.frozen(slots=True)
 class Request:
-    """What was asked. `path` is without its query; names in `headers` are lower case; `head` is as it came."""
+    """What was asked. `query` is what follows the first "?" behind `path`; names in `headers` are lower case; `head`
+    is as it came."""
 
     method: str
     path: str
     headers: Mapping[str, tuple[str, ...]]
     head: bytes = attrs.field(repr=False)
+    query: str = attrs.field(default="", repr=False)
 
     def one(self, name: str) -> str | None:
         """The only value of a header, None where it is absent. Raises Refusal when it came more than once."""
@@ -60,6 +66,11 @@ class HeadReader:
     def __init__(self) -> None:
         self._received = bytearray()
 
+    @property
+    def received(self) -> int:
+        """Bytes that have come."""
+        return len(self._received)
+
     def feed(self, data: bytes | memoryview) -> tuple[Request, bytes] | None:
         """The request and what came behind it, once its head is complete; None until then.
 
@@ -69,6 +80,8 @@ class HeadReader:
         self._received += data
         if self._received[:1] == TLS_HANDSHAKE:
             raise Refusal(400, "This is TLS, and plain HTTP is spoken here: begin the address with http://.")
+        if self._received[:1] == RSOCKET:
+            raise Refusal(400, "This is RSocket or another protocol, and HTTP is spoken here: it has another port.")
         found = self._received.find(END, searched)
         if found < 0 and len(self._received) <= MAX_HEAD:
             return None
@@ -91,7 +104,8 @@ def parse_head(head: bytes) -> Request:
     if "transfer-encoding" in headers or set(headers.get("content-length", ())) - {"0"}:
         raise Refusal(400, "A request to this port has no body.")
     method, target = matched[1].decode(), matched[2].decode()
-    return Request(method, target.partition("?")[0], {name: tuple(values) for name, values in headers.items()}, head)
+    path, _, query = target.partition("?")
+    return Request(method, path, {name: tuple(values) for name, values in headers.items()}, head, query)
 
 
 def _field(field: bytes) -> tuple[str, str]:

@@ -3,7 +3,8 @@
 A WebSocket has no half-open end: whoever has said goodbye is answered with one goodbye, and gets no more.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 import attrs
 from websockets.server import ServerProtocol
@@ -11,10 +12,15 @@ from websockets.typing import Subprotocol
 
 from rsocket_broker.transports.base import Channel, Receiver, Transport
 from rsocket_broker.transports.http_request import ASK_FOR_UPGRADE, Refusal
-from rsocket_broker.transports.websocket_frames import MAX_MESSAGE, Framing, logger
+from rsocket_broker.transports.websocket_control import logger
+from rsocket_broker.transports.websocket_frames import MAX_MESSAGE, Framing
 
 SUBPROTOCOL = Subprotocol("rsocket")
 """Agreed on where a client offers it; none needs to."""
+
+Select = Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None]
+
+_TARGET = re.compile(rb"\A([!-~]+) [!-~]+ ")
 
 
 class WebSocketTransport:
@@ -126,10 +132,19 @@ class WebSocketTransport:
 def accepted(head: bytes, limit: int = MAX_MESSAGE) -> tuple[Framing, bytes]:
     """The answer to a client's opening request, given as it came, and what reads the messages that follow it.
 
+    Raises Refusal.
+    """
+    protocol, answer = opened(head, limit, _select)
+    return Framing(protocol, limit), answer
+
+
+def opened(head: bytes, limit: int, select: Select | None = None) -> tuple[ServerProtocol, bytes]:
+    """The library's state behind an opening request, and the answer. `select` chooses a subprotocol, None none.
+
     No extension is agreed on: compression would let a small message become a huge one. Raises Refusal.
     """
-    protocol = ServerProtocol(select_subprotocol=_select, max_size=limit, logger=logger)
-    protocol.receive_data(head)
+    protocol = ServerProtocol(select_subprotocol=select or _none, max_size=limit, logger=logger)
+    protocol.receive_data(_TARGET.sub(rb"\1 / ", head, count=1))  # the library takes no long addresses
     requests = protocol.events_received()
     if not requests:
         raise Refusal(400, "This is not a request for a WebSocket.")
@@ -142,11 +157,15 @@ def accepted(head: bytes, limit: int = MAX_MESSAGE) -> tuple[Framing, bytes]:
             ("Sec-WebSocket-Version", VERSION),
         )
     protocol.send_response(response)
-    return Framing(protocol, limit), b"".join(protocol.data_to_send())
+    return protocol, b"".join(protocol.data_to_send())
 
 
 VERSION = "13"
 """The only version of WebSocket that there is."""
+
+
+def _none(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return None
 
 
 def _select(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -13,7 +13,8 @@ from rsocket_broker.transports.tcp import connect_tcp
 from rsocket_broker.transports.tls import connect_tls
 from rsocket_broker.transports.tls_handshake import HANDSHAKE_TIMEOUT
 from rsocket_broker.transports.websocket import SUBPROTOCOL, WebSocketTransport
-from rsocket_broker.transports.websocket_frames import MAX_MESSAGE, Framing, logger
+from rsocket_broker.transports.websocket_control import logger
+from rsocket_broker.transports.websocket_frames import MAX_MESSAGE, Framing
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3})\b")
 

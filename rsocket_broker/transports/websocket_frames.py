@@ -7,63 +7,44 @@ Frames of data are read here: the `websockets` library takes 4 µs for each, and
 must be answered (a close; a ping, the last where many came at once) is left to the library, as are the handshakes.
 """
 
-import logging
 import os
 import struct
 
-from websockets.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, CloseCode, Frame
-from websockets.protocol import OPEN, SERVER, Protocol
+from websockets.frames import BINARY, CONT, TEXT, CloseCode
+from websockets.protocol import SERVER, Protocol
 
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # a platform for which there is no compiled part
-    from websockets.utils import apply_mask
+from rsocket_broker.transports.websocket_control import CONTROL as _CONTROL
+from rsocket_broker.transports.websocket_control import FIN as _FIN
+from rsocket_broker.transports.websocket_control import FIRST_BYTES, Control, apply_mask
+from rsocket_broker.transports.websocket_control import MASK as _MASK
+from rsocket_broker.transports.websocket_control import MASKED as _MASKED
+from rsocket_broker.transports.websocket_control import OPCODE as _OPCODE
 
 LENGTH = 3
 """Bytes of the length before an RSocket frame on a stream."""
 MAX_MESSAGE = 0xFF_FFFF
 """The longest RSocket frame, and so the longest message: what `LENGTH` bytes can say."""
 
-_OPCODE = 0x0F
-_CONTROL = 0x08
-_FIN = 0x80
 _WHOLE, _START, _MIDDLE, _LAST = _FIN | BINARY, int(BINARY), int(CONT), _FIN | CONT
-_PING, _PONG, _CLOSE = _FIN | PING, _FIN | PONG, _FIN | CLOSE
-"""First bytes of frames that use no extension."""
 _CONTINUES = (_MIDDLE, _LAST)
-_KNOWN = frozenset((_WHOLE, _START, _MIDDLE, _LAST, _PING, _PONG, _CLOSE, TEXT, _FIN | TEXT))
-_MASKED = 0x80
-_MASK = 4
+_KNOWN = FIRST_BYTES | {_WHOLE, _START}
 _SHORT = [bytes((_WHOLE, size)) for size in range(126)]
 """The headers of short messages, without a mask."""
 
-logger = logging.getLogger("rsocket_broker.transports.websocket.library")
-logger.setLevel(logging.WARNING)  # it would tell of each connection, and of each frame
 
-
-class Framing:
+class Framing(Control):
     """The state of one WebSocket whose opening handshake is done. `protocol` is the library's part of it."""
 
     def __init__(self, protocol: Protocol, limit: int = MAX_MESSAGE) -> None:
-        self._protocol = protocol
-        self.limit = limit
-        """Bytes of the longest message that is taken."""
+        super().__init__(protocol, limit)
         self._masked_in = _MASKED if protocol.side is SERVER else 0
         self._held = bytearray()
         """The start of a WebSocket frame that is not complete."""
         self._message = bytearray()
         """The start of a message in fragments."""
         self._in_fragments = False
-        self._for_library = b""
-        """The close, or else the last ping, of the frames in hand."""
         self._unsent = b""
         """The start of an RSocket frame that is not complete."""
-        self.irregular = False
-        """Set when the library had something to do: then look at `replies`, `finished` and `broken`."""
-        self.finished = False
-        """The peer has closed: it sends no more, and wants no more."""
-        self.broken: str | None = None
-        """Why the peer's bytes are of no use any more."""
 
     @property
     def unsent(self) -> int:
@@ -74,7 +55,7 @@ class Framing:
 
     def receive(self, data: bytes | memoryview) -> bytes:
         """The RSocket stream of the messages that these bytes complete; nothing once `finished` or `broken`."""
-        if self.finished or self.broken is not None:
+        if self.over:
             return b""
         held = self._held
         if held:
@@ -91,10 +72,8 @@ class Framing:
             view.release()
             stream.clear()
             del held[:taken]
-        if self._for_library and (not self.irregular or self._for_library[0] == _CLOSE):
-            # Only now: an exception that the library keeps would keep our frames, and with them views of what is held.
-            self._leave_to_library(self._for_library)
-        self._for_library = b""
+        if self._for_library:
+            self.settle()
         return result
 
     def _take(self, view: memoryview, stream: list[bytes | memoryview]) -> int:
@@ -105,7 +84,7 @@ class Framing:
             whole = first == _WHOLE and second & _MASKED == masked and not self._in_fragments
             if not whole and (problem := self._problem(first, second)):
                 return self._fail(end, *problem)
-            start, size = (position + 2, second & 0x7F) if second & 0x7F < 126 else _extended(view, position)
+            start, size = (position + 2, second & 0x7F) if second & 0x7F < 126 else extended(view, position)
             start += _MASK if masked else 0
             stop = start + size
             if start > end:
@@ -126,17 +105,13 @@ class Framing:
         self, first: int, payload: bytes | memoryview, stream: list[bytes | memoryview], frame: memoryview
     ) -> bool:
         """Any frame but a whole message. True for the last of all."""
-        if first == _PING:
-            self._for_library = bytes(frame)
-        elif first == _CLOSE:
-            self._for_library = bytes(frame)
-            return True
-        elif not first & _CONTROL:
-            self._message += payload
-            self._in_fragments = first != _LAST
-            if first == _LAST:
-                stream += (len(self._message).to_bytes(LENGTH), bytes(self._message))
-                self._message.clear()
+        if first & _CONTROL:
+            return self.control_received(bytes(frame))
+        self._message += payload
+        self._in_fragments = first != _LAST
+        if first == _LAST:
+            stream += (len(self._message).to_bytes(LENGTH), bytes(self._message))
+            self._message.clear()
         return False
 
     def _problem(self, first: int, second: int) -> tuple[CloseCode, str] | None:
@@ -152,30 +127,10 @@ class Framing:
             return CloseCode.PROTOCOL_ERROR, "a fragment that does not continue the last"
         return None
 
-    def _leave_to_library(self, frame: bytes) -> None:
-        """A ping or a close frame, which are to be answered."""
-        self.irregular = True
-        protocol = self._protocol
-        protocol.receive_data(frame)
-        self.finished = any(isinstance(event, Frame) and event.opcode is CLOSE for event in protocol.events_received())
-        if protocol.parser_exc is not None:
-            self.broken = str(protocol.parser_exc)
-
     def _fail(self, end: int, code: CloseCode, problem: str) -> int:
         """Returns `end`: whatever follows is not looked at."""
-        self.irregular = True
-        self.broken = problem
-        self._protocol.fail(code, problem)
+        self.fail(code, problem)
         return end
-
-    def replies(self, *, pongs: bool) -> bytes:
-        """What the library wants to say. Of several pongs the last will do (RFC 6455 5.5.3), or none of them."""
-        self.irregular = False
-        written = self._protocol.data_to_send()
-        kept = [each for each in written if each and each[0] & _OPCODE != PONG]
-        if pongs and (answers := [each for each in written if each and each[0] & _OPCODE == PONG]):
-            kept.insert(0, answers[-1])
-        return b"".join(kept)
 
     # --- out ---------------------------------------------------------------------------------------------------------
 
@@ -195,30 +150,25 @@ class Framing:
                 break
             if masked:
                 mask = os.urandom(_MASK)
-                pieces += [_header(size, _MASKED), mask, apply_mask(view[start:stop], mask)]
+                pieces += [header(_WHOLE, size, _MASKED), mask, apply_mask(view[start:stop], mask)]
             else:
-                pieces += [_SHORT[size] if size < 126 else _header(size, 0), view[start:stop]]
+                pieces += [_SHORT[size] if size < 126 else header(_WHOLE, size, 0), view[start:stop]]
             position = stop
         self._unsent = data[position:]
         return b"".join(pieces)
 
-    def goodbye(self) -> bytes:
-        """The close frame, unless one was sent, behind whatever else the library still has to say."""
-        if self._protocol.state is OPEN:
-            self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
-        return self.replies(pongs=False)
 
-
-def _extended(view: memoryview, position: int) -> tuple[int, int]:
+def extended(view: memoryview, position: int) -> tuple[int, int]:
     """Where a frame goes on behind its length of 2 or 8 bytes, and that length."""
     start = position + 2
     stop = start + (2 if view[position + 1] & 0x7F == 126 else 8)
     return stop, int.from_bytes(view[start:stop])
 
 
-def _header(size: int, mask: int) -> bytes:
+def header(first: int, size: int, mask: int) -> bytes:
+    """The header of a frame, its mask apart: `first` is its first byte, `mask` is MASKED or 0."""
     if size < 126:
-        return struct.pack("!BB", _WHOLE, mask | size)
+        return struct.pack("!BB", first, mask | size)
     if size < 0x1_0000:
-        return struct.pack("!BBH", _WHOLE, mask | 126, size)
-    return struct.pack("!BBQ", _WHOLE, mask | 127, size)
+        return struct.pack("!BBH", first, mask | 126, size)
+    return struct.pack("!BBQ", first, mask | 127, size)

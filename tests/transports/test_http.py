@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import attrs
 import pytest
+from websockets.asyncio.client import connect
 
-from rsocket_broker.transports.http import HEADERS, Site, Socket, loopback_hosts
-from rsocket_broker.transports.http_request import MAX_HEAD
+from rsocket_broker.errors import SetupRefused
+from rsocket_broker.transports.base import Channel, Peer, TextTransport
+from rsocket_broker.transports.http import HEADERS, MessageSocket, Site, Socket, loopback_hosts
+from rsocket_broker.transports.http_request import MAX_HEAD, Refusal, Request
 from rsocket_broker.transports.listener import Listener
 from rsocket_broker.transports.tcp import listen_tcp
 from tests.transports.recording import PATIENCE, Echo, Guests
@@ -302,3 +306,129 @@ async def test_who_leaves_before_asking_is_forgotten() -> None:
             while here.listener.counters.accepted == 0 or here.listener.open:
                 await asyncio.sleep(0.01)
         writer.close()
+
+
+# ---- messages, and ports where every refusal is the same -----------------------------------------------------------
+
+
+class Mirror:
+    """Takes messages and sends them back."""
+
+    def __init__(self) -> None:
+        self.transport: TextTransport
+
+    def transport_ready(self, transport: TextTransport) -> None:
+        self.transport = transport
+
+    def heard(self, size: int) -> None: ...
+
+    def message_received(self, text: bytes) -> None:
+        self.transport.send(text)
+
+    def eof_received(self) -> None:
+        self.transport.close(1000, "")
+
+    def writing_paused(self) -> None: ...
+
+    def writing_resumed(self) -> None: ...
+
+    def transport_lost(self, error: Exception | None) -> None: ...
+
+
+class Doorman:
+    """Remembers who came, and turns away whose query says so."""
+
+    def __init__(self) -> None:
+        self.came: list[tuple[Peer, Request]] = []
+
+    def welcome(self, peer: Peer, request: Request) -> Mirror:
+        self.came.append((peer, request))
+        if "stranger" in request.query:
+            raise SetupRefused("You are a stranger.")
+        return Mirror()
+
+
+@contextlib.asynccontextmanager
+async def message_place(**options: Any) -> AsyncIterator[tuple[Place, Doorman]]:
+    doorman = Doorman()
+    site = Site({}, {}, messages=MessageSocket(doorman.welcome, 1000), refusal=401, **options)
+    listener = await listen_tcp("localhost", 0, site.greet)
+    try:
+        yield Place(site, listener, Guests()), doorman
+    finally:
+        listener.close()
+        listener.abort()
+
+
+@pytest.mark.parametrize("target", ["/?a=b", "/sonar?a=b", "/x/y/z", "/?", "/?csr=YQ=="])
+async def test_messages_are_taken_at_any_path(target: str) -> None:
+    async with message_place(check=nothing) as (here, doorman), connect(f"ws://{here.host}{target}") as line:
+        await line.send("äöü")
+        assert await line.recv() == "äöü"
+        peer, request = doorman.came[0]
+        assert (request.path, request.query) == (target.partition("?")[0], target.partition("?")[2])
+        assert peer.channel is Channel.WS
+
+
+async def test_a_query_without_a_path_is_taken() -> None:
+    async with message_place(check=nothing) as (here, doorman):
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.listener.port)
+        writer.write(b"GET ?os=iOS HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n")
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 101")
+        assert doorman.came[0][1].query == "os=iOS"
+        writer.close()
+
+
+async def test_an_address_of_8_kib_is_taken_and_one_of_64_kib_refused() -> None:
+    async with message_place(check=nothing) as (here, doorman):
+        async with connect(f"ws://{here.host}/?csr={'x' * 8192}"):
+            assert len(doorman.came[0][1].query) == 8192 + 4
+        assert (await here.ask(f"GET /?csr={'x' * 65536}")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("line", "headers"),
+    [
+        ("GET /?stranger", [UPGRADE.decode().rstrip()]),
+        ("GET /?a=b", []),
+        ("POST /?a=b", [UPGRADE.decode().rstrip()]),
+        ("GET /?a=b", ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 12"]),
+        ("GET /?a=b", ["Upgrade: websocket", "Content-Length: 3"]),
+        ("GET nowhere", []),
+        ("GET /?elsewhere", [UPGRADE.decode().rstrip()]),
+    ],
+)
+async def test_every_refusal_is_the_one_that_clients_know(line: str, headers: list[str]) -> None:
+    async with message_place(check=only_from_here) as (here, _):
+        answer = await here.ask(line, *headers)
+        assert answer.status == 401
+        assert not {"upgrade", "allow", "sec-websocket-version"} & set(answer.headers)
+        assert answer.body
+
+
+@pytest.mark.parametrize("start", [b"\x16\x03\x01", b"\0\0\x40\0\0\0\0\4"])
+async def test_other_protocols_are_refused_at_their_first_bytes(start: bytes) -> None:
+    async with message_place(check=nothing, timeout=PATIENCE) as (here, _):
+        assert (await here.send(start)).status == 401
+
+
+async def test_who_only_tries_the_port_is_not_remarked_on(caplog: pytest.LogCaptureFixture) -> None:
+    async with message_place(check=nothing, timeout=0.05) as (here, doorman):
+        for linger in (False, True):
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.listener.port)
+            if not linger:
+                writer.close()
+            async with asyncio.timeout(PATIENCE):
+                assert await reader.read() == b""
+            writer.close()
+        assert not doorman.came
+    assert not caplog.records
+
+
+def nothing(request: Request) -> None: ...
+
+
+def only_from_here(request: Request) -> None:
+    if request.query == "elsewhere":
+        raise Refusal(403, "You are from elsewhere.")

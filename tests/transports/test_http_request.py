@@ -13,7 +13,11 @@ def refusal(head: bytes) -> Refusal:
 
 def test_a_head_is_read() -> None:
     request = parse_head(HEAD)
-    assert (request.method, request.path, request.head) == ("GET", "/metrics", HEAD)
+    assert (request.method, request.path, request.query, request.head) == ("GET", "/metrics", "x=1", HEAD)
+    assert (parse_head(b"GET ?a=b?c HTTP/1.1\r\n\r\n").path, parse_head(b"GET ?a=b?c HTTP/1.1\r\n\r\n").query) == (
+        "",
+        "a=b?c",
+    )
     assert request.headers == {"host": ("localhost:80",), "accept": ("a, B", "c"), "empty": ("",)}
     assert request.one("host") == "localhost:80"
     assert request.one("origin") is None
