@@ -19,6 +19,7 @@ SANS_IO = [
     "enrollment/exchange.py",
     "authority/issue.py",
     "client/reconnect.py",
+    "pairing_sides.py",
 ]
 
 

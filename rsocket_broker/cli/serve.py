@@ -204,8 +204,8 @@ HOST_HELP = (
 @click.option(
     "--require-nonce",
     is_flag=True,
-    help="Sign through files only for apps that read a nonce in their own folder and sign it: those with this package's "
-    "SDK, which do so anyway. Flipper's SDKs cannot, and are refused.",
+    help="Sign through files only for apps that read a nonce in their own folder and sign it: those with this "
+    "package's SDK, which do so anyway. Flipper's SDKs cannot, and are refused.",
 )
 @click.option(
     "--trace-frames",
