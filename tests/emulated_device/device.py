@@ -141,6 +141,8 @@ class EmulatedDevice:
         finally:
             self.links.discard(link)
             self.lines.discard(task)
+            if not self.links:
+                self.reverse.clear()  # a device's listeners for an adb server live no longer than the line to it
 
     async def serve(self, stream: Stream, name: str) -> None:
         """One service that the adb server asked for."""
