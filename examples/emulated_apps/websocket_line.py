@@ -9,7 +9,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
-from websockets.protocol import OPEN
+from websockets.protocol import CONNECTING, OPEN
 from websockets.uri import parse_uri
 
 LARGEST = 2**53 - 1
@@ -74,11 +74,12 @@ class WebSocketLine:
         """Raises NotUpgraded; the stream is closed then."""
         self._protocol.send_request(self._protocol.connect())
         self._flush()
-        while self._protocol.state is not OPEN:
-            if self._protocol.handshake_exc is not None or not await self._more():
-                await self._stream.close()
-                error = self._protocol.handshake_exc
-                raise NotUpgraded(error.response.status_code if isinstance(error, InvalidStatus) else None)
+        while self._protocol.state is CONNECTING and self._protocol.handshake_exc is None and await self._more():
+            pass
+        error = self._protocol.handshake_exc
+        if error is not None or self._protocol.state is CONNECTING:
+            await self._stream.close()
+            raise NotUpgraded(error.response.status_code if isinstance(error, InvalidStatus) else None)
 
     def send(self, text: str) -> bool:
         """False when the WebSocket is closed."""
