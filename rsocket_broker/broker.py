@@ -27,11 +27,12 @@ from rsocket_broker.enrollment.grants import Grants
 from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.mediums.registry import Mediums
-from rsocket_broker.enrollment.modes import Gate, Mode
+from rsocket_broker.enrollment.modes import PORTS, Gate, Mode
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.lifecycle.contexts import CurrentContexts
 from rsocket_broker.lifecycle.expiry import Expiry
 from rsocket_broker.lifecycle.policy_keeper import PolicyKeeper
+from rsocket_broker.lifecycle.recording_verbs import recording_verbs
 from rsocket_broker.lifecycle.revocation import Revoker
 from rsocket_broker.lifecycle.revocation_verbs import pages as revocation_pages
 from rsocket_broker.lifecycle.revocation_verbs import verbs as revocation_verbs
@@ -164,10 +165,9 @@ class Broker:
         table = {**verbs(sessions, plugins, self.status, upkeep.describe), **switches.verbs(), **policy.verbs()}
         self._rotator = rotator = Rotator(authority, upkeep.spreader, endpoint, contexts)
         table |= {**revocation_verbs(revoker, authority), **rotator.verbs()}
-        table |= {**session_verbs(children, sessions), **app_verbs(sessions)}
+        table |= {**session_verbs(children, sessions), **app_verbs(sessions), **recording_verbs(endpoint, audit)}
         await endpoint.start_plugins()
-        await endpoint.start_plugins()
-        await listeners.start(table, closed=["insecure"] if gate.mode is Mode.WINDOW else [])
+        await listeners.start(table, closed=PORTS if gate.mode is Mode.WINDOW else ())
         upkeep.start()
         rotator.start()
         policy.start(endpoint)
@@ -195,18 +195,23 @@ class Broker:
         return {METRICS_PATH: self._observation.page, **revocation_pages(authority)}
 
     def _follow_devices(self, enroller: Enroller, upkeep: Upkeep) -> None:
-        plain_port, secure_port = self.listeners.number("insecure"), self.listeners.number("secure")
-        if self._adb_address is None or plain_port is None or secure_port is None:
+        if self._adb_address is None:
             return
 
         async def settle(serial: str) -> None:
             await enroller.settle([ADB])
             await upkeep.reachable([ADB])
 
-        enrolment, session = self.settings.device_ports
-        self._monitor = AdbMonitor(self._adb_address, {enrolment: plain_port, session: secure_port}, settle)
+        self._monitor = AdbMonitor(self._adb_address, self._forwards(), settle)
         self._monitoring = asyncio.create_task(self._monitor.run(), name="adb monitor")
         self._monitoring.add_done_callback(_log_failure)
+
+    def _forwards(self) -> dict[int, int]:
+        """The ports that devices have, and where they lead: those of the listeners that there are."""
+        dialled = zip(("insecure", "secure"), self.settings.device_ports, strict=True)
+        over_web = zip(("ws_insecure", "ws_secure"), self.settings.device_web_ports, strict=True)
+        ports = {port: self.listeners.number(name) for name, port in (*over_web, *dialled)}
+        return {port: number for port, number in ports.items() if number is not None}
 
     # --- while it runs -----------------------------------------------------------------------------------------------
 

@@ -112,7 +112,8 @@ def check_params(verb: Verb | Stream, params: Params) -> None:
     for name, value in params.items():
         if name not in known:
             raise Invalid(f"{name} is unknown")
-        if known[name] is not object and (isinstance(value, bool) or not isinstance(value, known[name])):
+        kind = known[name]
+        if kind is not object and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
             raise Invalid(f"{name} is of a wrong type")
 
 

@@ -37,6 +37,8 @@ class Event(enum.Enum):
     CALL_REFUSED = "call-refused"
     CALL_ALLOWED = "call-allowed"
     SESSION = "session"
+    RECORDED = "record"
+    """The operator begins to write down what is said in a session."""
     DROPPED = "drop"
     """More was noted than is recorded; `count` says how much has no record of its own."""
 
@@ -45,4 +47,13 @@ class Event(enum.Enum):
         return Book.TRAFFIC if self in _TRAFFIC else Book.CHANGES
 
 
-_TRAFFIC = frozenset({Event.ENROLMENT_REFUSED, Event.CALL_REFUSED, Event.CALL_ALLOWED, Event.SESSION, Event.DROPPED})
+_TRAFFIC = frozenset(
+    {
+        Event.ENROLMENT_REFUSED,
+        Event.CALL_REFUSED,
+        Event.CALL_ALLOWED,
+        Event.SESSION,
+        Event.RECORDED,
+        Event.DROPPED,
+    }
+)

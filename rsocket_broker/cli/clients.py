@@ -1,15 +1,14 @@
 """`rsocket-broker clients`: who is connected, and talking to them, through the broker that runs."""
 
-import contextlib
-import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import click
 
 from rsocket_broker import jsontext
-from rsocket_broker.admin.client import ask, follow
+from rsocket_broker.admin.client import ask
+from rsocket_broker.cli.clients_record import record, replay
+from rsocket_broker.cli.clients_tail import tail
 from rsocket_broker.cli.context import Context, Number
 from rsocket_broker.cli.render import cell, facts, json_option, note, print_json, table
 from rsocket_broker.sessions.tree import outline
@@ -118,36 +117,6 @@ def call(obj: Context, client: str, plugin: str, method: str, params: str, timeo
 
 @clients.command()
 @client_argument
-@json_option
-@click.pass_obj
-def tail(obj: Context, client: str, as_json: bool) -> None:
-    """Follow the messages of a client, until it leaves or Ctrl-C. Shows their size, never what they say.
-
-    Each line has the time, <- for what the app sent or -> for what it was sent, the kind, PLUGIN.METHOD and the size.
-
-    \b
-    Example:
-      rsocket-broker clients tail com.example.app
-    """
-    with contextlib.suppress(KeyboardInterrupt):
-        follow(obj.home, "clients.tail", {"client": client}, lambda item: show_message(item, as_json))
-
-
-def show_message(item: dict[str, Any], as_json: bool) -> None:
-    """One message a line, as soon as it is there."""
-    if as_json:
-        click.echo(json.dumps(item))
-    elif "dropped" in item:
-        note(f"{item['dropped']} messages were left out: they came faster than they could be shown.")
-    else:
-        arrow = "->" if item["direction"] == "out" else "<-"
-        what = ".".join(part for part in (item["plugin"], item["method"]) if part)
-        size = "" if item["bytes"] is None else f"  {item['bytes']} bytes"
-        click.echo(f"{datetime.now():%H:%M:%S}  {arrow}  {item['kind']:<8}  {cell(what)}{size}")
-
-
-@clients.command()
-@client_argument
 @click.option("--reason", default="closed by the operator", show_default=True, help="What the client is told.")
 @click.pass_obj
 def kick(obj: Context, client: str, reason: str) -> None:
@@ -159,3 +128,7 @@ def kick(obj: Context, client: str, reason: str) -> None:
     """
     found = ask(obj.home, "clients.kick", {"client": client, "reason": reason})
     note(f"Closed the session {cell(found['id'])} of {cell(found['app_id'])}.")
+
+
+for command in (tail, record, replay):
+    clients.add_command(command)

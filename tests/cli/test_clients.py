@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from rsocket_broker import client
-from rsocket_broker.cli.clients import as_tree, show_message
+from rsocket_broker.cli.clients import as_tree
+from rsocket_broker.cli.clients_tail import show_message
 from tests.end_to_end.processes import BrokerProcess, clean_environment, program, run_command, start_broker
 
 
