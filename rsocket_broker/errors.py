@@ -74,6 +74,9 @@ class RequestFailed(BrokerError):
 class ApplicationError(RequestFailed):
     """The handler's own refusal. Its text reaches the caller word for word."""
 
+    app_code: int | None = None
+    """The number that an app has given to an error of its own, where it has."""
+
 
 class Rejected(RequestFailed):
     """Refused before any work was done (a limit, a drain, a policy); safe to try again elsewhere or later."""

@@ -130,7 +130,10 @@ def failure(error: object) -> AppFailure:
         text = next((error[key] for key in ("message", "reason", "error") if error.get(key)), error)
     if not isinstance(text, str):
         text = _as_text(text)
-    return AppFailure(text[:MAX_TEXT] or name or "The app failed and did not say how.", name)
+    made = AppFailure(text[:MAX_TEXT] or name or "The app failed and did not say how.", name)
+    code = error.get("code") if isinstance(error, dict) else None
+    made.app_code = code if type(code) is int else None
+    return made
 
 
 def _stack(error: object) -> str:
