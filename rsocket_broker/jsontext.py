@@ -199,6 +199,10 @@ _TEXT: Final = pattern(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 """A text. Nothing in it is tried twice: what could be would be remembered at each step, at a hundred bytes for each."""
 
 
+explain = _slow_parse
+"""As `parse_bytes`, by the standard library: which says what is wrong with the text, and where."""
+depth = _depth
+
 # ---- what everybody calls ------------------------------------------------------------------------------------------
 
 parse_bytes: Callable[[bytes], object] = _slow_parse if orjson is None else _fast_parse
