@@ -110,7 +110,7 @@ def test_what_is_no_plain_file_is_not_taken_in_the_place_of_one(
         target.addfile(first, io.BytesIO(listing))
         link = tarfile.TarInfo("config.toml")
         link.type, link.linkname, link.size = kind, "/etc/passwd", len(FILES["config.toml"])
-        target.addfile(link)
+        target.addfile(link, io.BytesIO(FILES["config.toml"]))
     with pytest.raises(HomeError, match=r"config\.toml is not where|damaged, or no backup"):
         read(path)
 
