@@ -1,0 +1,49 @@
+"""Which entries of a device's log are wanted: those of one app's processes, of a level, of some tags."""
+
+import re
+from collections.abc import Collection
+from typing import Final
+
+from rsocket_broker.plugin_api import Invalid, LogLine
+from rsocket_broker.plugin_api.device import at_least
+
+MAX_TAGS = 50
+
+_STARTED: Final = re.compile(r"Start proc (\d{1,9}):([\w.]{1,255})(?::[\w.]+)?/")
+"""What Android's ActivityManager says of each process that it starts."""
+
+
+class Wanted:
+    """A filter that learns: an app that is started anew has other processes, and the log says so itself."""
+
+    def __init__(
+        self,
+        app_id: str,
+        pids: Collection[int],
+        level: str = "unknown",
+        tags: Collection[str] = (),
+        contains: str = "",
+        *,
+        whole_device: bool = False,
+    ) -> None:
+        """`whole_device`: of all processes. No `tags` are all tags. Raises Invalid for a level that is none."""
+        if len(tags) > MAX_TAGS:
+            raise Invalid(f"tags: {len(tags)} are more than {MAX_TAGS}.")
+        self._app_id = app_id
+        self._pids = set(pids)
+        self._levels = at_least(level)
+        self._tags = frozenset(tags)
+        self._contains = contains
+        self._whole = whole_device
+
+    def __call__(self, line: LogLine) -> bool:
+        """Whether `line` is wanted; to be asked for each one in its order."""
+        started = _STARTED.search(line.message) if line.tag == "ActivityManager" else None
+        if started is not None and started[2] == self._app_id:
+            self._pids.add(int(started[1]))
+        return (
+            (self._whole or line.pid in self._pids)
+            and line.level in self._levels
+            and (not self._tags or line.tag in self._tags)
+            and self._contains in line.message
+        )
