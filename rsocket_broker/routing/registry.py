@@ -36,6 +36,8 @@ RESERVED = frozenset({"identity", "sessions"})
 BUILT_IN = "built in"
 """How a plugin was found that was not looked for."""
 
+_BUNDLED = "rsocket_broker.plugins."
+
 _AMBIGUOUS = ("plugins", "certs")
 """Folders of our own checkout: imported by these names they would be second copies of modules."""
 
@@ -139,6 +141,9 @@ class Registry:
             if held.origin == origin and type(held.plugin) is type(instance):
                 self._found_again(held)
                 return
+            if _is_bundled(instance) and not _is_bundled(held.plugin):
+                return
+        if held is not None and (_is_bundled(instance) or not _is_bundled(held.plugin)):
             raise ConfigurationError(f'Two plugins have the id "{instance.id}": {held.origin} and {origin}.')
         table = self._settings.get(instance.id)
         apply_settings(instance, table)
@@ -287,6 +292,11 @@ def _plugins_of(module: ModuleType) -> Iterator[object]:
         is_base = not isinstance(getattr(value, "id", None), str)  # a class without an id is for others to build on
         if not is_base and not any(type(instance) is value for instance in instances):
             yield value
+
+
+def _is_bundled(plugin: Plugin) -> bool:
+    """Whether it comes with the broker: such a plugin gives way to another one of its id."""
+    return type(plugin).__module__.startswith(_BUNDLED)
 
 
 def _is_plugin_of(module: ModuleType, value: object) -> TypeGuard[type[Plugin]]:

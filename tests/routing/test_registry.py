@@ -120,7 +120,21 @@ def test_no_link_is_followed_to_a_plugin(tmp_path: Path, name: str) -> None:
 def test_the_same_file_found_twice_is_one_plugin(tmp_path: Path) -> None:
     path = write(tmp_path / "one.py", GOOD.format(id="one"))
     loaded = load_plugins(tmp_path, [str(path), str(path), "echo", "rsocket_broker.plugins.echo"])
-    assert sorted(plugin.id for plugin in loaded) == ["echo", "one"]
+    assert sorted(plugin.id for plugin in loaded if plugin.named) == ["echo", "one"]
+
+
+def test_a_bundled_plugin_gives_way_to_another_of_its_id(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.py", GOOD.format(id="Network"))
+    for directory, named in ((tmp_path, []), (None, [str(path)])):
+        (found,) = [plugin for plugin in load_plugins(directory, named) if plugin.id == "Network"]
+        assert found.origin == str(path)
+    registry = Registry()
+    registry.add_path(path)
+    registry.add_entry_points()
+    assert registry.plugins["Network"].origin == str(path)
+    other = write(tmp_path / "other.py", GOOD.format(id="Network"))
+    with pytest.raises(ConfigurationError, match="Two plugins"):
+        registry.add_path(other)
 
 
 def test_our_own_folder_given_as_a_path_is_the_plugin_that_is_installed() -> None:
@@ -209,7 +223,7 @@ def test_settings_reach_their_plugin_and_no_other(tmp_path: Path) -> None:
     path = write(tmp_path / "one.py", text)
     (loaded,) = [one for one in load_plugins(None, [str(path)], {"one": {"depth": 5}}) if one.id == "one"]
     assert loaded.plugin.settings.depth == 5  # type: ignore[attr-defined]
-    with pytest.raises(ConfigurationError, match=r"\[plugins.onne\]: there is no such plugin. Loaded: echo, one"):
+    with pytest.raises(ConfigurationError, match=r"\[plugins.onne\]: there is no such plugin. Loaded: .*, one"):
         load_plugins(None, [str(path)], {"onne": {}})
 
 
