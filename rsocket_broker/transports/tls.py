@@ -25,6 +25,7 @@ async def listen_tls(
     max_connections: int = MAX_CONNECTIONS,
     backlog: int = BACKLOG,
     plain_port: int | None = None,
+    cut_strangers: bool = False,
     options: Options | None = None,
 ) -> Listener:
     """Accepts TLS connections on one port number at every address of `host`; see `bind_tcp` for hosts and errors.
@@ -33,7 +34,9 @@ async def listen_tls(
     `receiver_factory` is called once for each handshake that succeeded, on the loop. Over `max_connections`
     established ones newcomers are closed at once; over `max_handshakes` unfinished ones newcomers wait in the kernel's
     queue, and whoever keeps them waiting by silence gives way.
-    `plain_port` is what the log tells someone who speaks plain RSocket here.
+    `plain_port` is what the log tells someone who speaks plain RSocket here. With `cut_strangers` a client whose
+    certificate is of an authority that is unknown here sees its handshake end without an alert: Flipper's SDK for iOS,
+    which verifies no server, enrols anew after such an end and after nothing else.
     """
 
     def bind(number: int) -> Awaitable[list[socket.socket]]:
@@ -47,6 +50,7 @@ async def listen_tls(
         max_handshakes=max_handshakes,
         max_connections=max_connections,
         plain_port=plain_port,
+        cut_strangers=cut_strangers,
     )
     cap = max_connections + max_handshakes + ACCEPT_BATCH  # a crowd is noticed after the batch that brings it
     listener = Listener(sockets, Channel.TLS, reception.greet, cap=cap, counters=reception.counters, rebind=bind)

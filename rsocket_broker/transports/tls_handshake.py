@@ -108,6 +108,7 @@ class Reception:
         max_handshakes: int = MAX_HANDSHAKES,
         max_connections: int,
         plain_port: int | None = None,
+        cut_strangers: bool = False,
     ) -> None:
         self.receiver_factory = receiver_factory
         self.contexts = contexts
@@ -119,6 +120,7 @@ class Reception:
         self._max_handshakes = max_handshakes
         self._max_connections = max_connections
         self._plain_port = plain_port
+        self._cut_strangers = cut_strangers
         self._under_way: dict[ServerHandshake, None] = {}
         """Oldest first."""
         self._listener: Listener | None = None
@@ -210,6 +212,12 @@ class Reception:
         alert = refusal.alert or "other"
         self._count_refusal(f"peer:{alert}" if refusal.by_peer else alert)
         self.log.write(logging.WARNING, "refused handshakes", "TLS with %s: %s", address, refusal.public)
+
+    def cuts(self, error: BaseException | None) -> bool:
+        """Whether whoever this is about is cut off without an alert; see `listen_tls`."""
+        if not self._cut_strangers or not isinstance(error, ssl.SSLCertVerificationError):
+            return False
+        return tls_refused(error).alert == "unknown_ca"
 
     def _count_refusal(self, reason: str) -> None:
         self.counters.refused += 1
@@ -352,7 +360,7 @@ class ServerHandshake:
     def _stepped(self, step: Step) -> None:
         if self._over:
             return
-        if self._line is not None:
+        if self._line is not None and not self._reception.cuts(step.error):
             self._line.flush(self._lower)
         if step.error is not None:
             self._refuse(step.error)
@@ -375,7 +383,7 @@ class ServerHandshake:
         self._end()
         if isinstance(error, ssl.SSLError):
             self._reception.refused(error, self._lower.peer.address)
-            self._lower.close()  # flushes the alert first
+            self._lower.close()  # flushes the alert first, where there is one
         else:
             self._reception.failed(error)
             self._lower.abort()

@@ -96,6 +96,19 @@ async def test_a_refused_client_sees_an_alert(kind: str, newest: ssl.TLSVersion,
         assert 0 < listener.counters.handshake_seconds.total < 10
 
 
+@pytest.mark.row("F-6")
+@pytest.mark.parametrize(("kind", "alert"), [("foreign", None), ("expired", "certificate_expired")])
+async def test_clients_of_unknown_authorities_can_be_cut_off_without_a_word(
+    kind: str, alert: str | None, tmp_path: Path
+) -> None:
+    context = stranger_context(shared_ca().trust_pem, bad_credentials(kind), tmp_path, newest=TLS_1_2)
+    async with serving(cut_strangers=True) as (listener, guests):
+        answer = await asyncio.to_thread(ask, listener.port, context)
+        assert (answer.alert, guests.all) == (alert, [])
+        assert listener.counters.reasons == {alert or "unknown_ca": 1}
+        await good_client(listener.port)
+
+
 @pytest.mark.row("M-11")
 async def test_a_ca_of_the_same_name_is_not_the_same_ca(tmp_path: Path) -> None:
     credentials = bad_credentials("foreign of the same name")
