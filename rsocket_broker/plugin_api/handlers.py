@@ -49,6 +49,19 @@ class Shape(enum.Enum):
         return self in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
 
 
+class Steps(typing.NamedTuple):
+    """`start_json` in two steps, for parameters that are so large that the first is done elsewhere.
+
+    `check` makes the arguments from a JSON value and raises Invalid; it is None for a handler that takes the message
+    as it is, of type `raw`, under the name `name`. `call` calls the author's function with the arguments.
+    """
+
+    check: Callable[[object], dict[str, Any]] | None
+    call: Callable[[App, dict[str, Any]], Any]
+    raw: type | None = None
+    name: str = ""
+
+
 @attrs.frozen(slots=True, eq=False)
 class Handler:
     """One thing that a plugin answers to. `route` is `<plugin id>.<name>`; `where` is its `file:line`.
@@ -71,6 +84,8 @@ class Handler:
     """As `start`, for a handler that has no use for the metadata."""
     start_skimmed: StartSkimmed | None = None
     """As `start_json`, for parameters that were parsed in a hurry; None where that will not do."""
+    steps: Steps | None = None
+    """As `start_json`, in two steps."""
 
 
 class Routes(typing.Protocol):

@@ -24,6 +24,7 @@ from rsocket_broker.plugin_api.handlers import (
     Shape,
     Start,
     StartChannel,
+    Steps,
     WholePlugin,
     decode,
     encode,
@@ -126,6 +127,7 @@ class _Compiler:
             finish=encode_raw if self._is_raw(signature) else encode,
             start_data=None if start_json is None else self._start_data(signature, start_json),
             start_skimmed=None if start_json is None else self._start_skimmed(signature, start_json),
+            steps=None if start_json is None else self._steps(signature),
         )
 
     def _refuse(self, text: str) -> typing.NoReturn:
@@ -227,6 +229,21 @@ class _Compiler:
             return lambda app, value: function(app, checked(value))
         thorough: StartJson = lambda app, value: function(app, **checked(value))  # noqa: E731
         return direct(function, signature.annotations, thorough) if signature.in_order else thorough
+
+    def _steps(self, signature: _Signature) -> Steps:
+        function = self._function
+
+        def call(app: App, arguments: dict[str, Any]) -> Any:
+            return function(app, **arguments)
+
+        name = next(iter(signature.named), "")
+        if signature.raw is not None:
+            return Steps(None, call, signature.raw, name)
+        check = self._check(signature)
+        if check is None:
+            return Steps(lambda value: {}, call)
+        checked = self._checked(check)
+        return Steps(checked if signature.whole is None else lambda value: {name: checked(value)}, call)
 
     def _start(self, signature: _Signature, start_json: StartJson | None) -> Start:
         function = self._function

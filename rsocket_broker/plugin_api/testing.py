@@ -308,7 +308,7 @@ class Bench:
         await _settled(self.plugin.on_start)
 
     async def close(self) -> None:
-        """Disconnect whoever is left, end what was spawned, and call `on_stop`. Raises what a spawned one has raised."""
+        """Disconnect whoever is left, end what was spawned, call `on_stop`. Raises what a spawned one has raised."""
         for client in tuple(self._clients):
             await self.disconnect(client)
         supervise(self.plugin, None)

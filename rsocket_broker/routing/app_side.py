@@ -47,6 +47,11 @@ class AppSide(abc.ABC):
     def value(data: bytes | bytearray | None) -> Any:
         """The JSON in the answer to a `question`. Raises ApplicationError."""
 
+    @staticmethod
+    @abc.abstractmethod
+    def value_of(message: object) -> Any:
+        """The same for an answer that is parsed already."""
+
     @abc.abstractmethod
     def send(self, plugin: str, method: str, params: object) -> None:
         """One way: no answer, no error."""
@@ -96,6 +101,10 @@ class RoutedSide(AppSide):
             return parse(data) if data else None
         except JsonError as error:
             raise ApplicationError(f"The app's answer is {error}.") from error
+
+    @staticmethod
+    def value_of(message: object) -> Any:
+        return message
 
     def send(self, plugin: str, method: str, params: object) -> None:
         self._connection.fire_and_forget(self._payload(plugin, method, params))
@@ -167,6 +176,7 @@ class FlipperSide(AppSide):
             return flipper.execute_text(plugin, method, as_json(params), number), None
 
     value = staticmethod(flipper.answer)
+    value_of = staticmethod(flipper.answer_of)
 
     def send(self, plugin: str, method: str, params: object) -> None:
         self.init(plugin)

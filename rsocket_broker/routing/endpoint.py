@@ -269,6 +269,7 @@ class SecureEndpoint:
     async def stop(self, timeout: float = FAREWELL) -> None:
         """The connections are closed: wait until plugins have said goodbye, or stop them."""
         await asyncio.gather(self._tasks.wait(timeout), self.children.stop(timeout))
+        self.router.aside.stop()
         stops = [host.supervisor.stop() for host in self.router.hosts.values() if host.supervisor.started]
         if stops:
             await asyncio.wait([asyncio.ensure_future(stop) for stop in stops], timeout=timeout)

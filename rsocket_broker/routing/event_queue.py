@@ -30,8 +30,10 @@ class EventQueue(Generic[Item]):
         handle: Callable[[Item], Awaitable[None]],
         tasks: Tasks,
         lost: Callable[[int], None] = lambda count: None,
+        most: int | None = None,
     ) -> None:
-        """`lost` is told of events that were dropped."""
+        """`lost` is told of events that were dropped. `most` bytes may wait, MAX_BYTES unless given."""
+        self._most = MAX_BYTES if most is None else most
         self._label = label
         self._lost = lost
         self._handle = handle
@@ -54,7 +56,7 @@ class EventQueue(Generic[Item]):
         """Take an event, or drop it when the queue is full (an event alone in the queue may have any size)."""
         if self._closed:
             return
-        if self._waiting and (len(self._waiting) >= MAX_EVENTS or self._bytes + size > MAX_BYTES):
+        if self._waiting and (len(self._waiting) >= MAX_EVENTS or self._bytes + size > self._most):
             self.dropped += 1
             return
         self.idle = False

@@ -8,8 +8,9 @@ report {"error": ...} that belongs to no request.
 
 import functools
 import itertools
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -110,7 +111,14 @@ def answer(data: bytes | bytearray | None) -> Any:
         message = parse_bytes(data) if type(data) is bytes else parse_object(data or b"")
     except JsonError as error:
         raise ApplicationError(f"The app's answer is {error}.") from error
-    if type(message) is not dict:
+    if type(message) is dict and "success" in message and "error" not in message:
+        return message["success"]
+    return answer_of(message)
+
+
+def answer_of(message: object) -> Any:
+    """The same for an answer that is parsed already."""
+    if not isinstance(message, dict):
         raise ApplicationError("The app's answer is not a JSON object.")
     if "error" in message:
         raise failure(message["error"])
@@ -170,10 +178,7 @@ def is_supported(value: object) -> bool:
 def one_way(data: bytes | bytearray | None) -> Message:
     """What the app sent by fire-and-forget. Raises Invalid for what is no message."""
     message = _object(data)
-    number = message.get("id")
-    if isinstance(number, int | float) and not isinstance(number, bool):
-        return Ignored()
-    return _message(message)
+    return Ignored() if _is_number(message.get("id")) else _message(message)
 
 
 def asked(data: bytes | bytearray | None) -> Message:
@@ -211,6 +216,62 @@ def envelope(text: bytes) -> tuple[str, str] | None:
     return (plugin, method) if said_all and isinstance(plugin, str) and isinstance(method, str) else None
 
 
+class Parted(NamedTuple):
+    """An execute whose parameters are still text. `numbered`: it has an id, as answers do."""
+
+    plugin: str
+    method: str
+    params: bytes
+    numbered: bool
+
+
+def parted(data: bytes) -> Parted | None:
+    """A long execute by its two ends: its parameters stand between them, in the order in which SDKs write the rest.
+
+    None where the ends do not look so. If the parameters are JSON by themselves, then the message is what it says; if
+    they are not, the message is to be parsed whole.
+    """
+    edge = data[:EDGE]
+    begin = _PARAMS_KEY.match(edge, edge.find(_KEY, edge.find(_KEY) + len(_KEY)))
+    end = _CLOSING.search(data[-EDGE:])
+    if begin is None or end is None:
+        return None
+    head, tail = data[: begin.end()], end[0]
+    try:
+        message: Any = parse_object(head + b"null" + tail)
+        inner = message["params"]
+        plugin, method, execute, empty = inner["api"], inner["method"], message["method"], inner["params"]
+    except (JsonError, KeyError, TypeError):
+        return None
+    if execute != "execute" or empty is not None or not isinstance(plugin, str) or not isinstance(method, str):
+        return None
+    return Parted(plugin, method, data[len(head) : len(data) - len(tail)], _is_number(message.get("id")))
+
+
+def message_of(value: object) -> Message:
+    """What an app tells us, by its value. Raises Invalid for what is no message."""
+    if not isinstance(value, dict):
+        raise Invalid("The message is not a JSON object.")
+    return _message(value)
+
+
+def one_way_of(value: object) -> Message:
+    """The same for what came by fire-and-forget, where a number makes it an answer."""
+    if isinstance(value, dict) and _is_number(value.get("id")):
+        return Ignored()
+    return message_of(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+EDGE: Final = 4096
+"""Bytes at each end of a long message in which all but its parameters stands: names of up to 128 characters."""
+_KEY: Final = b'"params"'
+_PARAMS_KEY: Final = re.compile(rb'"params"\s*:\s*')
+_MEMBERS: Final = rb'(?:\s*,\s*"(?:api|method|id)"\s*:\s*(?:"[^"\\]*"|\d+))*\s*\}'
+_CLOSING: Final = re.compile(_MEMBERS + _MEMBERS + rb"\s*\Z")
 _PARAMS = b'"params":'
 _ID = b'{"id":'
 

@@ -10,6 +10,7 @@ from rsocket_broker.identity import Identity
 from rsocket_broker.plugin_api.inspection import read_plugin
 from rsocket_broker.plugin_api.plugin import Plugin
 from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.routing.aside import Aside
 from rsocket_broker.routing.calls import Calls
 from rsocket_broker.routing.gate import Gate
 from rsocket_broker.routing.registry import LoadedPlugin
@@ -49,6 +50,8 @@ class PluginHost:
         self.events_dropped = 0
         self.seats = 0
         """How many sessions have a seat."""
+        self.aside = Aside()
+        """Where its large messages are read; its router gives it that of the broker."""
         self.supervisor = Supervisor(self, loaded.plugin.restart)
         self._make = loaded.make
         self._guests: WeakSet[Guest] = WeakSet()

@@ -6,10 +6,10 @@ A message is JSON of Flipper's when the client said that it speaks that and send
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rsocket_broker.claims import Claims
 from rsocket_broker.connection import Connection
@@ -18,7 +18,7 @@ from rsocket_broker.flow import as_async, close_source
 from rsocket_broker.jsontext import SHORT, JsonError, parse, parse_bytes, skim
 from rsocket_broker.line import Line
 from rsocket_broker.payload import Payload
-from rsocket_broker.plugin_api.handlers import Model
+from rsocket_broker.plugin_api.handlers import Handler, Model
 from rsocket_broker.policy.rules import Direction
 from rsocket_broker.protocol.codes import SETUP_ERRORS, ErrorCode
 from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
@@ -26,6 +26,17 @@ from rsocket_broker.protocol.metadata import COMPOSITE, first_tag
 from rsocket_broker.protocol.runs import Shortcut, Shortcuts
 from rsocket_broker.routing import flipper
 from rsocket_broker.routing.access import Waiting
+from rsocket_broker.routing.apart import (
+    Arguments,
+    arguments_of_payload,
+    arguments_of_text,
+    arguments_of_value,
+    is_json,
+    message_in,
+    parses,
+)
+from rsocket_broker.routing.aside import LARGE
+from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.seat import Seat
@@ -40,6 +51,10 @@ MAX_REMEMBERED_SIZE = 512
 """Metadata that a session's requests repeat, and its longest: a client has a handful of routes. What is remembered of
 one session is at most 32 KiB, and a client that never repeats itself only loses the short cut."""
 
+BEHIND = 128 * 1024 * 1024
+"""Bytes of a large message that is being read and of what came behind it, together: two of the largest."""
+
+NOT_JSON = "{} answers in bytes that are not JSON: ask by route."
 NO_SESSION = "There is no session."
 TOO_OFTEN = "This session, or one above it, has asked more often than it may. Try again in a second."
 
@@ -50,6 +65,14 @@ def _unknown(value: object, text: bytes, size: int) -> None:
 
 NOTHING_YET: tuple[bytes, Callable[[object, bytes, int], None]] = (b"\0", _unknown)
 """No JSON text begins so."""
+
+
+class Ready(NamedTuple):
+    """A large message that was read: what takes it, with what."""
+
+    host: PluginHost
+    handler: Handler
+    arguments: Arguments
 
 
 NO_QUESTION: tuple[bytes, Shortcut, str, str] = (b"\0", lambda data: None, "", "")
@@ -92,6 +115,8 @@ class SecureResponder:
         """Texts that were learned, or cannot be."""
         self._usual = NOTHING_YET
         """What the last event began with, and what took it."""
+        self._behind: EventQueue[Payload] | None = None
+        """A large message that is being read, and what came behind it; None mostly."""
 
     @property
     def session(self) -> Session | None:
@@ -163,6 +188,8 @@ class SecureResponder:
     async def _answer_json(self, session: Session, payload: Payload) -> Payload:
         """An app asks in Flipper's way, and gets its answer in that way, an error included."""
         try:
+            if len(payload.data or b"") > LARGE:
+                return Payload(await self._answer_large(session, payload), None)
             message = flipper.asked(payload.data)
             if isinstance(message, flipper.Execute):
                 return Payload(await self._execute(session, message, len(payload.data or b"")), None)
@@ -187,7 +214,55 @@ class SecureResponder:
         work = seat.answer_json(message.method, message.params)
         if session.tracing is not None:
             work = session.tracing.awaited(message.plugin, message.method, work)
-        return _success(message.plugin, message.method, await work)
+        answer = await work
+        if len(answer.data or b"") <= LARGE:
+            return _success(message.plugin, message.method, answer)
+        return await self._success_apart(message.plugin, message.method, answer)
+
+    async def _success_apart(self, plugin: str, method: str, answer: Payload) -> bytes:
+        data = bytes(answer.data or b"")
+        if not await is_json(self._endpoint.router.aside, data):
+            raise Invalid(NOT_JSON.format(f"{plugin}.{method}"))
+        return flipper.success_in(data)
+
+    async def _answer_large(self, session: Session, payload: Payload) -> bytes:
+        """The same for a question that is read beside the loop. Raises RequestFailed."""
+        found = await self._read_large(session, bytes(payload.data or b""), Model.RESPONSE)
+        if not isinstance(found, Ready):
+            self._take_in(session, found, payload)
+            return flipper.success({})
+        work: Awaitable[Payload] = session.seat(found.host).answer_ready(found.handler, found.arguments)
+        if session.tracing is not None:
+            work = session.tracing.awaited(found.host.id, found.handler.name, work)
+        return await self._success_apart(found.host.id, found.handler.name, await work)
+
+    async def _read_large(self, session: Session, data: bytes, model: Model) -> Ready | flipper.Message:
+        """A large message: what it is for, with its parameters made arguments, beside the loop. Raises RequestFailed.
+
+        Where the ends of its text say what it is for, nothing is parsed for a plugin that is not here or not allowed.
+        """
+        aside, found = self._endpoint.router.aside, flipper.parted(data)
+        if found is not None and found.numbered and model is Model.FIRE:
+            return flipper.Ignored()
+        if found is not None:
+            host, handler = await self._find_large(session, found.plugin, found.method, model, len(data))
+            with suppress(JsonError):  # then the whole is parsed: it may be JSON all the same, or says where it is not
+                return Ready(host, handler, await arguments_of_text(aside, handler, found.params))
+        message = await message_in(aside, data, flipper.one_way_of if model is Model.FIRE else flipper.message_of)
+        if not isinstance(message, flipper.Execute):
+            return message
+        host, handler = await self._find_large(session, message.plugin, message.method, model, len(data))
+        return Ready(host, handler, await arguments_of_value(aside, handler, message.params))
+
+    async def _find_large(
+        self, session: Session, plugin: str, method: str, model: Model, size: int
+    ) -> tuple[PluginHost, Handler]:
+        session.note("in", "event" if model is Model.FIRE else model.value, plugin, method, size)
+        host = self._host(plugin)
+        waiting = session.access.check(Direction.IN, host.id, method)
+        if waiting is not None:
+            await waiting.over()
+        return host, session.seat(host).json_handler(method, model)
 
     def _answer_json_at_once(self, data: bytes) -> object:
         """The shortcut for `_answer_json`, which does whatever is not known here.
@@ -197,8 +272,10 @@ class SecureResponder:
         begin = flipper.number_ends(data)
         question = self._usual_question
         if begin < 0 or not data.startswith(question[0], begin):
+            if len(data) > LARGE:
+                return self._answer_known(data)
             question = self._questions.get(data[begin : flipper.parameters_begin(data)], NO_QUESTION)
-        if question is NO_QUESTION or begin < 0 or not data.endswith(b"}}"):
+        if question is NO_QUESTION or begin < 0 or not data.endswith(b"}}") or len(data) > LARGE:
             return self._answer_known(data)
         self._usual_question = question
         text, answers, plugin, method = question
@@ -215,6 +292,11 @@ class SecureResponder:
 
     def _answer_known(self, data: bytes) -> object:
         """A question whose plugin and method may be known, but not the way in which it is written."""
+        try:
+            if len(data) > LARGE:
+                return self._answer_json(self._live(), Payload(data, None))
+        except RequestFailed as error:
+            return error
         try:
             message: Any = parse_bytes(data)
             asked = message["params"]
@@ -261,6 +343,66 @@ class SecureResponder:
 
     def fire_and_forget(self, payload: Payload) -> None:
         session = self._live()
+        if self._behind is not None or len(payload.data or b"") > LARGE:
+            self._put_behind(session, payload)
+        else:
+            self._fire_now(session, payload)
+
+    def _put_behind(self, session: Session, payload: Payload) -> None:
+        """A large message, or one that came while such a one is being read: they keep their order."""
+        if self._behind is None:
+            self._forget()  # what is remembered leads past those that wait
+            label = f"{session.id}, behind a large one,"
+            self._behind = EventQueue(label, self._take_behind, session.tasks, most=BEHIND)
+            self._behind.open(served=True)
+        self._behind.put(payload, len(payload.data or b""))
+
+    async def _take_behind(self, payload: Payload) -> None:
+        session, queue = self._session, self._behind
+        try:
+            if session is None or session.over:
+                return
+            if len(payload.data or b"") > LARGE:
+                await self._take_large(session, payload)
+            else:
+                self._fire_now(session, payload)
+        except RequestFailed as error:
+            if session is not None:
+                self._drop(session, error)
+        finally:
+            if queue is not None and not queue.load[0]:
+                self._behind = None
+
+    async def _take_large(self, session: Session, payload: Payload) -> None:
+        """Raises RequestFailed."""
+        size = len(payload.data or b"")
+        if not self._is_json(session, payload):
+            await self._fire_large(session, payload)
+            return
+        found = await self._read_large(session, bytes(payload.data or b""), Model.FIRE)
+        if not isinstance(found, Ready):
+            self._take_in(session, found, payload)
+            return
+        tracing, host, name = session.tracing, found.host, found.handler.name
+        follow = None if tracing is None else tracing.fire(host.id, name, None)
+        session.seat(host).event_ready(found.handler, found.arguments, size, follow)
+
+    async def _fire_large(self, session: Session, payload: Payload) -> None:
+        host, name = self._place(session, payload.metadata)
+        session.note("in", Model.FIRE.value, host.id, name, len(payload.data or b""), None)
+        waiting = session.access.check(Direction.IN, host.id, name)
+        if waiting is not None:
+            await waiting.over()
+        handler = session.seat(host).handler(name, Model.FIRE)
+        if not parses(handler):
+            self._fire(session, host, name, payload)
+            return
+        arguments = await arguments_of_payload(self._endpoint.router.aside, handler, payload)
+        tracing, size = session.tracing, len(payload.data or b"")
+        follow = None if tracing is None else tracing.fire(host.id, name, payload.metadata)
+        session.seat(host).event_ready(handler, arguments, size, follow)
+
+    def _fire_now(self, session: Session, payload: Payload) -> None:
         try:
             if self._is_json(session, payload):
                 self._take_in(session, flipper.one_way(payload.data), payload)
@@ -282,7 +424,9 @@ class SecureResponder:
         seat.fire(name, payload, follow=follow)
         known = metadata in self._shortcuts.fires or not session.access.is_fixed(Direction.IN, host.id, name)
         if type(metadata) is bytes and not known and self._may_remember(session, seat, metadata):
-            self._shortcuts.fires[metadata] = seat.fire_shortcut(name, metadata)
+            self._shortcuts.fires[metadata] = seat.fire_shortcut(
+                name, metadata, lambda data: self.fire_and_forget(Payload(data, metadata))
+            )
 
     def _later(self, session: Session, waiting: Waiting, deliver: Callable[[], None]) -> None:
         """Delivers a message that nobody answers once it is allowed; those that wait keep their order."""
@@ -306,6 +450,9 @@ class SecureResponder:
         """
         text, deliver = self._usual
         if not data.startswith(text):
+            if len(data) > LARGE:
+                self._take_in_known(data)
+                return
             text = data[: flipper.parameters_begin(data)]
             deliver = self._envelopes.get(text, _unknown)
             if deliver is not _unknown:
@@ -325,6 +472,10 @@ class SecureResponder:
 
     def _take_in_known(self, data: bytes) -> None:
         """An event whose plugin and method may be known, but not the way in which it is written."""
+        if len(data) > LARGE:
+            if self._session is not None and not self._session.over:
+                self.fire_and_forget(Payload(data, None))
+            return
         try:
             message: Any = parse_bytes(data)
             told = message["params"]
@@ -448,6 +599,8 @@ class SecureResponder:
         """Whether a shortcut may be kept under `metadata`. One that carries a trace context never comes again."""
         if session.observed or session.tracing is not None or not seat.ready or session.buckets:
             return False
+        if self._behind is not None:
+            return False
         if len(metadata) > MAX_REMEMBERED_SIZE or MARK in metadata:
             return False
         if len(self._shortcuts.calls) + len(self._shortcuts.fires) >= MAX_REMEMBERED:
@@ -513,7 +666,7 @@ def _success(plugin: str, method: str, answer: Payload) -> bytes:
     try:
         return flipper.success(parse(answer.data) if answer.data else {})
     except JsonError:
-        raise Invalid(f"{plugin}.{method} answers in bytes that are not JSON: ask by route.") from None
+        raise Invalid(NOT_JSON.format(f"{plugin}.{method}")) from None
 
 
 def _success_or_refusal(plugin: str, method: str, answer: Payload) -> bytes:

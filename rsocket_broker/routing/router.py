@@ -11,6 +11,7 @@ from rsocket_broker.plugin_api.device import Device
 from rsocket_broker.plugin_api.plugin import Plugin
 from rsocket_broker.protocol.metadata import CLIENT
 from rsocket_broker.routing.access import Access
+from rsocket_broker.routing.aside import Aside
 from rsocket_broker.routing.plugin_host import PluginHost
 
 NO_RELAY = "This broker passes no requests on to other clients."
@@ -45,12 +46,15 @@ class Router:
         """How a plugin finds another client; set by whoever knows them all."""
         self.devices: Devices = _no_devices
         """How a plugin finds the device behind a session; set by whoever can reach one."""
+        self.aside = Aside()
+        """Where large messages are read and written."""
         self.hosts: Mapping[str, PluginHost] = MappingProxyType({host.id: host for host in hosts})
         self.told_errors = [
             host for host in self.hosts.values() if type(host.plugin).on_app_error is not Plugin.on_app_error
         ]
         """The plugins that want to hear of errors that apps report."""
         for host in self.hosts.values():
+            host.aside = self.aside
             for handler in host.routes.handlers():
                 taken = self.resolve(handler.route)[0]
                 if taken is not host:

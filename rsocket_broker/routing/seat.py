@@ -15,9 +15,10 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from rsocket_broker.errors import Canceled, Invalid, RequestFailed, request_error
+from rsocket_broker.jsonpieces import is_heavy
 from rsocket_broker.jsontext import SHORT, parse_bytes, skim
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
@@ -25,6 +26,8 @@ from rsocket_broker.plugin_api.direct import StartSkimmed
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape, encode, encode_data
 from rsocket_broker.plugin_api.plugin import Kind, Plugin
 from rsocket_broker.protocol.runs import Shortcut
+from rsocket_broker.routing.apart import Arguments, arguments_of_payload, encoded, fits, parses, steps_of
+from rsocket_broker.routing.aside import LARGE
 from rsocket_broker.routing.deadline import DeadlinePassed, limited
 from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.plugin_host import PluginHost
@@ -41,6 +44,7 @@ Answer = Callable[[Payload], Payload | Awaitable[Payload]]
 Follow = Callable[[Callable[[App, Any], Any]], Callable[[App, Any], Any]]
 """Puts something around the call of a handler: a span."""
 
+_MAY_BE_HEAVY: Final = frozenset({dict, list, tuple, str})
 _FAILURES = (Exception, SystemExit, asyncio.CancelledError)
 """What a plain handler may raise at us: sys.exit() in a plugin ends that request, not the broker."""
 
@@ -159,9 +163,12 @@ class Seat:
         handler = self._host.routes.find(name, Model.RESPONSE)
         if self.state is not State.CONNECTED:
             return lambda payload: self._answer_when_ready(handler, payload)
+        small: Answer = lambda payload: self._run(handler, handler.start, payload)  # noqa: E731
         if handler.shape is Shape.PLAIN:
-            return self._plain(handler)
-        return lambda payload: self._run(handler, handler.start, payload)
+            small = self._plain(handler)
+        if not parses(handler):
+            return small
+        return lambda payload: small(payload) if fits(payload) else self.answer_apart(handler, payload)
 
     def is_method(self, name: str) -> bool:
         """Whether `<plugin>.<name>` answers those who ask; False for what apps push."""
@@ -170,9 +177,9 @@ class Seat:
 
     def answer_json(self, name: str, value: object) -> Awaitable[Payload]:
         """The answer of `<plugin>.<name>` to parameters that are parsed already. Raises Invalid."""
-        return self._answer_json(self._json_handler(name, Model.RESPONSE), value)
+        return self._answer_json(self.json_handler(name, Model.RESPONSE), value)
 
-    def _json_handler(self, name: str, model: Model) -> Handler:
+    def json_handler(self, name: str, model: Model) -> Handler:
         handler = self._host.routes.find(name, model)
         if handler.start_json is None:
             raise Invalid(f"{handler.route[:100]} takes messages as they are, not Flipper's JSON: use its route.")
@@ -183,7 +190,30 @@ class Seat:
             await self.greeted()
         return await self._run(handler, handler.start_json, value)
 
+    async def answer_apart(self, handler: Handler, payload: Payload) -> Payload:
+        """Of a large request with a route, for a handler that takes JSON."""
+        with self._noted(handler):
+            await self.greeted()
+            arguments = await arguments_of_payload(self._host.aside, handler, payload)
+        return await self._run(handler, steps_of(handler).call, arguments)
+
+    async def answer_ready(self, handler: Handler, arguments: Arguments) -> Payload:
+        """The same, where the arguments are there already."""
+        with self._noted(handler):
+            await self.greeted()
+        return await self._run(handler, steps_of(handler).call, arguments)
+
+    def event_ready(self, handler: Handler, arguments: Arguments, size: int, follow: Follow | None = None) -> None:
+        """Deliver an event whose arguments are there already; `size` is that of its text."""
+        self._deliver(handler, steps_of(handler).call, arguments, size, follow)
+
+    def handler(self, name: str, model: Model) -> Handler:
+        """What serves the name. Raises Invalid."""
+        return self._host.routes.find(name, model)
+
     async def _answer_when_ready(self, handler: Handler, payload: Payload) -> Payload:
+        if parses(handler) and not fits(payload):
+            return await self.answer_apart(handler, payload)
         with self._noted(handler):
             await self.greeted()
         return await self._run(handler, handler.start, payload)
@@ -228,9 +258,31 @@ class Seat:
         """
         handler = self._host.routes.find(name, Model.RESPONSE)
         if handler.shape is not Shape.PLAIN:
-            return lambda data: self._run(handler, handler.start, Payload(data, metadata))
+            return self._in_a_task(handler, metadata)
         if handler.start_skimmed is not None and handler.finish is encode:
             return self._json_in_json_out(handler, handler.start_skimmed)
+        if parses(handler):
+            return self._parsed(handler, metadata)
+        return self._unparsed(handler, metadata)
+
+    def _in_a_task(self, handler: Handler, metadata: bytes) -> Shortcut:
+        parsed = parses(handler)
+
+        def shortcut(data: bytes) -> object:
+            payload = Payload(data, metadata)
+            if parsed and len(data) > LARGE:
+                return self.answer_apart(handler, payload)
+            return self._run(handler, handler.start, payload)
+
+        return shortcut
+
+    def _parsed(self, handler: Handler, metadata: bytes) -> Shortcut:
+        small = self._unparsed(handler, metadata)
+        return lambda data: (
+            small(data) if len(data) <= LARGE else self.answer_apart(handler, Payload(data, metadata))
+        )
+
+    def _unparsed(self, handler: Handler, metadata: bytes) -> Shortcut:
         start, failed, route = self._for_data(handler, metadata), self._host.failed, handler.route
         calls = self._host.calls
         finish: Callable[[Any], bytes | Payload] = encode_data if handler.finish is encode else handler.finish
@@ -255,6 +307,8 @@ class Seat:
         app, calls, failed, route = self.app, self._host.calls, self._host.failed, handler.route
 
         def shortcut(data: bytes) -> object:
+            if len(data) > LARGE:
+                return self.answer_apart(handler, Payload(data, None))
             try:
                 value = skim(data) if len(data) <= SHORT else None
             except ValueError:
@@ -339,7 +393,10 @@ class Seat:
             if not gate.try_enter(owner):
                 await gate.enter(owner)
             try:
-                return handler.finish(await self._limited(handler, start, argument))
+                result = await self._limited(handler, start, argument)
+                if type(result) in _MAY_BE_HEAVY and handler.finish is encode and is_heavy(result):
+                    return await encoded(self._host.aside, result)
+                return handler.finish(result)
             finally:
                 gate.leave(owner)
         finally:
@@ -376,6 +433,8 @@ class Seat:
         handler = self._host.routes.find(name, Model.STREAM)
         start = handler.start
         assert start is not None
+        if parses(handler) and not fits(payload):
+            return self._each_apart(handler, payload)
         if self.state is State.CONNECTED and handler.shape is Shape.GENERATOR:
             return self._each_now(handler, self._guarded(handler, start, payload))
         return self._each(handler, lambda: start(self.app, payload))
@@ -386,6 +445,14 @@ class Seat:
         start = handler.start_channel
         assert start is not None
         return self._each(handler, lambda: start(self.app, payload, incoming))
+
+    async def _each_apart(self, handler: Handler, payload: Payload) -> AsyncGenerator[Payload, None]:
+        with self._noted(handler):
+            arguments = await arguments_of_payload(self._host.aside, handler, payload)
+        call = steps_of(handler).call
+        async with aclosing(self._each(handler, lambda: call(self.app, arguments))) as payloads:
+            async for one in payloads:
+                yield one
 
     def _each_now(self, handler: Handler, values: Any) -> Iterator[Payload | bytes]:
         """A plain generator, driven by request-n without a task."""
@@ -458,16 +525,18 @@ class Seat:
 
     def event(self, name: str, value: object, size: int, follow: Follow | None = None) -> None:
         """Deliver an event whose parameters are parsed already; `size` is that of its text. Raises Invalid."""
-        handler = self._json_handler(name, Model.FIRE)
+        handler = self.json_handler(name, Model.FIRE)
         self._deliver(handler, handler.start_json, value, size, follow)
 
-    def fire_shortcut(self, name: str, metadata: bytes) -> Shortcut:
-        """As `fire`, for the data of messages that all have this metadata."""
+    def fire_shortcut(self, name: str, metadata: bytes, large: Callable[[bytes], object]) -> Shortcut:
+        """As `fire`, for the data of messages that all have this metadata; `large` takes those not for here."""
         handler = self._host.routes.find(name, Model.FIRE)
         start, more = handler.start, len(metadata)
         if handler.start_data is not None:
-            deliver_data = self._delivery(handler, handler.start_data)
-            return lambda data: deliver_data(data, len(data) + more)
+            deliver_data, parsed = self._delivery(handler, handler.start_data), parses(handler)
+            return lambda data: (
+                large(data) if parsed and len(data) > LARGE else deliver_data(data, len(data) + more)
+            )
         assert start is not None
         deliver = self._delivery(handler, start)
         return lambda data: deliver(Payload(data, metadata), len(data) + more)

@@ -13,7 +13,7 @@ from rsocket_broker.claims import Claims
 from rsocket_broker.errors import ApplicationError, BrokerError, ConnectionClosed, Invalid, Rejected, RequestFailed
 from rsocket_broker.flow import RequestedStream
 from rsocket_broker.identity import Identity
-from rsocket_broker.jsontext import dump
+
 from rsocket_broker.line import Line
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import CALL_TIMEOUT, App
@@ -21,7 +21,9 @@ from rsocket_broker.plugin_api.device import Device
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.app_errors import AppErrors
+from rsocket_broker.routing.apart import answer_apart
 from rsocket_broker.routing.app_side import AppSide, FlipperSide, RoutedSide, too_late
+from rsocket_broker.routing.aside import LARGE
 from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.resting import Resting
 from rsocket_broker.routing.router import Router
@@ -498,7 +500,8 @@ class Session:
                 found = await waiting
             finally:
                 del self.calls[waiting]
-            answer = side.value(found if isinstance(found, bytes) else found.data)
+            text = found if isinstance(found, bytes) else found.data or b""
+            answer = side.value(text) if len(text) <= LARGE else await answer_apart(self._router.aside, side, text)
         except TimeoutError:
             late = too_late(plugin, method, timeout)
             self._call_failed(late, host, (plugin, method, params), stream_id)
@@ -509,7 +512,7 @@ class Session:
         if host is not None:
             host.app_calls.seconds.observe(monotonic() - began)
         if self._observers:
-            self.note("in", "answer", plugin, method, len(dump(answer)), {"params": params, "success": answer})
+            self.note("in", "answer", plugin, method, len(text), {"params": params, "success": answer})
         return answer
 
     def _call_failed(
