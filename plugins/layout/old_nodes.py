@@ -31,7 +31,8 @@ def raw_node(value: object) -> tuple[str, Raw, list[str]]:
     """A node's id, itself, and the ids of its children. Raises Invalid."""
     node = fields(value, "node")
     children = [
-        identifier({"id": one}, "children", MAX_TEXT) for one in items(node.get("children"), "children", MAX_CHILDREN)
+        identifier({"children": one}, "children", MAX_TEXT)
+        for one in items(node.get("children"), "children", MAX_CHILDREN)
     ]
     return identifier(node, "id", MAX_TEXT), node, children
 
@@ -63,9 +64,10 @@ def tree(root: str, nodes: Mapping[str, tuple[Raw, list[str]]]) -> Node:
 def _node(node_id: str, raw: Raw, bounds: Bounds | None, children: tuple[Node, ...]) -> Node:
     sections = raw.get("data") if isinstance(raw.get("data"), dict) else {}
     attributes = {name: _plain(section, 0) for name, section in (sections or {}).items()}
+    listed = raw.get("attributes")
     named = {
         str(one.get("name")): str(one.get("value"))[:MAX_TEXT]
-        for one in raw.get("attributes") or ()
+        for one in (listed if isinstance(listed, list) else ())
         if isinstance(one, dict)
     }
     kind = raw.get("name")
@@ -116,8 +118,7 @@ def _first(attributes: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 def _bounds(data: object, x: float, y: float) -> Bounds | None:
     """Where the node is: `bounds` with four sides (Android) or a `frame` (iOS), inside what holds it at `x`, `y`."""
-    for section in _sections(data):
-        plain = _plain(section, 0)
+    for plain in _sections(data):
         frame = plain.get("frame")
         if isinstance(frame, dict):
             origin, size = frame.get("origin"), frame.get("size")
@@ -136,8 +137,9 @@ def _bounds(data: object, x: float, y: float) -> Bounds | None:
 
 def _sections(data: object) -> Iterator[dict[str, Any]]:
     for section in data.values() if isinstance(data, dict) else ():
-        if isinstance(section, dict):
-            yield section
+        plain = _plain(section, 0)
+        if isinstance(plain, dict):
+            yield plain
 
 
 def _rectangle(x: float, y: float, *sides: object) -> Bounds | None:
@@ -170,4 +172,4 @@ def tagged(value: object) -> dict[str, object]:
 
 def path_of(params: Raw) -> list[str]:
     """The ids from the root to what was tapped, in a `select`. Raises Invalid."""
-    return [text({"id": one}, "id", MAX_TEXT) for one in items(params.get("path"), "path", MAX_DEPTH)]
+    return [text({"path": one}, "path", MAX_TEXT) for one in items(params.get("path"), "path", MAX_DEPTH)]
