@@ -11,7 +11,10 @@ function load(address) {
     request.send();
     const module = {exports: {}};
     modules.set(address, module);
-    const require = (name) => load(new URL(`${name}.js`, new URL(address, location)).pathname);
+    const require = (name) => {
+      const path = name.startsWith('.') ? name : `/${name}/index`;
+      return load(new URL(`${path}.js`, new URL(address, location)).pathname);
+    };
     new Function('module', 'exports', 'require', request.responseText)(module, module.exports, require);
   }
   return modules.get(address).exports;
