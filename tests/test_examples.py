@@ -1,5 +1,6 @@
 """The examples are run as their headers say, or they are not examples."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,8 +23,9 @@ def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
     assert running.stop() == 0, running.log.read_text()
 
 
-def test_there_are_three() -> None:
-    assert [path.name for path in EXAMPLES] == ["01_plugin.py", "02_app.py", "03_test_app.py"]
+def test_there_are_five() -> None:
+    names = ["01_plugin.py", "02_app.py", "03_test_app.py", "04_android_app.py", "05_test_shop.py"]
+    assert [path.name for path in EXAMPLES] == names
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -83,3 +85,37 @@ def test_an_app_is_driven_from_pytest() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
+
+
+def test_an_app_is_tested_with_the_pytest_plugin() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(ROOT / "examples" / "05_test_shop.py"),
+    ]
+    command += ["--rsocket-serve", "--insecure-port 0 --secure-port 0 --adb off"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 passed" in done.stdout
+
+
+def test_the_tutorial_for_testers_does_what_it_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "tutorial" / "test-an-app.md").read_text(encoding="utf-8")
+    (settings,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
+    conftest, *tests = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "pytest.ini").write_text(settings)
+    (tmp_path / "conftest.py").write_text(conftest)
+    (tmp_path / "test_shop.py").write_text("\n\n".join(tests))
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q"], capture_output=True, text=True, timeout=50, cwd=tmp_path, check=False
+    )
+    assert "1 failed, 3 passed" in done.stdout, done.stdout + done.stderr
+    shown = re.search(r"-+ network -+\n(.*?)\n-*=", done.stdout, re.DOTALL)
+    assert shown is not None
+    assert "404 POST https://api.shop.example/v1/cart" in shown[1]
+    assert "test_shop.py-test_the_moon_is_for_sale.har" in shown[1]
