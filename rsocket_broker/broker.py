@@ -42,6 +42,7 @@ from rsocket_broker.lifecycle.sessions_plugin import SessionsPlugin
 from rsocket_broker.lifecycle.upkeep import Upkeep
 from rsocket_broker.listening.lines import Lines, Served
 from rsocket_broker.listening.listeners import Listeners
+from rsocket_broker.listening.pairing import PairingDesk
 from rsocket_broker.listening.switches import Switches
 from rsocket_broker.observability.observation import Observation, Subject
 from rsocket_broker.observability.recent import Recent
@@ -62,7 +63,7 @@ from rsocket_broker.transports.http import Page
 ADB = "adb"
 """The name of the medium driver whose deployments wait for a device, and of its settings."""
 
-BUNDLED = (ADB, "filesystem", "simulator")
+BUNDLED = (ADB, "filesystem", "simulator", "pairing")
 """Our own drivers, which have nothing to set: what stands in their tables is a mistake of the one who wrote it."""
 
 METRICS_PATH = "/metrics"
@@ -94,6 +95,7 @@ class Broker:
         self._authority: Authority | None = None
         self._gate: Gate | None = None
         self._enroller: Enroller | None = None
+        self._desk: PairingDesk | None = None
         self._upkeep: Upkeep | None = None
         self._policy: PolicyKeeper | None = None
         self._endpoint: SecureEndpoint | None = None
@@ -159,6 +161,7 @@ class Broker:
         self._lines = lines = Lines(settings, served)
         self.listeners = listeners = Listeners(settings, self._folder, lines, contexts, self._observation)
         switches = Switches(listeners, gate, audit)
+        self._desk = desk = PairingDesk(enroller, audit, switches, listeners, settings.listen)
         self._revoker = revoker = Revoker(authority, endpoint, enroller, contexts, lines.connections)
         self._expiry = Expiry(lambda session, why: endpoint.children.end(session.node.id, why), sessions.__iter__)
         endpoint.watchers.append(self._expiry.watch)
@@ -167,6 +170,7 @@ class Broker:
         table |= {**revocation_verbs(revoker, authority), **rotator.verbs()}
         table |= {**session_verbs(children, sessions), **app_verbs(sessions), **recording_verbs(endpoint, audit)}
         await endpoint.start_plugins()
+        table |= desk.verbs()
         await listeners.start(table, closed=PORTS if gate.mode is Mode.WINDOW else ())
         upkeep.start()
         rotator.start()
@@ -283,6 +287,8 @@ class Broker:
             self._observation.stop()
         if self._gate is not None:
             self._gate.close_window("the broker stopped")
+        if self._desk is not None:
+            self._desk.close("the broker stopped")
         if self._lines is not None:
             self.listeners.stop()  # 1. nobody is sent here any more, and nobody gets in
         self._watch_no_more()

@@ -24,8 +24,9 @@ LOCALHOST = "localhost"
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  compared with, never bound to unasked
 INSECURE_PORT = 8089
 SECURE_PORT = 8088
+WS_INSECURE_PORT = 9089
 WS_SECURE_PORT = 9088
-"""The numbers that are built into shipped SDKs."""
+"""The numbers that are built into shipped SDKs, and 8333 of `serve --browser-port`."""
 
 CONFIG_LIMIT = 1024 * 1024
 """Bytes of config.toml that are read: a hundred times what anyone writes by hand."""
@@ -145,8 +146,10 @@ class ListenSettings:
 
     `insecure_host` None is `host` where that is loopback, else localhost: strangers from the network may ask for
     certificates only where the operator says so. `names` are further names under which clients reach the broker,
-    for the server's certificate. `http_port` is on loopback whatever the hosts say. `ws_secure_port` is the well-known
-    one beside the well-known `secure_port`, else any free one, so that two brokers on other ports never meet there.
+    for the server's certificate. `http_port` and `browser_port` are on loopback whatever the hosts say; pages of
+    localhost, and of the hosts in `browser_origins`, may use the latter. `ws_secure_port` is the well-known
+    one beside the well-known `secure_port`, else any free one, so that two brokers on other ports never meet there;
+    likewise `ws_insecure_port`, which listens where `insecure_port` does.
     """
 
     host: str = LOCALHOST
@@ -154,12 +157,19 @@ class ListenSettings:
     insecure_port: int = INSECURE_PORT
     secure_port: int = SECURE_PORT
     http_port: int | None = None
+    browser_port: int | None = None
+    browser_origins: tuple[str, ...] = ()
     ws_secure_port: int | None = attrs.field()
+    ws_insecure_port: int | None = attrs.field()
     names: tuple[str, ...] = ()
 
     @ws_secure_port.default
     def _beside(self) -> int:
         return WS_SECURE_PORT if self.secure_port == SECURE_PORT else 0
+
+    @ws_insecure_port.default
+    def _beside_the_plain(self) -> int:
+        return WS_INSECURE_PORT if self.insecure_port == INSECURE_PORT else 0
 
     @property
     def plain_host(self) -> str:
@@ -190,7 +200,8 @@ class Settings:
     client (0: not at all) and retains `resume_bytes` for it. A client with leases may send `lease_requests` in each
     period. `adb` is auto, off or HOST:PORT. `plugins` are paths or names of plugins to load. `plugin_tables` and
     `medium_tables` are as written in the config, by id and name. `device_ports` are the numbers that apps on devices
-    dial for enrolment and for sessions. `passphrase` opens the CA's key where that is encrypted.
+    dial for enrolment and for sessions, `device_web_ports` those that they dial over WebSocket. `passphrase` opens the
+    CA's key where that is encrypted.
     """
 
     home: Path
@@ -210,6 +221,7 @@ class Settings:
     plugin_tables: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
     medium_tables: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
     device_ports: tuple[int, int] = (INSECURE_PORT, SECURE_PORT)
+    device_web_ports: tuple[int, int] = (WS_INSECURE_PORT, WS_SECURE_PORT)
     passphrase: bytes | None = attrs.field(default=None, repr=False)
     trace_frames: tuple[str, ...] = ()
     """Whose frames go into the log: app_id, app_id@device_id, the id of a session, or all."""

@@ -196,11 +196,7 @@ async def test_ports_are_published_when_everything_accepts(tmp_path: Path) -> No
         assert time.time() - broker.ports.started < 30
         assert Path(broker.ports.admin) == folder.path / "admin.sock"
         published = json.loads(folder.ports_path.read_text())
-        assert [name for name, value in published.items() if value is None] == [
-            "http_port",
-            "ws_insecure_port",
-            "browser_port",
-        ]
+        assert [name for name, value in published.items() if value is None] == ["http_port", "browser_port"]
     assert folder.ports() is None
     assert list(folder.path.iterdir()) == []
 

@@ -23,6 +23,7 @@ from rsocket_broker.enrollment.exchange import CLOCK_TOLERANCE
 from rsocket_broker.enrollment.forwards import READY
 from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import AdbAbsent, AdbProblem, AdbServer, server_address
+from rsocket_broker.enrollment.modes import PORTS
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.routing.policy_files import PolicyFiles
 from rsocket_broker.settings import LOCALHOST, Settings
@@ -159,8 +160,15 @@ async def check_ports(settings: Settings) -> AsyncIterator[Symptom]:
     for what, host, port, options in (
         ("insecure port", listen.plain_host, listen.insecure_port, Options("--insecure-host", "--insecure-port")),
         ("secure port", listen.host, listen.secure_port, Options("--host", "--secure-port")),
+        (
+            "WebSocket insecure port",
+            listen.plain_host,
+            listen.ws_insecure_port,
+            Options("--insecure-host", "--ws-insecure-port"),
+        ),
         ("WebSocket port", listen.host, listen.ws_secure_port, Options("--host", "--ws-secure-port")),
         ("HTTP port", LOCALHOST, listen.http_port, Options("--http-port", "--http-port")),
+        ("browser port", LOCALHOST, listen.browser_port, Options("--browser-port", "--browser-port")),
     ):
         if port is None:
             yield ok(what, "switched off")
@@ -199,14 +207,16 @@ def check_running(status: dict[str, Any]) -> Iterator[Symptom]:
     named = {
         "enrolment": "insecure_port",
         "sessions": "secure_port",
+        "enrolment over WebSocket": "ws_insecure_port",
         "WebSocket": "ws_secure_port",
         "HTTP": "http_port",
+        "browsers": "browser_port",
     }
     opened = ", ".join(f"{what} on {ports[key]}" for what, key in named.items() if ports[key])
     yield ok("ports", f"{opened or 'all are closed'}; {ports['host']}")
     mode = status["enrollment"]["mode"]
     closed = [each["name"] for each in status["listeners"] if each["port"] and not each["open"]]
-    told = [f"{name} (by window)" if name == "insecure" and mode == "window" else name for name in closed]
+    told = [f"{name} (by window)" if name in PORTS and mode == "window" else name for name in closed]
     if [name for name in told if name in closed]:
         yield warning("listeners", f"closed: {', '.join(told)}. Open one with: rsocket-broker listeners open NAME")
     elif told:

@@ -38,7 +38,8 @@ def judge_enrollment(settings: Settings, status: Status | None) -> Iterator[Judg
 
 def judge_ports(settings: Settings, status: Status | None) -> Iterator[Judgement]:
     """What listens where: by the settings, or, where a broker runs, what it says."""
-    ports = {"host": settings.listen.host, "http_port": settings.listen.http_port}
+    listen = settings.listen
+    ports = {"host": listen.host, "http_port": listen.http_port, "browser_port": listen.browser_port}
     if status is not None:
         ports = status["ports"]
     if ports["http_port"] is None:
@@ -48,6 +49,14 @@ def judge_ports(settings: Settings, status: Status | None) -> Iterator[Judgement
             "HTTP port",
             "every user of this machine can read the metrics and knock at /rsocket. Where nothing needs it, set "
             'http-port = "off" below [serve].',
+        )
+    if ports["browser_port"] is None:
+        yield ok("browser port", "closed")
+    else:
+        yield must(
+            "browser port",
+            "every program of this machine, and every page of localhost, may open a session there without proving "
+            'anything. Set browser-port = "off" below [serve].',
         )
     reach = "this machine alone" if is_loopback(str(ports["host"])) else f"whoever reaches {ports['host']}"
     yield ok("session ports", f"for {reach}, with a client certificate")

@@ -15,8 +15,9 @@ name_argument = click.argument("name", metavar="NAME")
 def listeners() -> None:
     """The ports of the broker that runs: what is open, and a switch for each.
 
-    NAME is insecure (enrolment), secure (sessions), ws_secure (sessions over WebSocket) or http. A closed port
-    refuses every connection; whoever is connected stays. After a restart all are as `serve` says.
+    NAME is insecure (enrolment), secure (sessions), ws_insecure and ws_secure (the same over WebSocket), http or
+    browser. A closed port refuses every connection; whoever is connected stays. After a restart all are as `serve`
+    says.
 
     \b
     Examples:

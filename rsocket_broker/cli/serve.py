@@ -16,11 +16,14 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from rsocket_broker import event_loop
 from rsocket_broker.broker import Broker
+from rsocket_broker.browser.origin import listed_host
 from rsocket_broker.cli.ca_shared import passphrase_option, read_passphrase
 from rsocket_broker.cli.context import Context, PathOrName, PortNumber, WholeNumber
+from rsocket_broker.cli.flipper_ports import flipper_ports
 from rsocket_broker.credentials import APP_ID
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
 from rsocket_broker.enrollment.modes import Mode
@@ -34,6 +37,7 @@ from rsocket_broker.settings import (
     INSECURE_PORT,
     LOCALHOST,
     SECURE_PORT,
+    WS_INSECURE_PORT,
     WS_SECURE_PORT,
     ListenSettings,
     Settings,
@@ -87,11 +91,18 @@ HOST_HELP = (
     help="Port for sessions; 0 is any free one.",
 )
 @click.option(
+    "--ws-insecure-port",
+    type=PortNumber(),
+    metavar="PORT|off",
+    help="Port for enrolment over WebSocket, where --insecure-host says; 0 is any free one.  "
+    f"[default: {WS_INSECURE_PORT} while --insecure-port is {INSECURE_PORT}, else any free one]",
+)
+@click.option(
     "--ws-secure-port",
     type=PortNumber(),
     metavar="PORT|off",
-    help="Port for sessions over WebSocket, at /rsocket, with TLS up to 1.2; 0 is any free one.  "
-    f"[default: {WS_SECURE_PORT} while --secure-port is {SECURE_PORT}, else any free one]",
+    help="Port for sessions over WebSocket with TLS up to 1.2: Flipper's JSON, and RSocket at /rsocket; 0 is any free "
+    f"one.  [default: {WS_SECURE_PORT} while --secure-port is {SECURE_PORT}, else any free one]",
 )
 @click.option(
     "--http-port",
@@ -100,6 +111,22 @@ HOST_HELP = (
     default=PortNumber.OFF,
     show_default=True,
     help="Port for HTTP on this machine's loopback alone: /metrics, and /rsocket over WebSocket; 0 is any free one.",
+)
+@click.option(
+    "--browser-port",
+    type=PortNumber(),
+    metavar="PORT|off",
+    default=PortNumber.OFF,
+    show_default=True,
+    help="Port for browser and Node apps with js-flipper (it dials 8333), on this machine's loopback alone; 0 is any "
+    "free one. Such apps prove nothing: see the kind unverified of the policy.",
+)
+@click.option(
+    "--browser-origin",
+    "browser_origins",
+    multiple=True,
+    metavar="HOST",
+    help="A host besides localhost whose pages may use the browser port, whatever their port. Repeatable.",
 )
 @click.option(
     "--name",
@@ -130,7 +157,14 @@ HOST_HELP = (
     default=f"{INSECURE_PORT},{SECURE_PORT}",
     show_default=True,
     metavar="INSECURE,SECURE",
-    help="The ports that apps on Android devices dial; forwarded to the two ports above.",
+    help="The ports that apps on Android devices dial; forwarded to the two ports for RSocket.",
+)
+@click.option(
+    "--device-web-ports",
+    default=f"{WS_INSECURE_PORT},{WS_SECURE_PORT}",
+    show_default=True,
+    metavar="INSECURE,SECURE",
+    help="The same for apps that dial over WebSocket, as all do whose SDK is 0.134 or newer.",
 )
 @click.option(
     "--duplicate",
@@ -233,22 +267,39 @@ def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> N
       rsocket-broker serve --host 0.0.0.0 --name broker.example
 
     The last one serves sessions to the network, and enrols only what asks on this machine.
+
+    FLIPPER_PORTS and FLIPPER_ALT_PORTS (INSECURE,SECURE), and FLIPPER_BROWSER_PORT, set the ports where nothing of
+    this broker's own does.
     """
+    problems = use_flipper_ports(click.get_current_context(), options)
     check_usage(options)
     settings = settings_of(obj, options)
     logs.configure(log_format, log_level)
+    for problem in problems:
+        _log.warning("%s", problem)
     warn_about_exposure(settings.listen, settings.adb, settings.mode)
     allow_open_files(settings.sessions.total + SPARE_FILES)
     event_loop.run(run(settings))
 
 
+def use_flipper_ports(context: click.Context, options: dict[str, Any]) -> list[str]:
+    """Takes the ports of Flipper's own variables where neither flag nor variable nor file has set them. Returns what is
+    wrong with those variables, for the log."""
+    found, problems = flipper_ports(os.environ)
+    unset = [name for name in found if context.get_parameter_source(name) is ParameterSource.DEFAULT]
+    options.update({name: found[name] for name in unset})
+    return problems
+
+
 def check_usage(options: Mapping[str, Any]) -> None:
     """Raises click.UsageError for values that are of the right type and make no sense all the same."""
     try:
-        device_ports(options["device_ports"])
+        all_device_ports(options)
         if options["adb"] != "auto":
             server_address(options["adb"])
         check_ports(options)
+        for host in options["browser_origins"]:
+            listed_host(host)
         check_traced(options["trace_frames"])
     except ConfigurationError as error:
         raise click.UsageError(error.public, click.get_current_context(silent=True)) from error
@@ -257,8 +308,8 @@ def check_usage(options: Mapping[str, Any]) -> None:
 def check_ports(options: Mapping[str, Any]) -> None:
     """Raises ConfigurationError for two ports of one number, where that can be told without asking the system."""
     names = ["secure_port", "ws_secure_port"]
-    names += ["insecure_port"] if options["insecure_host"] is None else []
-    names += ["http_port"] if is_loopback(options["host"]) else []
+    names += ["insecure_port", "ws_insecure_port"] if options["insecure_host"] is None else []
+    names += ["http_port", "browser_port"] if is_loopback(options["host"]) else []
     for one, other in itertools.combinations(sorted(names), 2):
         number = options[one]
         if isinstance(number, int) and number and number == options[other]:
@@ -293,22 +344,24 @@ def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
         plugins=tuple(options["plugins"]),
         plugin_tables=obj.plugin_tables(),
         medium_tables=obj.medium_tables(),
-        device_ports=device_ports(options["device_ports"]),
+        **all_device_ports(options),
         passphrase=read_passphrase(options["passphrase_file"]),
         trace_frames=tuple(options["trace_frames"]),
     )
 
 
 def listen_settings(options: Mapping[str, Any]) -> ListenSettings:
-    web: dict[str, int | None] = {}
-    if options["ws_secure_port"] is not None:
-        web["ws_secure_port"] = open_port(options["ws_secure_port"])
+    web: dict[str, Any] = {
+        name: open_port(options[name]) for name in ("ws_insecure_port", "ws_secure_port") if options[name] is not None
+    }
     return ListenSettings(
         host=options["host"],
         insecure_host=options["insecure_host"],
         insecure_port=options["insecure_port"],
         secure_port=options["secure_port"],
         http_port=open_port(options["http_port"]),
+        browser_port=open_port(options["browser_port"]),
+        browser_origins=tuple(map(listed_host, options["browser_origins"])),
         names=tuple(options["names"]),
         **web,
     )
@@ -319,13 +372,22 @@ def open_port(value: int | str) -> int | None:
     return None if isinstance(value, str) else value
 
 
-def device_ports(text: str) -> tuple[int, int]:
+def all_device_ports(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The pairs that devices dial, by their names in Settings. Raises ConfigurationError."""
+    pairs = {name: device_ports(options[name], name) for name in ("device_ports", "device_web_ports")}
+    if len({number for pair in pairs.values() for number in pair}) < 4:
+        raise ConfigurationError("--device-ports and --device-web-ports must be four different numbers.")
+    return pairs
+
+
+def device_ports(text: str, name: str = "device_ports") -> tuple[int, int]:
     """INSECURE,SECURE, the order that the SDKs' own settings have. Raises ConfigurationError."""
+    option = f"--{name.replace('_', '-')}"
     parts = text.split(",")
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part[:6]) < 65536 for part in parts):
-        raise ConfigurationError(f'--device-ports must be two port numbers such as 8089,8088, not "{text}".')
+        raise ConfigurationError(f'{option} must be two port numbers such as 8089,8088, not "{text}".')
     if parts[0] == parts[1]:
-        raise ConfigurationError("--device-ports must be two different numbers.")
+        raise ConfigurationError(f"{option} must be two different numbers.")
     return int(parts[0]), int(parts[1])
 
 
@@ -387,8 +449,10 @@ def announce(broker: Broker) -> None:
     listening = {
         "insecure-port": ports.insecure_port,
         "secure-port": ports.secure_port,
+        "ws-insecure-port": ports.ws_insecure_port,
         "ws-secure-port": ports.ws_secure_port,
         "http-port": ports.http_port,
+        "browser-port": ports.browser_port,
     }
     words = " ".join(f"{name}={number}" for name, number in listening.items() if number is not None)
     home = logs.visible(str(broker.settings.home))

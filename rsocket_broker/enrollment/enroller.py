@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterator
 from datetime import UTC, datetime
 from sqlite3 import Connection
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -25,10 +26,12 @@ from rsocket_broker.authority.authority import Authority, Issued
 from rsocket_broker.authority.requests import CheckedRequest
 from rsocket_broker.authority.revocation import Block
 from rsocket_broker.claims import Claims, shown
-from rsocket_broker.enrollment.containers import Containers
+from rsocket_broker.enrollment.containers import Containers, Sighting
 from rsocket_broker.enrollment.delivery import Delivery
 from rsocket_broker.enrollment.exchange import (
+    PAIR_METHODS,
     Acknowledgement,
+    PairMessage,
     SignRequest,
     Step,
     check_clock,
@@ -39,13 +42,17 @@ from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry, Medium, unproven
 from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
-from rsocket_broker.enrollment.modes import Gate, Passage
+from rsocket_broker.enrollment.modes import PORTS, Gate, Passage
 from rsocket_broker.enrollment.nonce import Challenge, Line, Nonces
 from rsocket_broker.enrollment.pending import Exchange, Pending
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, too_often
 from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.transports.base import Channel
+
+if TYPE_CHECKING:
+    from rsocket_broker.enrollment.pairing import Pairings
 
 _REFUSALS = "enrolments that were refused"
 _SEE_LOG = "The log of the broker says why."
@@ -119,6 +126,8 @@ class Enroller:
             arrived=authority.arrived_with,
         )
         self.nonces = Nonces(mediums, journal, self.delivery.keep, clock=clock, now=now, required=require_nonce)
+        self.pairings: Pairings | None = None
+        """The codes for pairing; None while there were none."""
         self.pending = Pending()
         """The exchanges that are under way."""
         self.results: Counter[tuple[str, str]] = Counter()
@@ -145,6 +154,8 @@ class Enroller:
                 if challenge is None:
                     self._admit(peer)
                 request = parse_message(message, claims)
+                if isinstance(request, PairMessage):
+                    return await self._pair(request, _Asker(claims, peer, line, None), course)
                 _log_device_lines(request, claims)
                 if isinstance(request, Acknowledgement):
                     self._log_acknowledgement(request, claims)
@@ -154,6 +165,35 @@ class Enroller:
                     challenge = None  # it begins anew
                     self._admit(peer)
                 return await self._enrol(request, _Asker(claims, peer, line, challenge), course)
+
+    async def _pair(self, message: PairMessage, asker: _Asker, course: _Course) -> dict[str, object]:
+        """One step of a pairing; the last one waits for the operator, and then goes the road that all others go."""
+        begin, reveal, _confirm = PAIR_METHODS
+        pairings, course.medium, course.counts = self.pairings, "pairing", False
+        if pairings is None or asker.line.nonces is None:
+            raise EnrollmentRefused(
+                Step.PAIRING,
+                "nobody pairs here at present.",
+                "Ask the operator for a code: rsocket-broker enrollment pair",
+            )
+        if message.method == begin:
+            if asker.line.pairing is not None:
+                asker.line.pairing.leave()
+            asker.line.pairing, answer = pairings.begin(message, asker.peer)
+            return answer
+        exchange = asker.line.pairing
+        if exchange is None:
+            raise EnrollmentRefused(Step.PAIRING, "no pairing has begun over this connection.", "Begin with pairBegin.")
+        if message.method == reveal:
+            return await pairings.reveal(exchange, message, asker.claims)
+        course.counts = True
+        request = await pairings.confirmed(exchange, message)
+        try:
+            answer = await self._enrol(request, attrs.evolve(asker, claims=request.claims), course)
+        except EnrollmentRefused as refusal:
+            pairings.fail(exchange, refusal.reason)
+            raise
+        return pairings.finish(exchange, request, answer)
 
     @contextlib.contextmanager
     def _answered(self, line: Line) -> Iterator[Challenge | None]:
@@ -173,7 +213,10 @@ class Enroller:
         if asker.challenge is None:
             self._admit_app(peer, app_id, claims.device)
         self._check_block(self._authority.revocations.blocked_app(app_id))
-        with self.pending.track(app_id) as exchange, await self.gate.enter(request, app_id, peer) as passage:
+        with (
+            self.pending.track(app_id) as exchange,
+            await self.gate.enter(request, app_id, peer, PORTS[asker.line.web]) as passage,
+        ):
             driver = self._mediums.select(request)
             course.medium = driver.name
             async with self.delivery.turns.admitted((app_id, claims.os, claims.device)):
@@ -184,7 +227,7 @@ class Enroller:
                 if asker.challenge is None and self.nonces.wanted(driver, request, checked, asker.line):
                     course.counts = False
                     return await self._challenge(driver, container, checked, asker.line)
-                work = self._finish(driver, checked, container, passage, exchange)
+                work = self._finish(driver, checked, container, passage, exchange, web=asker.line.web)
                 return await self._finish_for(claims, peer, work, passage)
 
     async def _proven(self, driver: Medium, request: SignRequest, checked: CheckedRequest, asker: _Asker) -> Container:
@@ -300,23 +343,32 @@ class Enroller:
             raise block.refusal()
 
     async def _finish(
-        self, driver: Medium, checked: CheckedRequest, container: Container, passage: Passage, exchange: Exchange
+        self,
+        driver: Medium,
+        checked: CheckedRequest,
+        container: Container,
+        passage: Passage,
+        exchange: Exchange,
+        *,
+        web: bool,
     ) -> dict[str, object]:
         """Sign and deploy."""
         principal = container.principal
         async with self.delivery.alone(container):
-            issued, entry = await asyncio.to_thread(self._sign, checked, container, passage)
+            issued, entry = await asyncio.to_thread(self._sign, checked, container, passage, web=web)
             exchange.serial = issued.serial
             passage.issued()
             await self.delivery.deploy(driver, entry)
         log.info("enrolled %s, serial %x", principal, issued.serial)
         return {**container.answer, "deviceId": principal.device_id}
 
-    def _sign(self, checked: CheckedRequest, container: Container, passage: Passage) -> tuple[Issued, JournalEntry]:
+    def _sign(
+        self, checked: CheckedRequest, container: Container, passage: Passage, *, web: bool
+    ) -> tuple[Issued, JournalEntry]:
         """The certificate and the journal entry for its deployment, which are recorded in one step."""
         entries: list[JournalEntry] = []
         known = self.delivery.containers.find(container)
-        one_anchor = known is not None and known.knows_one_anchor
+        one_anchor = web or (known is not None and known.knows_one_anchor)
         trust_pem = self._authority.web_trust_pem if one_anchor else self._authority.trust_pem
 
         def record(issued: Issued, database: Connection) -> None:
@@ -325,6 +377,8 @@ class Enroller:
 
         use = functools.partial(passage.use, container=container)
         issued = self._authority.issue(checked, container.principal, alongside=record, condition=use)
+        if web:  # before it opens a session: a rotation may reach the container first
+            self.delivery.containers.seen({issued.serial: Sighting(Channel.WSS.value, self_renewing=False)})
         return issued, entries[-1]
 
     def _note_success(self, claims: Claims, peer: str) -> None:

@@ -3,14 +3,16 @@
     {"method": "signCertificate", "csr": PEM, "destination": PATH, "medium": 1, "timestamp": ms, "logs": [line, …],
      "grant": "ID.PROOF", "nonce": 1, "proof": BASE64}
     {"method": "signCertificateAck", "isError": false, "hasRequiredFiles": true, "config": {…}, "logs": [line, …]}
+    {"method": "pairBegin" | "pairReveal" | "pairConfirm", …}      see `rsocket_broker.pairing_sides`
 
 `destination` is checked by the driver that understands it; all but `method` and `csr` may be missing.
 """
 
 import enum
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import attrs
 
@@ -25,6 +27,8 @@ FILE_SYSTEM_ACCESS = 1
 """The medium of a request that names none."""
 NO_EXCHANGE = 3
 """What an SDK sends for "no exchange of certificates": there is nothing to sign for it."""
+PAIRING = 4
+"""The medium of requests that were confirmed on both sides: the certificate goes back over the same line."""
 
 CLOCK_TOLERANCE = timedelta(hours=6)
 """How far a device's clock may be off. Certificates are dated back further than this, so that TLS works at either end
@@ -38,7 +42,8 @@ MAX_LOG_LINE = 500
 """Characters shown of one line."""
 
 _SIGN = "signCertificate"
-_ACKNOWLEDGE = "signCertificateAck"
+ACKNOWLEDGE = "signCertificateAck"
+PAIR_METHODS = ("pairBegin", "pairReveal", "pairConfirm")
 _LOG_LINE = re.compile(r"(\d{1,16}):(info|warning|error):(.*)", re.DOTALL)
 
 
@@ -52,9 +57,31 @@ class Step(enum.StrEnum):
     WINDOW = "window"
     TOKEN = "token"  # noqa: S105  a word, not a secret
     MEDIUM = "medium"
+    PAIRING = "pairing"
     PROOF = "proof"
     SIGN = "sign"
     DEPLOY = "deploy"
+
+
+class Confirmed:
+    """A request that people have confirmed on both sides of a pairing: `csr` is its text, `name` one of our own.
+
+    `files` is what is delivered for it, certificate and anchors (PEM), once it was signed.
+    """
+
+    __slots__ = ("__weakref__", "csr", "files", "name")
+
+    def __init__(self, name: str, csr: str) -> None:
+        self.name = name
+        self.csr = csr
+        self.files: tuple[bytes, bytes] | None = None
+
+
+class PairMessage(NamedTuple):
+    """A step of a pairing: one of PAIR_METHODS, and the fields as they came."""
+
+    method: str
+    fields: Mapping[str, object]
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -63,6 +90,7 @@ class SignRequest:
 
     `csr` is cleaned text (see `clean`); `destination`, `grant` and `proof` are "" when absent; `timestamp` is the clock
     of the device. `answers_nonces`: the asker can, and `proof` is its answer to one (see `nonce_proof`).
+    `confirmed` is never of the message: the broker sets it for medium 4.
     """
 
     csr: str = attrs.field(repr=False)
@@ -74,6 +102,7 @@ class SignRequest:
     grant: str = attrs.field(default="", repr=False)
     answers_nonces: bool = False
     proof: str = attrs.field(default="", repr=False)
+    confirmed: Confirmed | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -85,7 +114,7 @@ class Acknowledgement:
     logs: tuple[str, ...] = attrs.field(default=(), repr=False)
 
 
-def parse_message(data: bytes, claims: Claims) -> SignRequest | Acknowledgement:
+def parse_message(data: bytes, claims: Claims) -> SignRequest | Acknowledgement | PairMessage:
     """The message in `data`, from a peer whose SETUP said `claims`.
 
     Raises EnrollmentRefused (step "message") that names the field at fault, or says that this port only signs.
@@ -97,8 +126,10 @@ def parse_message(data: bytes, claims: Claims) -> SignRequest | Acknowledgement:
     method = fields.get("method")
     if method == _SIGN:
         return _sign_request(fields, claims)
-    if method == _ACKNOWLEDGE:
+    if method == ACKNOWLEDGE:
         return _acknowledgement(fields)
+    if isinstance(method, str) and method in PAIR_METHODS:
+        return PairMessage(method, fields)
     raise only_signs(f"{shown(method, 60)} is not served here" if isinstance(method, str) else "it names no method")
 
 

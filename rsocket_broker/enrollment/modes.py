@@ -4,7 +4,8 @@
     window   whoever comes while the operator holds the window open; the port is closed otherwise
     token    whoever proves to have the token of a grant
 
-A window lives in memory alone: after a restart it is closed. A grant lives in the database, see `grants`.
+In each of them, whoever was confirmed on both sides of a pairing, whose code is a window of its own. A window lives in
+memory alone: after a restart it is closed. A grant lives in the database, see `grants`.
 """
 
 import asyncio
@@ -94,6 +95,10 @@ class Passage:
             self._gate.left(self._window, issued=self._issued)
 
 
+PORTS = ("insecure", "ws_insecure")
+"""The listeners at which apps may ask: as RSocket, and over WebSocket."""
+
+
 class Gate:
     """One per broker, on its loop. `on_change` is called when the window has opened or closed, by hand or by itself."""
 
@@ -108,8 +113,10 @@ class Gate:
     ) -> None:
         """`clock` measures the window (seconds), `now` is the time of day (aware) that grants end by."""
         self.mode = mode
-        self.barred = False
-        """The plain port was closed by hand: whoever is still connected to it gets nothing more."""
+        self.barred: set[str] = set()
+        """Those of PORTS that were closed by hand: whoever is still connected to one gets nothing more."""
+        self.held = 0
+        """Codes for pairing that are shown at the moment. They need the plain port; nobody else gets in by them."""
         self.on_change: Callable[[], object] = lambda: None
         self._grants = grants
         self._audit = audit
@@ -122,10 +129,12 @@ class Gate:
 
     # --- exchanges ---------------------------------------------------------------------------------------------------
 
-    async def enter(self, request: SignRequest, app_id: str, peer: str) -> Passage:
+    async def enter(self, request: SignRequest, app_id: str, peer: str, port: str = PORTS[0]) -> Passage:
         """Leave to go on, to be entered at once. Raises EnrollmentRefused with step "window", "token" or "limits"."""
-        if self.barred:
-            raise _closed("the operator has closed it.", "Ask the operator: rsocket-broker listeners open insecure")
+        if port in self.barred:
+            raise _closed("the operator has closed it.", f"Ask the operator: rsocket-broker listeners open {port}")
+        if request.confirmed is not None:
+            return Passage(self)
         if self.mode is Mode.WINDOW:
             return Passage(self, window=self._take_place())
         if self.mode is Mode.TOKEN:
@@ -186,7 +195,9 @@ class Gate:
 
     def enrolling(self) -> tuple[str, bool]:
         """The mode, and whether an app that is welcome in it may enrol now."""
-        return self.mode.value, not self.barred and (self.mode is not Mode.WINDOW or self.window_is_open)
+        return self.mode.value, not self.barred.issuperset(PORTS) and (
+            self.mode is not Mode.WINDOW or self.window_is_open
+        )
 
     # --- the window --------------------------------------------------------------------------------------------------
 
@@ -229,7 +240,7 @@ class Gate:
         if self.mode is not Mode.WINDOW:
             raise ApplicationError(
                 f"This broker has no window: it was started with --enrollment {self.mode}. "
-                "To stop enrolment: rsocket-broker listeners close insecure"
+                "To stop enrolment: rsocket-broker listeners close insecure, and the same for ws_insecure."
             )
 
     def describe(self) -> dict[str, object]:

@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable, Collection, Coroutine
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -22,6 +22,9 @@ from rsocket_broker.enrollment.journal import KEEP, Journal
 from rsocket_broker.enrollment.mediums.base import Container, Medium, StillPending, unproven
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.nonce_proof import NONCE_BYTES, is_signed
+
+if TYPE_CHECKING:
+    from rsocket_broker.enrollment.pairing import PairExchange
 
 NONCE_S = 30.0
 """Seconds for the asker to read the nonce and come back. It lies in the asker's own folder; a slow phone takes one."""
@@ -55,15 +58,19 @@ class Challenge:
 
 
 class Line:
-    """What is known of one connection between its requests. `nonces` None: nothing more can come over it."""
+    """What is known of one connection between its requests. `nonces` None: nothing more can come over it. `web`: it is
+    a WebSocket, as apps have that read one anchor alone and will open their session over WebSocket too."""
 
-    def __init__(self, nonces: "Nonces | None" = None) -> None:
+    def __init__(self, nonces: "Nonces | None" = None, *, web: bool = False) -> None:
         self.nonces = nonces
+        self.web = web
+        self.pairing: PairExchange | None = None
+        """The pairing that goes on over it."""
         self._challenge: Challenge | None = None
 
     def expect(self, challenge: Challenge) -> None:
         """The next request is to answer this, and nothing else that was asked for."""
-        self.close()
+        self._drop()
         self._challenge = challenge
 
     def take(self) -> Challenge | None:
@@ -73,6 +80,11 @@ class Line:
 
     def close(self) -> None:
         """The connection has ended."""
+        if self.pairing is not None:
+            self.pairing.leave()
+        self._drop()
+
+    def _drop(self) -> None:
         if (challenge := self.take()) is not None and self.nonces is not None:
             self.nonces.withdraw(challenge)
 

@@ -7,15 +7,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from weakref import WeakSet
+from functools import partial
+from typing import TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 import attrs
 
 from rsocket_broker.admin.endpoint import AdminEndpoint, Stream, Verb
+from rsocket_broker.claims import Claims
 from rsocket_broker.connection import Connection, Responder, Resumer
 from rsocket_broker.enrollment.endpoint import PlainEndpoint
 from rsocket_broker.enrollment.enroller import Enroller
 from rsocket_broker.enrollment.first_bytes import FirstBytes
+from rsocket_broker.enrollment.web_endpoint import Turn, WebEnrolment, claims_of
+from rsocket_broker.line import Line
+from rsocket_broker.listening.browser import browser_site
+from rsocket_broker.messages import MessageLine
 from rsocket_broker.observability.observation import Observation
 from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
@@ -24,10 +31,13 @@ from rsocket_broker.protocol.resume import Pool
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.responder import SecureResponder
+from rsocket_broker.routing.unverified import UnverifiedEndpoint
 from rsocket_broker.sessions.resumption import RETAINED_ALL
 from rsocket_broker.settings import Settings
-from rsocket_broker.transports.base import Receiver
-from rsocket_broker.transports.http import Page, Site, Socket
+from rsocket_broker.transports.base import Peer, Receiver, TextReceiver
+from rsocket_broker.transports.http import MessageSocket, Page, Site, Socket
+from rsocket_broker.transports.http_request import Request
+from rsocket_broker.transports.origins import check_app
 
 WEB_WAITING = 1024
 """Of the WebSocket port, those whose TLS is done and whose request is on its way: what handshakes make in a second, and
@@ -37,7 +47,14 @@ MAX_STRANGERS = 64
 and programs on this machine send it at once; one more, and the oldest gives way."""
 RSOCKET_PATH = "/rsocket"
 """Where RSocket over WebSocket is served, on either port."""
+REFUSED = 401
+"""The status of every refusal on the ports of Flipper's SDKs: after any other an Android app tries no more until it is
+started again."""
+WEB_REQUEST_S = 10.0
+"""Seconds for an app's request: as long as for a SETUP."""
 ADMIN = attrs.evolve(SECURE, streams=64)
+
+L = TypeVar("L", bound=Line)
 
 _log = logging.getLogger(__name__)
 
@@ -63,10 +80,12 @@ class Lines:
             resume_bytes=settings.resume_bytes,
             lease_requests=settings.lease_requests,
         )
+        self._browser_origins = settings.listen.browser_origins
         self._retained = Pool(RETAINED_ALL)
         self._quiet = QuietLog(_log)
-        self._lines: WeakSet[Connection] = WeakSet()
+        self._lines: WeakSet[Line] = WeakSet()
         self._plain_lines: WeakSet[Connection] = WeakSet()
+        self._web_enrolments: WeakKeyDictionary[MessageLine, WebEnrolment] = WeakKeyDictionary()
         self._admin_lines: WeakSet[Connection] = WeakSet()
         self._strangers: dict[Connection, SecureResponder] = {}
         """On the HTTP port, oldest first: who may have shown no token yet."""
@@ -78,9 +97,48 @@ class Lines:
         return self._observed("secure", self._secure_line())
 
     def web(self) -> Site:
-        """Sessions over WebSocket, for clients with a certificate."""
+        """Sessions over WebSocket, for clients with a certificate: RSocket at its path, at any other Flipper's JSON."""
         socket = Socket(lambda: self._observed("ws_secure", self._secure_line()), SECURE.frame)
-        return Site({}, {RSOCKET_PATH: socket}, max_waiting=WEB_WAITING)
+        return Site(
+            {},
+            {RSOCKET_PATH: socket},
+            messages=MessageSocket(self._app, SECURE.message),
+            check=partial(check_app, scheme="https"),
+            refusal=REFUSED,
+            timeout=WEB_REQUEST_S,
+            max_waiting=WEB_WAITING,
+        )
+
+    def _app(self, peer: Peer, request: Request) -> TextReceiver:
+        """A session of an app with an SDK of the WebSocket era. Raises SetupRefused."""
+        line = MessageLine(self._served.endpoint.responder())
+        line.open(peer, Claims.from_query(request.query))
+        return self._taken_in("ws_secure", line)
+
+    def plain_web(self) -> Site:
+        """Enrolments over WebSocket."""
+        return Site(
+            {},
+            {},
+            messages=MessageSocket(self._enrolment, PLAIN.message),
+            check=partial(check_app, scheme="http"),
+            refusal=REFUSED,
+            timeout=WEB_REQUEST_S,
+        )
+
+    def _enrolment(self, peer: Peer, request: Request) -> TextReceiver:
+        """Raises SetupRefused."""
+        enroller = self._served.enroller
+        responder = WebEnrolment(enroller)
+        line = MessageLine(responder, PLAIN)
+        line.open(peer, claims_of(request.query, peer.address, enroller))
+        self._web_enrolments[line] = responder
+        return self._taken_in("ws_insecure", line)
+
+    def _taken_in(self, port: str, line: MessageLine) -> TextReceiver:
+        self._lines.add(line)
+        observation = self._served.observation
+        return line if observation is None else observation.text_receiver(port, line)
 
     def http(self) -> Site:
         """HTTP for this machine, and sessions for those with a token: until it was judged they are strangers, with the
@@ -90,6 +148,14 @@ class Lines:
         """
         socket = Socket(lambda: self._observed("http", self._child_line()), PLAIN.frame)
         return Site(self._served.pages, {RSOCKET_PATH: socket}, loopback=True)
+
+    def browser(self) -> Site:
+        """Sessions of browser and Node apps, which prove nothing."""
+        visitors = UnverifiedEndpoint(self._served.endpoint)
+        return browser_site(visitors.responder, self._browser_origins, self._visitor)
+
+    def _visitor(self, line: MessageLine) -> TextReceiver:
+        return self._taken_in("browser", line)
 
     def plain(self, secure_port: int | None) -> FirstBytes:
         """An enrolment. `secure_port` is what whoever has come to the wrong port is told."""
@@ -132,15 +198,17 @@ class Lines:
         observation = self._served.observation
         return connection if observation is None else observation.receiver(port, connection)
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[Line]:
         """Those of all ports that are there, the admin line apart."""
         return list(self._lines)
 
     # --- farewells ---------------------------------------------------------------------------------------------------
 
-    async def dismiss_strangers(self, text: str, grace_s: float) -> None:
-        """Ends the connections of the plain port that ask for nothing at the moment; what is written arrives."""
-        idle = [line for line in self._plain_lines if not line.streams_open]
+    async def dismiss_strangers(self, text: str, grace_s: float, *, web: bool = False) -> None:
+        """Ends the connections of the plain port, or of the one for `web`, that ask for nothing at the moment; what is
+        written arrives. Over WebSocket who has its answer goes by itself, and may still have something to say."""
+        idle: list[Line] = [line for line in self._plain_lines if not web and not line.streams_open]
+        idle += [line for line, one in self._web_enrolments.items() if web and one.turn is Turn.WAITING]
         await _each(idle, lambda line: line.close(text, grace=grace_s))
 
     async def drain(self, timeout_s: float) -> None:
@@ -157,5 +225,5 @@ class Lines:
         await _each(self._admin_lines, lambda line: line.close(text, grace=grace_s))
 
 
-async def _each(lines: Iterable[Connection], work: Callable[[Connection], Coroutine[object, object, None]]) -> None:
+async def _each(lines: Iterable[L], work: Callable[[L], Coroutine[object, object, None]]) -> None:
     await asyncio.gather(*(work(line) for line in lines))

@@ -2,8 +2,10 @@
 
     insecure    enrolment                          --insecure-host, --insecure-port
     secure      sessions                           --host, --secure-port
+    ws_insecure enrolment over WebSocket           --insecure-host, --ws-insecure-port
     ws_secure   sessions over WebSocket            --host, --ws-secure-port
     http        pages and sessions, loopback only  --http-port
+    browser     sessions of browser and Node apps, which prove nothing, loopback only: --browser-port
     admin       the command line; it has no switch, since nobody could use it any more
 
 A listener that is closed refuses at TCP level. Those who came through it before stay.
@@ -21,6 +23,7 @@ import attrs
 from rsocket_broker.admin.endpoint import Stream, Verb
 from rsocket_broker.admin.run_folder import Ports, RunFolder
 from rsocket_broker.connection import Connection
+from rsocket_broker.enrollment.modes import PORTS
 from rsocket_broker.errors import ApplicationError
 from rsocket_broker.listening.lines import Lines
 from rsocket_broker.observability.observation import Observation
@@ -31,8 +34,10 @@ from rsocket_broker.transports.listener import Listener
 from rsocket_broker.transports.tcp import listen_tcp, listen_unix
 from rsocket_broker.transports.tls import listen_tls
 
-NAMES = ("insecure", "secure", "ws_secure", "http")
+NAMES = ("insecure", "secure", "ws_insecure", "ws_secure", "http", "browser")
 """Those that have a switch."""
+ENROLMENT = PORTS
+"""Those through which apps come to their certificates, as RSocket and over WebSocket."""
 ADMIN = "admin"
 
 SPARE_CONNECTIONS = 256
@@ -42,6 +47,9 @@ PLAIN_CONNECTIONS = 256
 messages, and a stranger who keeps them all open shuts nobody out, since the oldest gives way."""
 HTTP_CONNECTIONS = 256
 """Of the loopback HTTP port, beyond the sessions: those that ask for a page, and those that show their token."""
+BROWSER_CONNECTIONS = 64
+"""Of the browser port, beyond the sessions: those whose request has not come, and those on their way out. One more is
+turned away, since whoever is there may be at work."""
 ADMIN_CONNECTIONS = 64
 """Commands at work at once."""
 LOOPBACK = "127.0.0.1"
@@ -146,8 +154,9 @@ class Listeners:
 
     def _shut(self, name: str, listener: Listener) -> None:
         listener.shut()
-        if name == "insecure":
-            dismissal = asyncio.ensure_future(self._lines.dismiss_strangers(CLOSED, DISMISSAL_S))
+        if name in ENROLMENT:
+            leaving = self._lines.dismiss_strangers(CLOSED, DISMISSAL_S, web=name != ENROLMENT[0])
+            dismissal = asyncio.ensure_future(leaving)
             self._dismissals.add(dismissal)
             dismissal.add_done_callback(self._dismissals.discard)
 
@@ -165,9 +174,14 @@ class Listeners:
             self._keep("ws_secure", await self._listen_web(listen.ws_secure_port))
         if listen.http_port is not None:
             self._keep("http", await self._listen_http(listen.http_port))
+        if listen.browser_port is not None:
+            self._keep("browser", await self._listen_browser(listen.browser_port))
         self._keep("insecure", await self._listen_plain(listen.insecure_port))
+        if listen.ws_insecure_port is not None:
+            self._keep("ws_insecure", await self._listen_plain_web(listen.ws_insecure_port))
         for name in closed:
-            self._by_name[name].shut()
+            if name in self._by_name:
+                self._by_name[name].shut()
         admin = await self._listen_admin(table)
         self.ports = Ports(pid=os.getpid(), started=time.time(), host=listen.host, admin=admin)
         self._tell()
@@ -184,8 +198,10 @@ class Listeners:
                 self.ports,
                 insecure_port=self._open_number("insecure"),
                 secure_port=self._open_number("secure"),
+                ws_insecure_port=self._open_number("ws_insecure"),
                 ws_secure_port=self._open_number("ws_secure"),
                 http_port=self._open_number("http"),
+                browser_port=self._open_number("browser"),
             )
             self._folder.publish(self.ports)
 
@@ -213,6 +229,7 @@ class Listeners:
             self._contexts.pick_web,
             max_connections=self._settings.sessions.total + SPARE_CONNECTIONS,
             plain_port=listen.insecure_port or None,
+            cut_strangers=True,
             options=Options("--host", "--ws-secure-port"),
         )
 
@@ -224,6 +241,12 @@ class Listeners:
         site.port = listener.port
         return listener
 
+    async def _listen_browser(self, port: int) -> Listener:
+        site = self._lines.browser()
+        options = Options("--browser-port", "--browser-port")
+        most = self._settings.sessions.unverified + BROWSER_CONNECTIONS
+        return await listen_tcp(LOCALHOST, port, site.greet, max_connections=most, options=options)
+
     async def _listen_plain(self, port: int) -> Listener:
         return await listen_tcp(
             self._settings.listen.plain_host,
@@ -232,6 +255,16 @@ class Listeners:
             max_connections=PLAIN_CONNECTIONS,
             displace=True,
             options=Options("--insecure-host", "--insecure-port"),
+        )
+
+    async def _listen_plain_web(self, port: int) -> Listener:
+        return await listen_tcp(
+            self._settings.listen.plain_host,
+            port,
+            self._lines.plain_web().greet,
+            max_connections=PLAIN_CONNECTIONS,
+            displace=True,
+            options=Options("--insecure-host", "--ws-insecure-port"),
         )
 
     async def _listen_admin(self, table: Mapping[str, Verb | Stream]) -> str:

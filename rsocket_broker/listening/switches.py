@@ -1,11 +1,12 @@
 """What an operator may open and close while the broker runs: listeners, and the provisioning window.
 
-The plain port belongs to both: where enrolment is by window, it is open exactly as long as a window is, and it closes
-by itself with the window, whoever or whatever has closed that.
+The ports for enrolment belong to both: where it is by window, they are open only as long as a window is, and close by
+themselves with the window, whoever or whatever has closed that. A window ends when the last of them is closed.
 """
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 
 from rsocket_broker.admin.endpoint import Params, Stream, Verb
@@ -13,12 +14,13 @@ from rsocket_broker.audit import Audit, Event
 from rsocket_broker.durations import LONGEST
 from rsocket_broker.enrollment.modes import Gate, Mode
 from rsocket_broker.errors import ApplicationError, ConfigurationError
-from rsocket_broker.listening.listeners import Listeners
+from rsocket_broker.listening.listeners import ENROLMENT, Listeners
 
-PLAIN = "insecure"
+PLAIN = ENROLMENT[0]
 SESSIONS = ("secure", "ws_secure")
+BROWSER = "browser"
 
-BY_WINDOW = "The plain port is open only while a window is. Run: rsocket-broker enrollment open --for 10m"
+BY_WINDOW = "The ports for enrolment are open only while a window is. Run: rsocket-broker enrollment open --for 10m"
 
 
 class Switches:
@@ -30,6 +32,8 @@ class Switches:
         self._audit = audit
         self._one_at_a_time = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
+        self.on_port_closed: Callable[[], object] = lambda: None
+        """Called when an operator has closed the plain port by hand."""
         gate.on_change = self._follow_window
 
     def verbs(self) -> Mapping[str, Verb | Stream]:
@@ -46,8 +50,8 @@ class Switches:
 
     def status(self) -> dict[str, object]:
         """How apps come to their certificates at the moment, as JSON."""
-        port = self._listeners.number(PLAIN) if self._listeners.listening(PLAIN) else None
-        return {**self._gate.describe(), "insecure_port": port}
+        ports = {f"{name}_port": self._listeners.number(name) for name in ENROLMENT if self._listeners.listening(name)}
+        return {**self._gate.describe(), **dict.fromkeys([f"{name}_port" for name in ENROLMENT]), **ports}
 
     # --- listeners ---------------------------------------------------------------------------------------------------
 
@@ -55,20 +59,22 @@ class Switches:
         """Raises ApplicationError, or ConfigurationError, with what to do."""
         name = params["name"]
         async with self._one_at_a_time:
-            if name == PLAIN and self._gate.mode is Mode.WINDOW and not self._gate.window_is_open:
+            if name in ENROLMENT and self._gate.mode is Mode.WINDOW and not self._gate.window_is_open:
                 raise ApplicationError(BY_WINDOW)
             changed = await self._listeners.open(name)
-            if name == PLAIN:
-                self._gate.barred = False
+            self._gate.barred.discard(name)
             return await self._told(name, changed, "opened")
 
     async def _close(self, params: Params) -> dict[str, object]:
         name = params["name"]
         async with self._one_at_a_time:
             changed = await self._listeners.close(name)
+            if name in ENROLMENT:
+                self._gate.barred.add(name)
+                if not any(map(self._listeners.listening, ENROLMENT)):
+                    self._gate.close_window("its ports were closed")
             if name == PLAIN:
-                self._gate.barred = self._gate.mode is not Mode.WINDOW
-                self._gate.close_window("its port was closed")
+                self.on_port_closed()
             return {**await self._told(name, changed, "closed"), "warning": self._warning(name)}
 
     async def _told(self, name: str, changed: bool, action: str) -> dict[str, object]:
@@ -84,7 +90,7 @@ class Switches:
         count = described["connections"]
         if name in SESSIONS and not any(map(self._listeners.listening, SESSIONS)):
             return "No client can connect any more: both ports for sessions are closed."
-        if name in SESSIONS and count:
+        if name in (*SESSIONS, BROWSER) and count:
             living = "1 connection lives" if count == 1 else f"{count} connections live"
             return f"{living} on, but whoever loses one cannot come back here."
         closed = "Nothing reads the metrics any more, and no session below another can connect without a certificate."
@@ -98,13 +104,16 @@ class Switches:
         if not 0 < params["seconds"] <= LONGEST.total_seconds():
             raise ConfigurationError(f"a window is open for up to {LONGEST.days}d.")
         async with self._one_at_a_time:
-            opened = await self._listeners.open(PLAIN)
+            opened: list[str] = []
             try:
+                for name in filter(self._has_port, ENROLMENT):
+                    opened += [name] if await self._listeners.open(name) else []
                 self._gate.open_window(timedelta(seconds=params["seconds"]), params.get("uses"))
             except BaseException:
-                if opened:
-                    await self._listeners.close(PLAIN)
+                for name in opened:
+                    await self._listeners.close(name)
                 raise
+            self._gate.barred.clear()
         await asyncio.to_thread(self._audit.flush)
         return self.status()
 
@@ -114,6 +123,28 @@ class Switches:
         await self._shut_without_window()
         await asyncio.to_thread(self._audit.flush)
         return {**self.status(), "changed": closed}
+
+    @contextlib.asynccontextmanager
+    async def held_for_pairing(self) -> AsyncIterator[int]:
+        """The plain port, open for the block, though nobody enrols by that in a broker that enrols by window.
+
+        Raises ApplicationError where there is none, or an operator has closed it by hand.
+        """
+        async with self._one_at_a_time:
+            if self._gate.mode is Mode.WINDOW:
+                self._gate.barred.discard(PLAIN)
+            elif PLAIN in self._gate.barred:
+                raise ApplicationError("The plain port was closed by hand. Run: rsocket-broker listeners open insecure")
+            await self._listeners.open(PLAIN)
+            self._gate.held += 1
+        try:
+            number = self._listeners.number(PLAIN)
+            assert number is not None
+            yield number
+        finally:
+            self._gate.held -= 1
+            if self._gate.mode is Mode.WINDOW:
+                self._follow_window()
 
     def _follow_window(self) -> None:
         if not self._gate.window_is_open:
@@ -125,4 +156,9 @@ class Switches:
         """Another window may have been opened in between: then the port stays."""
         async with self._one_at_a_time:
             if not self._gate.window_is_open:
-                await self._listeners.close(PLAIN)
+                for name in filter(self._has_port, ENROLMENT):
+                    if name != PLAIN or not self._gate.held:
+                        await self._listeners.close(name)
+
+    def _has_port(self, name: str) -> bool:
+        return self._listeners.number(name) is not None

@@ -7,12 +7,13 @@ import attrs
 from rsocket_broker.connection import Connection
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.identity import Identity
+from rsocket_broker.messages import MessageLine
 from rsocket_broker.observability.frame_log import Watch
 from rsocket_broker.observability.loop_lag import LoopLag
 from rsocket_broker.observability.metrics import CertificateCounts, Metrics, Sources
 from rsocket_broker.observability.traffic import Traffic
 from rsocket_broker.routing.endpoint import SecureEndpoint
-from rsocket_broker.transports.base import Receiver
+from rsocket_broker.transports.base import Receiver, TextReceiver
 from rsocket_broker.transports.listener import Listener
 
 SESSION_PORTS = frozenset({"secure", "ws_secure"})
@@ -67,6 +68,12 @@ class Observation:
             if port in SESSION_PORTS:
                 connection.answer_seconds = self._answers
         return connection if self._watch is None else self._watch.tap(connection)
+
+    def text_receiver(self, port: str, line: MessageLine) -> TextReceiver:
+        """The same for a line of messages, whose judgement is over."""
+        if self._traffic is not None:
+            self._traffic.setdefault(port, Traffic()).follow(line)
+        return line
 
     def opened(self, port: str, listener: Listener) -> None:
         """A port is open."""

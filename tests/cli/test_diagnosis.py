@@ -14,6 +14,7 @@ from rsocket_broker.cli.diagnosis import Level, Symptom, guarded, ok
 from rsocket_broker.enrollment.mediums.adb import AdbMedium
 from rsocket_broker.enrollment.mediums.base import MediumContext
 from rsocket_broker.errors import ConfigurationError, HomeError
+from rsocket_broker.listening.listeners import NAMES
 from rsocket_broker.settings import ListenSettings, Settings
 from rsocket_broker.state import STATE_FILE, State
 from tests.emulated_device import AdbServer, EmulatedDevice
@@ -132,7 +133,12 @@ async def test_a_taken_port_names_its_holder(tmp_path: Path) -> None:
 @pytest.mark.row("A-55")
 @pytest.mark.parametrize(
     ("field", "what", "flag"),
-    [("ws_secure_port", "WebSocket port", "--ws-secure-port"), ("http_port", "HTTP port", "--http-port")],
+    [
+        ("ws_insecure_port", "WebSocket insecure port", "--ws-insecure-port"),
+        ("ws_secure_port", "WebSocket port", "--ws-secure-port"),
+        ("http_port", "HTTP port", "--http-port"),
+        ("browser_port", "browser port", "--browser-port"),
+    ],
 )
 async def test_the_ports_that_can_be_off_are_looked_at_too(tmp_path: Path, field: str, what: str, flag: str) -> None:
     ports: dict[str, Any] = {"insecure_port": 0, "secure_port": 0}
@@ -169,8 +175,10 @@ def test_what_the_running_broker_says_of_devices_is_passed_on() -> None:
         "ports": {
             "insecure_port": 1,
             "secure_port": 2,
+            "ws_insecure_port": None,
             "ws_secure_port": 3,
             "http_port": None,
+            "browser_port": None,
             "host": "localhost",
         },
         "listeners": [
@@ -212,13 +220,13 @@ def test_the_policy_is_read_as_serve_would(tmp_path: Path) -> None:
     ("mode", "closed", "level", "words"),
     [
         ("open", ["secure"], Level.WARNING, "closed: secure. Open"),
-        ("window", ["insecure"], Level.OK, "closed: insecure (by window)"),
+        ("window", ["insecure", "ws_insecure"], Level.OK, "closed: insecure (by window), ws_insecure (by window)"),
         ("window", ["insecure", "http"], Level.WARNING, "closed: insecure (by window), http. Open"),
         ("token", ["insecure"], Level.WARNING, "closed: insecure. Open"),
     ],
 )
 def test_closed_ports_are_told(mode: str, closed: list[str], level: Level, words: str) -> None:
-    names = ("insecure", "secure", "ws_secure", "http")
+    names = NAMES
     status: dict[str, Any] = {
         "ports": {f"{name}_port": None if name in closed else 1 for name in names} | {"host": "localhost"},
         "listeners": [{"name": name, "open": name not in closed, "port": 1} for name in names],

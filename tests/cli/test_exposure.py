@@ -53,10 +53,13 @@ def test_a_broker_that_runs_counts_for_what_it_does(tmp_path: Path) -> None:
 
 @pytest.mark.row("M-4")
 def test_open_doors_are_named(tmp_path: Path) -> None:
-    found = levels(exposure.judge_ports(settings(tmp_path, listen=attrs.evolve(NETWORK, http_port=0)), None))
-    assert found == {"HTTP port": Level.SHOULD, "session ports": Level.OK, "adb": Level.SHOULD}
+    listen = attrs.evolve(NETWORK, http_port=0, browser_port=0)
+    found = levels(exposure.judge_ports(settings(tmp_path, listen=listen), None))
+    open_ports = {"HTTP port": Level.SHOULD, "browser port": Level.MUST, "session ports": Level.OK}
+    assert found == {**open_ports, "adb": Level.SHOULD}
     found = levels(exposure.judge_ports(settings(tmp_path, adb="off", trace_frames=("all",)), None))
-    assert found == {"HTTP port": Level.OK, "session ports": Level.OK, "adb": Level.OK, "frames": Level.SHOULD}
+    closed_ports = {"HTTP port": Level.OK, "browser port": Level.OK, "session ports": Level.OK}
+    assert found == {**closed_ports, "adb": Level.OK, "frames": Level.SHOULD}
 
 
 RULE = 'version = 1\n[[rule]]\nid = "one"\neffect = "allow"\n'
@@ -122,9 +125,10 @@ def test_a_folder_of_someone_else_counts_as_open(tmp_path: Path) -> None:
 
 @pytest.mark.row("M-4")
 def test_what_a_broker_says_of_itself_outweighs_the_files(tmp_path: Path) -> None:
-    status = {"ports": {"host": "0.0.0.0", "http_port": 8080}}
+    status = {"ports": {"host": "0.0.0.0", "http_port": 8080, "browser_port": 8333}}
     found = {each.what: each for each in exposure.judge_ports(settings(tmp_path, adb="off"), status)}
     assert found["HTTP port"].level is Level.SHOULD
+    assert found["browser port"].level is Level.MUST
     assert "whoever reaches 0.0.0.0" in found["session ports"].detail
     (tmp_path / "policy.toml").write_text(RULE + 'direction = "in"\napp = "a"\n')
     by_default = {"policy": {"problem": None, "layers": [{"layer": "operator", "source": "built-in default"}]}}

@@ -26,8 +26,10 @@ def test_a_port_is_closed_and_opened(start: Start, tmp_path: Path) -> None:
         ["NAME", "OPEN"],
         ["insecure", "yes"],
         ["secure", "yes"],
+        ["ws_insecure", "yes"],
         ["ws_secure", "yes"],
         ["http", "yes"],
+        ["browser", "no"],
     ]
     port = int(broker.ports["ws_secure_port"])
     closed = say(broker, "listeners", "close", "ws_secure")
@@ -36,7 +38,11 @@ def test_a_port_is_closed_and_opened(start: Start, tmp_path: Path) -> None:
     assert json.loads((broker.home / "run" / "ports.json").read_text())["ws_secure_port"] is None
     again = say(broker, "listeners", "close", "ws_secure")
     assert "was closed already" in again.stderr
-    (row,) = [each for each in json.loads(say(broker, "listeners", "list", "--json").stdout) if not each["open"]]
+    (row,) = [
+        each
+        for each in json.loads(say(broker, "listeners", "list", "--json").stdout)
+        if each["port"] and not each["open"]
+    ]
     assert (row["name"], row["port"]) == ("ws_secure", port)
     doctor = say(broker, "doctor")
     assert "closed: ws_secure" in doctor.stdout

@@ -89,12 +89,17 @@ def test_one_ready_line_says_where_everything_is(start: Start, tmp_path: Path) -
     assert words == {
         "insecure-port": str(broker.insecure_port),
         "secure-port": str(broker.secure_port),
+        "ws-insecure-port": str(broker.ports["ws_insecure_port"]),
         "ws-secure-port": str(broker.ports["ws_secure_port"]),
         "host": "localhost",
         "pid": str(broker.process.pid),
         "home": str(tmp_path / "home"),
     }
-    for port in (broker.insecure_port, broker.secure_port, int(broker.ports["ws_secure_port"])):
+    for port in (
+        broker.insecure_port,
+        broker.secure_port,
+        *(int(broker.ports[f"ws_{kind}_port"]) for kind in ("insecure", "secure")),
+    ):
         socket.create_connection(("127.0.0.1", port), 2).close()
     broker.stop()
     assert broker.process.stdout is not None

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from rsocket_broker.claims import Claims
 from rsocket_broker.enrollment.devices import DeviceRegistry
+from rsocket_broker.enrollment.exchange import SignRequest
 from rsocket_broker.enrollment.mediums.base import MediumContext
 from rsocket_broker.enrollment.mediums.filesystem import FilesystemMedium
 from rsocket_broker.enrollment.modes import GUESSES, Gate, Mode
@@ -18,6 +20,7 @@ from rsocket_broker.errors import ApplicationError, ConfigurationError, Enrollme
 from tests.enrollment.workshop import LOCALHOST, DesktopApp, Workshop, open_workshop
 
 HOUR = timedelta(hours=1)
+REQUEST = SignRequest(csr="", claims=Claims())
 
 
 async def enrol(workshop: Workshop, app: DesktopApp, **changes: object) -> dict[str, object]:
@@ -179,14 +182,14 @@ async def test_a_place_is_held_by_the_work_and_not_by_who_waits_for_it() -> None
     gate = Gate(Mode.WINDOW)
     gate.open_window(HOUR, 1)
     may_end = asyncio.Event()
-    with await gate.enter(None, "app", LOCALHOST) as passage:  # type: ignore[arg-type]
+    with await gate.enter(REQUEST, "app", LOCALHOST) as passage:
         work = asyncio.ensure_future(may_end.wait())
         passage.hold_for(work)
-    assert (await refusal(gate.enter(None, "app", LOCALHOST))).step == "limits"  # type: ignore[arg-type]
+    assert (await refusal(gate.enter(REQUEST, "app", LOCALHOST))).step == "limits"
     may_end.set()
     await work
     await asyncio.sleep(0)
-    with await gate.enter(None, "app", LOCALHOST) as passage:  # type: ignore[arg-type]
+    with await gate.enter(REQUEST, "app", LOCALHOST) as passage:
         passage.issued()
     assert not gate.window_is_open
     assert gate.close_window("again") is False
@@ -195,7 +198,7 @@ async def test_a_place_is_held_by_the_work_and_not_by_who_waits_for_it() -> None
 async def test_a_new_window_takes_the_place_of_the_old_one() -> None:
     gate = Gate(Mode.WINDOW)
     gate.open_window(HOUR, 1)
-    with await gate.enter(None, "app", LOCALHOST) as old:  # type: ignore[arg-type]
+    with await gate.enter(REQUEST, "app", LOCALHOST) as old:
         gate.open_window(HOUR, 1)
         old.issued()  # counts there, and not here
         assert gate.window_is_open
@@ -219,7 +222,7 @@ async def test_whoever_is_still_connected_to_a_closed_port_gets_nothing(
     home: Path, app: DesktopApp, mode: Mode
 ) -> None:
     with open_workshop(home, mode=mode) as workshop:
-        workshop.gate.barred = True
+        workshop.gate.barred = {"insecure"}
         told = await refusal(enrol(workshop, app, grant=app.grant(token_for(workshop, app.app_id))))
         assert told.step == "window" and "listeners open insecure" in told.public
 

@@ -25,6 +25,7 @@ class Nobody:
 
     resume = None
     session = None
+    nonces = None
 
     def closed(self, error: object) -> None:
         """Whoever asks hears nothing."""

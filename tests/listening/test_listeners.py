@@ -10,11 +10,12 @@ import pytest
 from rsocket_broker.admin.client import admin_line
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.errors import ApplicationError, ConfigurationError
+from rsocket_broker.listening.listeners import NAMES
 from rsocket_broker.settings import ListenSettings
 from tests.test_broker import app, running
 from tests.two_sides import until
 
-EVERY_PORT = ListenSettings(insecure_port=0, secure_port=0, http_port=0)
+EVERY_PORT = ListenSettings(insecure_port=0, secure_port=0, http_port=0, browser_port=0)
 
 
 async def refused(port: int | None) -> bool:
@@ -36,7 +37,7 @@ async def refused(port: int | None) -> bool:
 
 
 @pytest.mark.row("M-17")
-@pytest.mark.parametrize("name", ["insecure", "secure", "ws_secure", "http"])
+@pytest.mark.parametrize("name", NAMES)
 async def test_each_listener_is_closed_and_opened_on_its_number(tmp_path: Path, name: str) -> None:
     folder = RunFolder(tmp_path / "home")
     async with running(tmp_path / "home", listen=EVERY_PORT) as broker:
@@ -58,7 +59,7 @@ async def test_each_listener_is_closed_and_opened_on_its_number(tmp_path: Path, 
 @pytest.mark.row("M-17")
 async def test_whoever_came_before_stays_and_is_drained_at_the_end(tmp_path: Path) -> None:
     async with running(tmp_path / "home", listen=EVERY_PORT) as broker, app(broker, tmp_path / "app") as session:
-        for name in ("secure", "insecure", "http", "ws_secure"):
+        for name in NAMES:
             await broker.listeners.close(name)
         assert await session.request("echo.request", 1) == 1
         slow = asyncio.ensure_future(session.request("echo.slow", 300))
@@ -124,7 +125,8 @@ async def test_many_switch_at_once_and_the_last_word_holds(tmp_path: Path) -> No
         assert folder.ports() == broker.ports
         assert await listeners.close("insecure")
         described = {each["name"]: each["open"] for each in listeners.describe()}
-        assert described == {"insecure": False, "secure": False, "ws_secure": True, "http": False}
+        assert set(described) == set(NAMES)
+        assert {name for name, is_open in described.items() if is_open} == {"ws_insecure", "ws_secure"}
     assert folder.ports() is None
 
 

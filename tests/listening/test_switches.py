@@ -19,7 +19,7 @@ from rsocket_broker.settings import ListenSettings, Settings
 from tests.listening.test_listeners import refused
 from tests.test_broker import app, eventually, running
 
-EVERY_PORT = ListenSettings(insecure_port=0, secure_port=0, http_port=0)
+EVERY_PORT = ListenSettings(insecure_port=0, secure_port=0, http_port=0, browser_port=0)
 
 
 def plain(broker: Broker) -> int:
@@ -77,7 +77,12 @@ async def test_a_restart_closes_the_window(tmp_path: Path) -> None:
     async with running(home, enrollment_mode=Mode.WINDOW) as broker, admin_line(home) as line:
         await line.call("enrollment.open", {"seconds": 3600})
     async with running(home, enrollment_mode=Mode.WINDOW) as broker, admin_line(home) as line:
-        assert (await line.call("enrollment.status")) == {"mode": "window", "window": None, "insecure_port": None}
+        assert (await line.call("enrollment.status")) == {
+            "mode": "window",
+            "window": None,
+            "insecure_port": None,
+            "ws_insecure_port": None,
+        }
         assert await refused(plain(broker))
 
 
@@ -135,7 +140,7 @@ async def test_the_mode_follows_the_host_unless_it_is_said() -> None:
 
 
 @pytest.mark.row("M-17")
-@pytest.mark.parametrize("name", ["insecure", "secure", "ws_secure", "http"])
+@pytest.mark.parametrize("name", ["insecure", "secure", "ws_secure", "http", "browser"])
 async def test_each_switch_works_over_the_admin_line_and_is_recorded(tmp_path: Path, name: str) -> None:
     home = tmp_path / "home"
     async with running(home, listen=EVERY_PORT) as broker, admin_line(home) as line:
@@ -193,7 +198,12 @@ async def test_by_window_the_plain_port_has_no_life_of_its_own(tmp_path: Path) -
         with pytest.raises(RequestFailed, match="enrollment open --for 10m"):
             await line.call("listeners.open", {"name": "insecure"})
         await line.call("enrollment.open", {"seconds": 60})
+        assert broker.listeners.listening("ws_insecure")
         await line.call("listeners.close", {"name": "insecure"})
+        status = await line.call("enrollment.status")  # there is another port for it
+        assert status["window"] is not None
+        assert (status["insecure_port"], status["ws_insecure_port"]) == (None, broker.listeners.number("ws_insecure"))
+        await line.call("listeners.close", {"name": "ws_insecure"})
         assert (await line.call("enrollment.status"))["window"] is None
         await line.call("enrollment.open", {"seconds": 60})
         assert (await enrol(broker, tmp_path / "app")).device_id
