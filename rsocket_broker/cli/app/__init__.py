@@ -4,7 +4,7 @@ import importlib
 
 import click
 
-GROUPS = ("network",)
+GROUPS = ("network", "databases", "preferences")
 """Each lives in the module of this package that has its name. One that is spelt with a hyphen has an underscore
 there."""
 
@@ -20,6 +20,8 @@ def app() -> None:
     Examples:
       rsocket-broker app network list
       rsocket-broker app network har --out traffic.har
+      rsocket-broker app databases query "SELECT * FROM users"
+      rsocket-broker app preferences set dark_mode true
     """
 
 

@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import re
+import secrets
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +15,8 @@ from rsocket_broker import jsontext
 from rsocket_broker.admin import client as admin
 from rsocket_broker.cli.context import Context
 from rsocket_broker.cli.render import cell, table
-from rsocket_broker.errors import ApplicationError
+from rsocket_broker.errors import ApplicationError, HomeError
+from rsocket_broker.files import new_file
 from rsocket_broker.observability.logs import UNSAFE
 
 PATIENCE_S = 40.0
@@ -61,17 +65,59 @@ def follow(
     method: str,
     params: Mapping[str, object] | None,
     show: Callable[[Any], object],
+    *,
+    whole: bool = False,
 ) -> None:
-    """Calls `show` with each value that a plugin's method streams, until it ends or Ctrl-C."""
+    """Calls `show` with each value that a plugin's method streams, until it ends or Ctrl-C, which is an end like any
+    other unless the `whole` is wanted."""
     about = {"client": pick(obj, plugin, client), "plugin": plugin, "method": method, "params": dict(params or {})}
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.nullcontext() if whole else contextlib.suppress(KeyboardInterrupt):
         admin.follow(obj.home, "app.follow", about, show)
+
+
+def safe(text: str) -> str:
+    """Text of an app's for stdout: as it is in a file or a pipe, without what acts on a terminal on one."""
+    return _SAFE.sub(_escaped, text) if sys.stdout.isatty() else text
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match.group()):04x}"
+
+
+_SAFE = re.compile(rf"(?![\t\n\r])(?:{UNSAFE.pattern})")
+
+
+@contextlib.contextmanager
+def writing(path: Path | None) -> Iterator[Callable[[str], object]]:
+    """Where text goes: stdout, or a file that only its owner may read, which is there once all has been written.
+
+    Raises HomeError for a file that cannot be written.
+    """
+    if path is None:
+        yield lambda text: click.echo(safe(text), nl=False)
+        return
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        with new_file(part) as file:
+            yield lambda text: file.write(text.encode("utf-8", "surrogatepass"))
+        part.rename(path)
+    except OSError as error:
+        raise HomeError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+out_option = click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write into this file, which only you can read, and not to the terminal.",
+)
 
 
 def show_line(value: object) -> None:
     """One value as JSON on a line of its own, at once."""
-    text = json.dumps(value, ensure_ascii=False)
-    click.echo(UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
+    click.echo(UNSAFE.sub(_escaped, json.dumps(value, ensure_ascii=False)))
     sys.stdout.flush()
 
 

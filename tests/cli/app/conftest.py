@@ -1,0 +1,113 @@
+"""A broker in a process of its own, and an emulated app of either system that stays connected to it, in ours."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+import emulated_apps
+from emulated_apps import Databases, Network, Platform, Preferences, Reply
+from rsocket_broker import client
+from tests.cli.conftest import Said, say
+from tests.end_to_end.processes import BrokerProcess, start_broker
+
+PREFERENCES = {"settings": {"dark": False, "count": 5, "name": "n"}, "other": {"dark": True, "only": 1}}
+
+
+def app_side(plugin: emulated_apps.AppPlugin) -> client.AppPlugin:
+    """An emulated plugin as one of our SDK."""
+
+    async def on_init(self: client.AppPlugin) -> None:
+        plugin.attach(self.emit)
+
+    async def on_deinit(self: client.AppPlugin) -> None:
+        plugin.attach(None)
+
+    def receiver(name: str) -> Callable[..., object]:
+        @client.method(name)
+        def call(self: client.AppPlugin, params: Any) -> object:
+            try:
+                return plugin.call(name, params)
+            except emulated_apps.ReceiverError as error:
+                raise client.ApplicationError(str(error)) from error
+
+        return call
+
+    body: dict[str, Any] = {name: receiver(name) for name in plugin.receivers()}
+    body |= {"id": plugin.id, "background": plugin.background, "on_init": on_init, "on_deinit": on_deinit}
+    made: client.AppPlugin = type(plugin.id, (client.AppPlugin,), body)()
+    return made
+
+
+@attrs.define
+class Phone:
+    """A connected app. What it does is done on its own loop, by `do`."""
+
+    broker: BrokerProcess
+    network: Network
+    databases: Databases
+    preferences: Preferences
+    loop: asyncio.AbstractEventLoop
+
+    def do(self, work: Callable[[], object]) -> None:
+        async def here() -> None:
+            work()
+
+        asyncio.run_coroutine_threadsafe(here(), self.loop).result(10)
+
+    def say(self, *arguments: str) -> Said:
+        """`rsocket-broker app ARGUMENTS`."""
+        return say(self.broker, "app", *arguments)
+
+    def exchange(self, method: str, url: str, status: int = 200, answer: bytes = b"{}", **more: Any) -> None:
+        """The app asks its server, and the broker has heard of it when this returns."""
+        reply = Reply(status, answer, {"Content-Type": "application/json"})
+        self.do(lambda: self.network.exchange(method, url, reply, **more))
+
+
+@pytest.fixture(scope="package")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    running = start_broker(tmp_path_factory.mktemp("app") / "home")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="package")
+def phone(broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+    folder = tmp_path_factory.mktemp("phone")
+    network = Network(Platform.ANDROID)
+    databases = Databases(folder / "databases")
+    with databases.open("app.db") as database:
+        database.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, photo BLOB)")
+        database.execute("INSERT INTO users (name, photo) VALUES ('Ann\x1b[2J', x'00ff'), (NULL, NULL), ('', NULL)")
+    preferences = Preferences(PREFERENCES)
+    ready, leave = threading.Event(), threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def stay() -> None:
+        async with client.connect(
+            app_id="com.example.shop",
+            app="Shop",
+            directory=folder / "app",
+            insecure_port=broker.insecure_port,
+            secure_port=broker.secure_port,
+            plugins=[app_side(network), app_side(databases), app_side(preferences)],
+            timeout=10,
+        ):
+            loops.append(asyncio.get_running_loop())
+            ready.set()
+            while not leave.is_set():
+                await asyncio.sleep(0.01)
+
+    thread = threading.Thread(target=asyncio.run, args=[stay()])
+    thread.start()
+    assert ready.wait(10)
+    made = Phone(broker, network, databases, preferences, loops[0])
+    while not (network.active and databases.active and preferences.active):
+        pass
+    yield made
+    leave.set()
+    thread.join()
