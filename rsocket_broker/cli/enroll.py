@@ -8,13 +8,18 @@ import click
 
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.cli.context import Context, WholeNumber
-from rsocket_broker.cli.render import facts, json_option, print_json
+from rsocket_broker.cli.prompt import Lines
+from rsocket_broker.cli.render import facts, json_option, note, print_json
+from rsocket_broker.client.enroll import FILES, MEDIUMS, PAIRING
 from rsocket_broker.client.enroll import enroll as obtain
 from rsocket_broker.client.folder import Enrolled
 from rsocket_broker.errors import BrokerError, ConfigurationError, ConnectionClosed
 from rsocket_broker.files import read_private
 from rsocket_broker.grant_tokens import MAX_TEXT
 from rsocket_broker.settings import INSECURE_PORT, LOCALHOST
+
+MAX_CODE = 1024
+"""Characters of a line that is read from a person or a script."""
 
 
 @click.command(short_help="Obtain a certificate for this machine, as an app does.")
@@ -40,6 +45,21 @@ from rsocket_broker.settings import INSECURE_PORT, LOCALHOST
     metavar="FILE",
     help="The token of a grant, for a broker that enrols by token; a file that only you can read, or - for stdin.",
 )
+@click.option(
+    "--medium",
+    type=click.Choice(MEDIUMS),
+    default=FILES,
+    show_default=True,
+    help="How the certificate gets here: the broker puts it into the folder, or sends it once you have seen the same "
+    "digits here and there.",
+)
+@click.option(
+    "--code-file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    help="For pairing, the text that `enrollment pair` shows: in a file that only you can read, or - for the first "
+    "line of stdin.  [default: asked for]",
+)
 @json_option
 @click.pass_obj
 def enroll(
@@ -51,34 +71,46 @@ def enroll(
     host: str,
     insecure_port: int | None,
     token_file: Path | None,
+    medium: str,
+    code_file: Path | None,
     as_json: bool,
 ) -> None:
     """Obtain a certificate for APP_ID on this machine, as a desktop app does.
 
-    The broker must run on this machine, as the same user: it proves the request by reading it from the folder. What
-    an earlier enrolment left in the folder is replaced.
+    With files the broker must run on this machine, as the same user: it proves the request by reading it from the
+    folder. With pairing it may be anywhere: its operator runs `enrollment pair`, whose text says where it is. What an
+    earlier enrolment left in the folder is replaced.
 
     \b
     Examples:
       rsocket-broker enroll com.example.app
       rsocket-broker enroll com.example.app --into ~/.example --app "Example App"
       rsocket-broker enroll com.example.app --token-file ./token
+      rsocket-broker enroll com.example.app --medium pairing
     """
-    port = insecure_port or running_port(obj.home, host)
+    port = INSECURE_PORT if medium == PAIRING else insecure_port or running_port(obj.home, host)
     folder = (into or Path(app_id)).absolute()
-    asking = obtain(
-        app_id=app_id,
-        app=app or app_id,
-        directory=folder,
-        host=host,
-        insecure_port=port,
-        device=device,
-        token=read_token(token_file),
-    )
+    if medium == PAIRING:
+        asking = pairing(app_id, folder, app or app_id, device, code_file)
+    else:
+        asking = obtain(
+            app_id=app_id,
+            app=app or app_id,
+            directory=folder,
+            host=host,
+            insecure_port=port,
+            device=device,
+            token=read_token(token_file),
+        )
     try:
         found = asyncio.run(asking)
     except (OSError, ConnectionClosed) as error:
         reason = error.public if isinstance(error, ConnectionClosed) else error.strerror or "no answer in time"
+        if medium == PAIRING:
+            raise BrokerError(
+                f"no broker answers where the code leads to: {reason}.\n"
+                "Is `rsocket-broker enrollment pair` still running there, and is the port for enrolment open to here?"
+            ) from error
         raise BrokerError(
             f"no broker answers at {host} port {port}: {reason}.\n"
             "Start one there with: rsocket-broker serve. One that enrols by window must have it open."
@@ -96,6 +128,27 @@ def read_token(path: Path | None) -> str | None:
     if not token or len(token) > MAX_TEXT or not token.isprintable():
         raise ConfigurationError(f"{'stdin' if str(path) == '-' else path} holds no token.")
     return token
+
+
+async def pairing(app_id: str, folder: Path, app: str, device: str | None, code_file: Path | None) -> Enrolled:
+    """Pairs with the broker that the code leads to. Raises ConfigurationError where there is nobody to ask for it."""
+    lines = Lines()
+    if code_file is not None and str(code_file) != "-":
+        code = read_private(code_file, MAX_CODE).decode("ascii", "replace").strip()
+    elif code_file is None and not sys.stdin.isatty():
+        raise ConfigurationError("pairing needs a code: use --code-file, with - for the first line of stdin.")
+    else:
+        code = await lines.ask("" if code_file else "The text below the QR code: ")
+    return await obtain(
+        app_id=app_id,
+        app=app,
+        directory=folder,
+        device=device,
+        medium=PAIRING,
+        pairing_code=code,
+        confirm=lambda digits: lines.agrees(f"Do both show {digits}?"),
+        tell=note,
+    )
 
 
 def running_port(home: Path, host: str) -> int:

@@ -10,6 +10,7 @@ from rsocket_broker.admin.client import ask
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.audit import Audit
 from rsocket_broker.cli.context import Context, Duration, WholeNumber
+from rsocket_broker.cli.pairing import pair
 from rsocket_broker.cli.render import cell, facts, json_option, note, print_json, table
 from rsocket_broker.durations import show_duration
 from rsocket_broker.enrollment.grants import MAX_USES, Grants
@@ -235,3 +236,6 @@ def _warn_of_mode(obj: Context) -> None:
     mode = ask(obj.home, "enrollment.status")["mode"]
     if mode != "token":
         note(f"Warning: the broker runs with --enrollment {mode}, and asks for no token.")
+
+
+enrollment.add_command(pair)

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from rsocket_broker.client.profile import MEDIUM_FILE_SYSTEM
+from rsocket_broker.client.profile import MEDIUM_FILE_SYSTEM, MEDIUM_PAIRING, MEDIUM_UPLOAD
 from rsocket_broker.credentials import (
     CA_FILE,
     CERTIFICATE_FILE,
@@ -26,6 +26,7 @@ from rsocket_broker.credentials import (
     CSR_FILE,
     KEY_FILE,
     Credentials,
+    SigningRequest,
     make_signing_request,
 )
 from rsocket_broker.errors import AuthorityError, HomeError
@@ -38,6 +39,9 @@ EXCHANGE_FILES = (CONFIG_FILE, CERTIFICATE_FILE, CA_FILE, CSR_FILE, KEY_FILE, "d
 The configuration first: without it the rest counts as nothing, wherever we are stopped."""
 
 _WHOLE = (KEY_FILE, CSR_FILE, CA_FILE, CERTIFICATE_FILE, CONFIG_FILE)
+
+_MEDIUMS = (MEDIUM_FILE_SYSTEM, MEDIUM_UPLOAD, MEDIUM_PAIRING)
+"""Whichever it was: what lies here is as good, and is renewed in the same way."""
 
 PUBLIC_FILE = 0o644
 """Mode of the two certificates, as brokers write them too."""
@@ -132,6 +136,26 @@ class AppFolder:
             (self.path / CONFIG_FILE).unlink(missing_ok=True)
             raise
 
+    def adopt(
+        self, request: SigningRequest, certificate_pem: bytes, trust_pem: bytes, device_id: str, medium: int
+    ) -> Enrolled:
+        """Puts a new key and request, and what was issued for them by another medium than files, in the place of all
+        that lies here.
+
+        Raises AuthorityError, and changes nothing, when they do not belong together; HomeError when the folder is not
+        ours alone, or cannot be written.
+        """
+        made = Credentials(request.key_pem, certificate_pem, trust_pem)
+        _check_anchors(trust_pem)
+        _check_renewal(made)
+        ensure_private_directory(self.path)
+        self._clear()
+        request.save(self.path)
+        write_private(self.path / CA_FILE, trust_pem, PUBLIC_FILE)
+        write_private(self.path / CERTIFICATE_FILE, certificate_pem, PUBLIC_FILE)
+        write_private(self.path / CONFIG_FILE, dump({"deviceId": device_id, "medium": medium}))
+        return self.load()
+
     def store_trust(self, trust_pem: bytes) -> Enrolled:
         """Puts these anchors in the place of the ones there, and gives back what the folder holds then.
 
@@ -186,7 +210,7 @@ def _device_id(config: bytes) -> str:
     except JsonError as error:
         raise AuthorityError(f"{CONFIG_FILE} is damaged: {error}. Enrol again.") from error
     device_id = fields.get("deviceId")
-    if fields.get("medium") != MEDIUM_FILE_SYSTEM or not isinstance(device_id, str):
+    if fields.get("medium") not in _MEDIUMS or not isinstance(device_id, str):
         raise AuthorityError(f"{CONFIG_FILE} tells of an exchange by other means. Enrol again.")
     return device_id
 

@@ -15,6 +15,10 @@ PROTOCOL_LEVEL = 4
 
 MEDIUM_FILE_SYSTEM = 1
 """The broker puts the certificates into the app's own folder."""
+MEDIUM_UPLOAD = 2
+"""The broker puts them where the app can fetch them."""
+MEDIUM_PAIRING = 4
+"""They come over the line on which the app has asked, once people have compared both sides."""
 
 RENEWS = 1
 """The level of the exchange by which certificates and anchors are renewed over a session."""
@@ -47,6 +51,13 @@ class AppProfile:
     """The name for people to read."""
     device: str = attrs.field(factory=platform.node)
     os: str = attrs.field(factory=os_name)
+    medium: int = MEDIUM_FILE_SYSTEM
+    """How the app comes to its certificates."""
+
+    @property
+    def device_name(self) -> str:
+        """An empty field counts as a missing one."""
+        return self.device or "this machine"
 
     def plain_claims(self) -> bytes:
         """SETUP data for the plain port."""
@@ -63,10 +74,10 @@ class AppProfile:
     def _claims(self, device_id: str) -> dict[str, object]:
         return {
             "os": self.os,
-            "device": self.device or "this machine",  # an empty field counts as a missing one
+            "device": self.device_name,
             "device_id": device_id,
             "app": self.app or self.app_id,
             "app_id": self.app_id,
             "sdk_version": PROTOCOL_LEVEL,
-            "medium": MEDIUM_FILE_SYSTEM,
+            "medium": self.medium,
         }
