@@ -21,7 +21,7 @@ class FlipperCore:
     def __init__(self, plugins: Iterable[AppPlugin] = ()) -> None:
         self.plugins = {plugin.id: plugin for plugin in plugins}
         self.asked: list[Message] = []
-        """Every message of the server, in order."""
+        """Every message of the server in this session, in order."""
         self._send: Send | None = None
 
     @property
@@ -31,6 +31,7 @@ class FlipperCore:
     def opened(self, send: Send) -> None:
         """There is a session; `send` writes one message to it."""
         self._send = send
+        self.asked.clear()
 
     def closed(self) -> None:
         """It is lost: every plugin is told, and must be initialised again by the next one."""

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.processes import BrokerProcess, start_broker
+from tests.foreign.programs import Lines
 
 HERE = Path(__file__).parent
 HEARD_WITHIN = 15.0
@@ -25,6 +28,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     )
     yield running
     assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lines]:
+    """`java/Verifier.java`, compiled and running."""
+    if shutil.which("java") is None or shutil.which("javac") is None:
+        pytest.skip("needs java and javac")
+    classes = tmp_path_factory.mktemp("classes")
+    subprocess.run(["javac", "-d", str(classes), str(HERE / "java" / "Verifier.java")], check=True)
+    program = Lines("java", "-cp", str(classes), "Verifier")
+    yield program
+    program.close()
 
 
 class JsApp:

@@ -11,6 +11,7 @@ from emulated_apps.core import FlipperCore
 from emulated_apps.plugin import Params, Receiver
 from emulated_apps.sdk import Profile, Sdk
 from emulated_apps.sonar_folder import SonarFolder
+from emulated_apps.websocket_sdk import WebSocketSdk
 from rsocket_broker.broker import Broker
 from rsocket_broker.routing.session import Session
 from rsocket_broker.settings import ListenSettings, Settings
@@ -18,7 +19,7 @@ from tests.emulated_device import AdbServer, AppSandbox, EmulatedDevice
 from tests.end_to_end.processes import run_here
 
 RECORDER = Path(__file__).parent / "recorder_plugin.py"
-ANY_PORTS = ListenSettings(insecure_port=0, secure_port=0, ws_secure_port=0)
+ANY_PORTS = ListenSettings(insecure_port=0, secure_port=0)
 PATIENCE = 30.0
 RETRY = 0.05
 """Seconds between two tries of an emulated SDK in a test."""
@@ -88,6 +89,8 @@ class Phone:
             "host": "127.0.0.1",
             "retry": RETRY,
         }
+        if self.era is WebSocketSdk:
+            settings["connect_limit"] = PATIENCE
         return self.era(self.profile, self.folder, FlipperCore([self.recorder, self.databases]), **settings | changes)
 
     def session(self, broker: Broker) -> Session:

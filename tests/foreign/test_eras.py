@@ -5,12 +5,14 @@ The SDKs are emulated (`emulated_apps`), written from a description of the real 
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from emulated_apps.rsocket_sdk import RSocketSdk
 from emulated_apps.sdk import FAILURES, Sdk
+from emulated_apps.websocket_sdk import WebSocketSdk
 from rsocket_broker.broker import Broker
 from tests.emulated_device import AdbServer, EmulatedDevice, Trouble
 from tests.foreign.phone import PATIENCE, Phone, command, exchange_both_ways, rotate, running, until
@@ -18,7 +20,10 @@ from tests.foreign.phone import PATIENCE, Phone, command, exchange_both_ways, ro
 PACKAGE = "org.example.phone"
 FIRST_START = ["exchanging", "exchanged", "connected"]
 
-ERAS: dict[str, tuple[type[Sdk], tuple[int, int]]] = {"rsocket": (RSocketSdk, (8089, 8088))}
+ERAS: dict[str, tuple[type[Sdk], tuple[int, int]]] = {
+    "rsocket": (RSocketSdk, (8089, 8088)),
+    "websocket": (WebSocketSdk, (9089, 9088)),
+}
 
 
 @pytest.fixture(params=ERAS)
@@ -189,12 +194,14 @@ async def test_who_has_slept_through_the_switch_is_served_all_the_same(
         async with phone.sdk() as sdk:
             await sdk.connected()
         await device.vanish()
+        fell_asleep = int(time.time())
         await rotate(home, "prepare")
         await rotate(home, "switch")
         code, said = await command(home, "ca", "rotate", "finish")
         assert code == 1, said
         assert PACKAGE in said
 
+        await until(lambda: time.time() >= fell_asleep + 1)  # the broker keeps whole seconds of when it saw whom
         phone.sandbox.trouble(Trouble.NOT_PERMITTED)  # it wakes up before anybody can bring it something
         await adb_server.bring_back(device)
         async with phone.sdk() as sdk:
@@ -203,6 +210,8 @@ async def test_who_has_slept_through_the_switch_is_served_all_the_same(
             await sdk.connected()
             assert story(sdk) == WAKING[era]
             await exchange_both_ways(phone, broker, sdk)
+        await device.vanish()
+        await adb_server.bring_back(device)  # what could not be brought to it is brought now
         async with phone.sdk() as sdk:
             await sdk.connected()
             await until_everybody_holds_the_new(home)
@@ -213,6 +222,10 @@ async def test_who_has_slept_through_the_switch_is_served_all_the_same(
 
 async def until_everybody_holds_the_new(home: Path) -> None:
     """The broker brings its pair to who has come back, in its own time."""
-    async with asyncio.timeout(PATIENCE):
-        while json.loads((await command(home, "ca", "rotate", "status", "--json"))[1])["left"]:
-            await asyncio.sleep(0.05)
+    left = None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while left := json.loads((await command(home, "ca", "rotate", "status", "--json"))[1])["left"]:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"still without the new: {left}") from None

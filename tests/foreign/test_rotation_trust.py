@@ -4,7 +4,6 @@ import itertools
 import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
 from rsocket_broker.transports.tls_contexts import ALPN_HTTP, server_context
+from tests.foreign.programs import Lines
 
 PRINCIPAL = Principal("org.example.app", "device", Proof.ADB)
 PASSWORD = "password"
@@ -147,35 +147,6 @@ def openssl(fleet: Fleet) -> Check:
             return f"refused: {error}"
 
     return check
-
-
-class Lines:
-    """A program that answers each line with a line."""
-
-    def __init__(self, *command: str) -> None:
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, *words: object) -> str:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(" ".join(map(str, words)) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline().strip()
-        assert answer, "the verifier has ended"
-        return answer
-
-    def close(self) -> None:
-        self._process.communicate(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lines]:
-    if shutil.which("java") is None or shutil.which("javac") is None:
-        pytest.skip("needs java and javac")
-    classes = tmp_path_factory.mktemp("classes")
-    subprocess.run(["javac", "-d", str(classes), str(HERE / "java" / "Verifier.java")], check=True)
-    program = Lines("java", "-cp", str(classes), "Verifier")
-    yield program
-    program.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 // TLS clients as Java programs and Android apps make them. Reads one check a line from stdin,
 //
-//     KIND PORT CA_FILE KEY_STORE PASSWORD
+//     KIND PORT CA_FILE KEY_STORE PASSWORD [QUERY]
 //
-// and answers each with a line: `accepted`, or `refused` and the reason. KIND is `jsse`, the platform's own trust
+// and answers each with a line: `accepted`, or `refused` and the reason. With a QUERY it asks for a WebSocket with that
+// in its URL, and `accepted` is followed by the first line of the answer; without one it waits for one letter. KIND is `jsse`, the platform's own trust
 // manager over every certificate of CA_FILE, or `first`: exactly two certificates, none older than 30 days, and a path
 // that ends at the first certificate of CA_FILE, as Android's WebSocket SDK of Flipper asks for.
 
@@ -46,11 +47,21 @@ public class Verifier {
             try (SSLSocket socket = (SSLSocket) context.getSocketFactory().createSocket("127.0.0.1", Integer.parseInt(words[1]))) {
                 socket.setSoTimeout(10000);
                 socket.startHandshake();
+                if (words.length > 5) {
+                    return "accepted " + upgrade(socket, words[5]);
+                }
                 return socket.getInputStream().read() == 'k' ? "accepted" : "refused: the connection ended";
             }
         } catch (Exception error) {
             return "refused: " + error.toString().replace('\n', ' ');
         }
+    }
+
+    static String upgrade(SSLSocket socket, String query) throws IOException {
+        String request = "GET /?" + query + " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bm90IHNlY3JldCwgMTYgYg==\r\n\r\n";
+        socket.getOutputStream().write(request.getBytes("US-ASCII"));
+        return new BufferedReader(new InputStreamReader(socket.getInputStream(), "US-ASCII")).readLine();
     }
 
     static TrustManager[] platform(List<X509Certificate> anchors) throws Exception {
