@@ -50,6 +50,8 @@ MAX_REMEMBERED = 64
 MAX_REMEMBERED_SIZE = 512
 """Metadata that a session's requests repeat, and its longest: a client has a handful of routes. What is remembered of
 one session is at most 32 KiB, and a client that never repeats itself only loses the short cut."""
+EXCESSIVE = 5 * 1024 * 1024
+"""Bytes of a message that are worth a warning: what Flipper's own server warns of."""
 
 BEHIND = 128 * 1024 * 1024
 """Bytes of a large message that is being read and of what came behind it, together: two of the largest."""
@@ -342,8 +344,11 @@ class SecureResponder:
     # --- one way -----------------------------------------------------------------------------------------------------
 
     def fire_and_forget(self, payload: Payload) -> None:
-        session = self._live()
-        if self._behind is not None or len(payload.data or b"") > LARGE:
+        session, size = self._live(), len(payload.data or b"")
+        if size > EXCESSIVE:
+            words = "%s (%s) sends messages of %d bytes, which cost it and us time: fewer or smaller ones do both good"
+            session.log.write(logging.WARNING, "huge messages", words, session.id, session.identity.app_id, size)
+        if self._behind is not None or size > LARGE:
             self._put_behind(session, payload)
         else:
             self._fire_now(session, payload)
@@ -551,7 +556,7 @@ class SecureResponder:
 
     def _drop(self, session: Session, error: RequestFailed) -> None:
         """A bad message costs its sender that message, and us a line in the log."""
-        session.log.write(logging.INFO, "bad messages", "a message of %s was dropped: %s", session.id, error.public)
+        session.log.write(logging.WARNING, "bad messages", "a message of %s was dropped: %s", session.id, error.public)
 
     # --- streams -----------------------------------------------------------------------------------------------------
 

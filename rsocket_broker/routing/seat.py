@@ -638,7 +638,7 @@ class Seat:
     def _dropped(self, handler: Handler, error: RequestFailed) -> None:
         """Nobody waits for an answer to an event, so what its sender did wrong is said here."""
         self._host.log.write(
-            logging.INFO, f"{handler.route} event", "an event of %s was not handled: %s", self.app.id, error.public
+            logging.WARNING, f"{handler.route} event", "an event of %s was not handled: %s", self.app.id, error.public
         )
 
 

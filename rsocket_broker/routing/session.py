@@ -13,15 +13,14 @@ from rsocket_broker.claims import Claims
 from rsocket_broker.errors import ApplicationError, BrokerError, ConnectionClosed, Invalid, Rejected, RequestFailed
 from rsocket_broker.flow import RequestedStream
 from rsocket_broker.identity import Identity
-
 from rsocket_broker.line import Line
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import CALL_TIMEOUT, App
 from rsocket_broker.plugin_api.device import Device
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.quiet_log import QuietLog
-from rsocket_broker.routing.app_errors import AppErrors
 from rsocket_broker.routing.apart import answer_apart
+from rsocket_broker.routing.app_errors import AppErrors
 from rsocket_broker.routing.app_side import AppSide, FlipperSide, RoutedSide, too_late
 from rsocket_broker.routing.aside import LARGE
 from rsocket_broker.routing.plugin_host import PluginHost
@@ -41,13 +40,15 @@ NO_DEVICE: Final = "The app has proved nothing, so no device is known to be its 
 NOTHING_ASKED: Final = -1
 """The id of no request: Flipper's own numbers begin with 0."""
 
+LATE: Final = "%s (%s): %s It may be stopped in a debugger or put to sleep; some methods of shipped SDKs never answer."
+
 Observer = Callable[[dict[str, object]], None]
 """Is given one JSON object for each message: `direction` ("in" from the client, "out" to it), `kind`, `plugin`,
 `method`, `bytes` (None where it is not known). Never what the message says: apps send passwords."""
 
 Recorder = Callable[[dict[str, object], object], None]
-"""As an Observer, and is given what the message says as well: parameters as JSON, bytes of a request with a route, of
-an answer `{"params": ..., "success": ...}`, of a refusal `{"params": ..., "error": TEXT}`; None where it says nothing."""
+"""As an Observer, and is given what the message says as well: parameters as JSON, bytes of a request with a route,
+`{"params": ..., "success": ...}` of an answer, `{"params": ..., "error": TEXT}` of a refusal; None for nothing."""
 
 
 class SessionApp(App):
@@ -505,6 +506,7 @@ class Session:
         except TimeoutError:
             late = too_late(plugin, method, timeout)
             self._call_failed(late, host, (plugin, method, params), stream_id)
+            self.log.write(logging.WARNING, "late answers", LATE, self.id, self.identity.app_id, late.public)
             raise late from None
         except BaseException as error:
             self._call_failed(error, host, (plugin, method, params), stream_id)

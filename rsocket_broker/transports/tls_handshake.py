@@ -205,7 +205,7 @@ class Reception:
                 logging.WARNING, "HTTP", "%s speaks HTTP on a port for RSocket over TLS: no web server is here", address
             )
         else:
-            self.log.write(logging.INFO, "garbage", "%s sent bytes that are no TLS: %s", address, reason)
+            self.log.write(logging.WARNING, "garbage", "%s sent bytes that are no TLS: %s", address, reason)
 
     def refused(self, error: ssl.SSLError, address: str) -> None:
         refusal = tls_refused(error)
