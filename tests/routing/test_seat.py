@@ -389,9 +389,9 @@ async def test_a_raw_answer_costs_no_task_and_few_calls() -> None:
     assert calls == ["answer", "request"]
 
 
-async def test_levels(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_event_that_is_dropped_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         seat = ready_seat(Trouble())
         seat.event("event", {"how": 5}, 1)
-    assert [record.levelno for record in caplog.records] == [logging.INFO]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "trouble.event: how: wanted str, got int" in caplog.messages[0]
