@@ -2,8 +2,8 @@
 
     waiting    --signCertificate-->  asked      it is served as on any line
     asked      --the answer is sent, {} where it was refused-->  answered
-    answered   --signCertificateAck-->  answered    logged; it has no answer
-    any        --anything else-->  as it was        dropped
+    any        --the first signCertificateAck-->  as it was    logged; it has no answer
+    any        --anything else-->  as it was                   dropped
 
 Whatever an app receives first it takes for the answer, and a second message may be its end: so nothing else is sent.
 There is no form for an error, and the reason is in our log and audit alone.
@@ -11,6 +11,7 @@ There is no form for an error, and the reason is in our log and audit alone.
 
 import enum
 import logging
+from collections.abc import Awaitable
 
 from rsocket_broker.claims import Claims
 from rsocket_broker.enrollment.enroller import Enroller
@@ -32,7 +33,7 @@ class Turn(enum.Enum):
 
     WAITING = "a request"
     ASKED = "our answer"
-    ANSWERED = "an acknowledgement"
+    ANSWERED = "nothing, or an acknowledgement"
 
 
 class WebEnrolment:
@@ -44,6 +45,7 @@ class WebEnrolment:
         self._peer = ""
         self._line = Line(enroller.nonces, web=True)
         self._turn = Turn.WAITING
+        self._acknowledged = False
         self._connection: MessageLine
 
     @property
@@ -56,22 +58,28 @@ class WebEnrolment:
         self._peer = host_of(connection.peer.address)
         self._claims = setup
 
-    async def fire_and_forget(self, payload: Payload) -> None:
+    def fire_and_forget(self, payload: Payload) -> Awaitable[None] | None:
         """One message. A refusal is only logged, by the enroller, and answered as a failure."""
         message = bytes(payload.data or b"")
         if _is_acknowledgement(message):
-            await self._serve(message)
-        elif self._turn is Turn.WAITING:
-            self._turn = Turn.ASKED
-            answer = FAILED
-            try:
-                answer = await self._serve(message)
-            finally:  # whatever has happened, an app waits for it without any limit
-                self._turn = Turn.ANSWERED
-                if self._connection.closing is None:
-                    self._connection.fire_and_forget(Payload(answer, None))
-        else:
+            if not self._acknowledged:
+                self._acknowledged = True
+                self._enroller.delivery.keep(self._serve(message))  # an app closes as soon as it has said that
+            return None
+        if self._turn is not Turn.WAITING:
             log.debug("%s has asked once more on one WebSocket, and is not heard", self._peer)
+            return None
+        self._turn = Turn.ASKED
+        return self._answer(message)
+
+    async def _answer(self, message: bytes) -> None:
+        answer = FAILED
+        try:
+            answer = await self._serve(message)
+        finally:  # whatever has happened, an app waits for it without any limit
+            self._turn = Turn.ANSWERED
+            if self._connection.closing is None:
+                self._connection.fire_and_forget(Payload(answer, None))
 
     def closed(self, error: ConnectionClosed) -> None:
         self._line.close()

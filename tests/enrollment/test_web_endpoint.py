@@ -103,10 +103,13 @@ async def test_an_app_that_does_not_find_its_files_is_told_of(
     workshop: Workshop, caplog: pytest.LogCaptureFixture
 ) -> None:
     line, letters, _ = dial(workshop)
-    await tell(line, {"method": "signCertificateAck", "isError": False, "hasRequiredFiles": False, "config": {}})
-    assert "does not find its certificates" in caplog.text
+    acknowledgement = {"method": "signCertificateAck", "isError": False, "hasRequiredFiles": False, "config": {}}
+    for _ in range(3):
+        line.message_received(json.dumps(acknowledgement).encode())
+    line.eof_received()  # apps leave as soon as they have said so
+    await until(lambda: "does not find its certificates" in caplog.text)
     assert letters.sent == []
-    await line.close()
+    assert caplog.text.count("does not find") == 1
 
 
 @pytest.mark.row("F-25")
