@@ -5,8 +5,8 @@ import shlex
 
 from rsocket_broker.plugin_api import Invalid
 from rsocket_broker.plugins.network import redaction
-from rsocket_broker.plugins.network.bodies import as_text, decoded
-from rsocket_broker.plugins.network.messages import Headers, Request, header
+from rsocket_broker.plugins.network.bodies import as_text, decoded, joined
+from rsocket_broker.plugins.network.messages import Body, Headers, Request, header, size
 
 MAX_BODY = 96 * 1024
 """Bytes of a body that go into a command: systems take 128 KiB in one argument, and quotes and base64 need room."""
@@ -36,11 +36,11 @@ def command(request: Request, *, secrets: bool) -> str:
     return piped + shlex.join(words)
 
 
-def _body(data: bytes, headers: Headers, *, secrets: bool) -> tuple[str, list[str]]:
+def _body(body: Body, headers: Headers, *, secrets: bool) -> tuple[str, list[str]]:
     """What is piped into curl, and the options that send the body."""
-    found = decoded(data, headers).data
-    if len(found) > MAX_BODY:
-        raise Invalid(f"The body has {len(found)} bytes, and a command takes {MAX_BODY}: export a HAR instead.")
+    found = decoded(joined([body]), headers).data if size(body) <= MAX_BODY else b""
+    if max(size(body), len(found)) > MAX_BODY:
+        raise Invalid(f"The body has more bytes than a command takes, {MAX_BODY}: export a HAR instead.")
     kind = header(headers, "content-type")
     text = as_text(found, kind)
     if text is None or "\0" in text:

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from rsocket_broker.plugins.network import redaction
-from rsocket_broker.plugins.network.bodies import as_text, decoded
-from rsocket_broker.plugins.network.messages import Headers, header
+from rsocket_broker.plugins.network.bodies import as_text, decoded, joined
+from rsocket_broker.plugins.network.messages import Headers, header, size
 from rsocket_broker.plugins.network.traffic import Seen
 
 VERSION = "1.2"
@@ -81,8 +81,8 @@ class Writer:
             "headers": self._headers(request.headers),
             "queryString": _query(url),
             "headersSize": -1,
-            "bodySize": 0 if request.body is None else len(request.body),
-            **({} if request.body is None else {"postData": self._posted(request.body, request.headers)}),
+            "bodySize": size(request.body),
+            **({} if request.body is None else {"postData": self._posted(joined([request.body]), request.headers)}),
         }
 
     def _response(self, exchange: Seen) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Writer:
             "content": self._content(exchange, headers),
             "redirectURL": self._redirect(headers),
             "headersSize": -1,
-            "bodySize": -1 if exchange.body is None else len(exchange.body),
+            "bodySize": sum(map(size, exchange.parts)) if exchange.parts else -1,
         }
 
     def _headers(self, pairs: Headers) -> list[dict[str, str]]:
@@ -110,7 +110,7 @@ class Writer:
 
     def _posted(self, data: bytes, headers: Headers) -> dict[str, Any]:
         """The format has no place for bytes in a request: what is no text is written in base64, and says so."""
-        text, encoding, note = self._text(data, headers)
+        text, encoding, note, _ = self._text(data, headers)
         posted = {"mimeType": header(headers, "content-type"), "text": text}
         notes = [note] if note else []
         if encoding:
@@ -120,24 +120,24 @@ class Writer:
 
     def _content(self, exchange: Seen, headers: Headers) -> dict[str, Any]:
         kind = header(headers, "content-type") or "x-unknown"
-        if exchange.body is None:
+        if not exchange.parts:
             note = "the app shows no body" if exchange.head is not None else ""
             return {"size": 0, "mimeType": kind, **({"comment": note} if note else {})}
-        body = decoded(exchange.body, headers)
-        text, encoding, note = self._text(exchange.body, headers)
+        raw = joined(exchange.parts)
+        text, encoding, note, length = self._text(raw, headers)
         missing = f"{exchange.missing} parts of the body are missing" if exchange.missing else ""
         notes = "; ".join(filter(None, (note, missing)))
         return {
-            "size": len(body.data),
-            "compression": max(0, len(body.data) - len(exchange.body)),
+            "size": length,
+            "compression": max(0, length - len(raw)),
             "mimeType": kind,
             "text": text,
             **({"encoding": encoding} if encoding else {}),
             **({"comment": notes} if notes else {}),
         }
 
-    def _text(self, data: bytes, headers: Headers) -> tuple[str, str, str]:
-        """A body as text, how that is encoded ("" or base64), and what is to be said of it."""
+    def _text(self, data: bytes, headers: Headers) -> tuple[str, str, str, int]:
+        """A body as text, how that is encoded ("" or base64), what is to be said of it, and its bytes."""
         found, note = decoded(data, headers)
         kind = header(headers, "content-type")
         text, encoding = as_text(found, kind), ""
@@ -146,9 +146,9 @@ class Writer:
         elif not self._secrets:
             text = redaction.body(text, kind)
         if len(text) > self._room:
-            return "", "", _LEFT_OUT
+            return "", "", _LEFT_OUT, len(found)
         self._room -= len(text)
-        return text, encoding, note
+        return text, encoding, note, len(found)
 
 
 def uri(url: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from rsocket_broker.plugins.network.messages import size
 from rsocket_broker.plugins.network.traffic import Exchange
 
 MAX_HOSTS = 50
@@ -28,7 +29,7 @@ def _figures(exchanges: list[Exchange]) -> dict[str, Any]:
         "exchanges": len(exchanges),
         "unanswered": sum(one.state == "open" for one in exchanges),
         "statuses": dict(sorted(statuses.items())),
-        "request_bytes": sum(len(one.request.body or b"") for one in exchanges if one.request is not None),
+        "request_bytes": sum(size(one.request.body) for one in exchanges if one.request is not None),
         "response_bytes": sum(one.received for one in exchanges),
         "median": _quantile(times, 0.5),
         "p95": _quantile(times, 0.95),

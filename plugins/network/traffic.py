@@ -15,7 +15,7 @@ An exchange goes through these states:
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from rsocket_broker.plugins.network.messages import Head, Part, Request
+from rsocket_broker.plugins.network.messages import Body, Encoded, Head, Part, Request, size
 
 MAX_EXCHANGES = 2000
 """Exchanges of one app: four times what an SDK keeps for us, and a long test's worth."""
@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     missing: int
     request: Request | None
     head: Head | None
-    body: bytes | None
+    parts: tuple[Body, ...]
 
 
 class Exchange:
@@ -58,7 +58,7 @@ class Exchange:
         self.head: Head | None = None
         self.total = 1
         self.size = OVERHEAD
-        self._parts: dict[int, bytes] = {}
+        self._parts: dict[int, Body] = {}
 
     @property
     def state(self) -> str:
@@ -80,16 +80,14 @@ class Exchange:
         return self.total - len(self._parts) if self.total > 1 else 0
 
     @property
-    def body(self) -> bytes | None:
-        """The response's body, as far as it is there; None for none."""
-        if not self._parts:
-            return None
-        return b"".join(self._parts[index] for index in sorted(self._parts))
+    def parts(self) -> tuple[Body, ...]:
+        """The response's body, as far as it is there, in its order; nothing for none."""
+        return tuple(self._parts[at] for at in sorted(self._parts))
 
     @property
     def received(self) -> int:
         """Bytes of the response's body that are there."""
-        return sum(map(len, self._parts.values()))
+        return sum(map(size, self._parts.values()))
 
     @property
     def time(self) -> float:
@@ -130,7 +128,7 @@ class Exchange:
     def seen(self) -> Seen:
         """How it stands now."""
         told = self.key, self.number, self.state, self.time, self.duration, self.missing
-        return Seen(*told, self.request, self.head, self.body)
+        return Seen(*told, self.request, self.head, self.parts)
 
     def summary(self) -> dict[str, Any]:
         """One line of a list, as JSON. Times in milliseconds, sizes in bytes of what travelled here."""
@@ -145,23 +143,27 @@ class Exchange:
             "reason": head.reason if head is not None else None,
             "time": self.time,
             "duration": self.duration,
-            "request_bytes": len(request.body or b"") if request is not None else None,
+            "request_bytes": size(request.body) if request is not None else None,
             "response_bytes": self.received,
             "mock": head is not None and head.mock,
         }
 
     def _measure(self) -> None:
-        request, head = self.request, self.head
-        size = OVERHEAD + self.received + sum(map(_weight, (request, head)))
-        self.size = size + len(self._parts) * 100
+        self.size = OVERHEAD + _weight(self.request) + _weight(self.head)
+        self.size += sum(100 + _kept(part) for part in self._parts.values())
 
 
 def _weight(told: Request | Head | None) -> int:
     """Bytes of what was told of a request or a response; of a response without its body."""
     if told is None:
         return 0
-    size = sum(len(name) + len(value) + 150 for name, value in told.headers)
-    return size + (len(told.url) + len(told.body or b"") if isinstance(told, Request) else len(told.reason))
+    weight = sum(len(name) + len(value) + 150 for name, value in told.headers)
+    return weight + (len(told.url) + _kept(told.body) if isinstance(told, Request) else len(told.reason))
+
+
+def _kept(body: Body | None) -> int:
+    """Bytes of memory."""
+    return len(body.text) if isinstance(body, Encoded) else size(body)
 
 
 class Shelf:

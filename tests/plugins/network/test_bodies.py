@@ -1,5 +1,6 @@
 """Bodies without their compression, as text where they are text."""
 
+import base64
 import gzip
 import zlib
 
@@ -7,7 +8,8 @@ import brotli
 import pytest
 
 from rsocket_broker.plugins.network import bodies
-from rsocket_broker.plugins.network.bodies import as_text, decoded
+from rsocket_broker.plugins.network.bodies import PIECE, as_text, decoded, joined
+from rsocket_broker.plugins.network.messages import Encoded, body, size
 
 PLAIN = b'{"items": [' + b"1, " * 500 + b"1]}"
 
@@ -70,3 +72,21 @@ def test_text_is_what_its_type_says_or_what_it_looks_like() -> None:
     for data, kind in ((b"\xff\xfe\x00", ""), (b"GIF89a", "image/gif"), (b"a\0b", "text/plain"), (b"\xe9", "text/x")):
         assert as_text(data, kind) is None
     assert as_text(b"\xe9", "text/plain; charset=nonsense") is None
+
+
+@pytest.mark.parametrize("encode", [base64.encodebytes, base64.b64encode])
+@pytest.mark.parametrize("more", [0, 1, 2, 3])
+def test_a_large_body_is_read_in_pieces(encode: type, more: int) -> None:
+    data = bytes(range(256)) * (PIECE * 2 // 256) + b"x" * more
+    told = body(encode(data).decode())
+    assert isinstance(told, Encoded)
+    assert size(told) == len(data)
+    assert joined([b"before", told, b"behind"]) == b"before" + data + b"behind"
+
+
+def test_of_a_large_body_that_is_none_the_good_pieces_are_shown() -> None:
+    text = base64.b64encode(bytes(PIECE)).decode()
+    told = body(text + "!" + text)
+    assert told is not None
+    assert set(joined([told])) == {0}
+    assert 0 < len(joined([told])) < 2 * PIECE

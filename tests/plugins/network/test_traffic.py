@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from rsocket_broker.plugins.network import messages
+from rsocket_broker.plugins.network.bodies import joined
 from rsocket_broker.plugins.network.traffic import OVERHEAD, Shelf, Traffic
 from tests.plugins.network.shapes import UUID, answered, asked, base64_lines, pairs, tell, traffic
 
@@ -17,9 +18,9 @@ def part(index: int, total: int, data: bytes, **more: object) -> dict[str, objec
 def test_an_exchange_goes_from_open_to_done() -> None:
     made = traffic(asked())
     (exchange,) = made
-    assert (exchange.state, exchange.duration, exchange.body) == ("open", None, None)
+    assert (exchange.state, exchange.duration, joined(exchange.parts)) == ("open", None, b"")
     tell(made, answered(data="aGk="))
-    assert (exchange.state, exchange.duration, exchange.body) == ("done", 420, b"hi")
+    assert (exchange.state, exchange.duration, joined(exchange.parts)) == ("done", 420, b"hi")
     assert exchange.summary() | {"url": ""} == {
         "id": UUID,
         "number": 1,
@@ -61,15 +62,15 @@ def test_parts_come_in_any_order_and_each_is_decoded_by_itself(order: tuple[int,
     for count, index in enumerate(order, 1):
         assert exchange.state == ("open" if count == 1 else "partial")
         tell(made, part(index, 3, data[index]))
-    assert (exchange.state, exchange.body, exchange.missing) == ("done", b"abbcccc", 0)
+    assert (exchange.state, joined(exchange.parts), exchange.missing) == ("done", b"abbcccc", 0)
 
 
 def test_a_part_that_comes_twice_counts_once_and_a_new_response_takes_the_place_of_the_old() -> None:
     made = traffic(asked(), part(0, 2, b"a"), part(0, 2, b"b"))
     (exchange,) = made
-    assert (exchange.state, exchange.missing, exchange.body) == ("partial", 1, b"b")
+    assert (exchange.state, exchange.missing, joined(exchange.parts)) == ("partial", 1, b"b")
     tell(made, answered(status=304))
-    assert (exchange.state, exchange.body) == ("done", None)
+    assert (exchange.state, joined(exchange.parts)) == ("done", b"")
     tell(made, part(1, 2, b"z"))
     assert (exchange.state, exchange.head, exchange.missing) == ("partial", None, 1)
 
@@ -120,3 +121,14 @@ def test_what_an_exchange_takes_is_counted_whatever_is_told_of_it() -> None:
     assert messages.MAX_PARTS == 4096
     assert made.clear() == 1
     assert made.bytes == 0
+
+
+def test_a_large_body_is_counted_as_it_is_kept_and_read_when_it_is_wanted() -> None:
+    body = bytes(range(256)) * 2000
+    made = traffic(asked(data=base64_lines(body)), answered(data=base64_lines(body)))
+    (exchange,) = made
+    assert exchange.request is not None
+    assert exchange.request.body != body
+    assert (exchange.summary()["request_bytes"], exchange.received) == (len(body), len(body))
+    assert made.bytes > 2 * len(base64_lines(body))
+    assert joined(exchange.parts) == joined([exchange.request.body or b""]) == body
