@@ -4,14 +4,14 @@ import importlib
 
 import click
 
-GROUPS = ("network", "databases", "preferences")
+GROUPS = ("network", "databases", "preferences", "crashes", "navigation", "images", "layout", "leaks", "logs")
 """Each lives in the module of this package that has its name. One that is spelt with a hyphen has an underscore
 there."""
 
 
 @click.group()
 def app() -> None:
-    """What connected apps offer: their network traffic, databases, preferences.
+    """What connected apps offer: their network traffic, databases, preferences, crashes, screens, logs.
 
     The app must be connected, and carry the plugin that a command is about. CLIENT is a session's id, or
     APP_ID[@DEVICE_ID] that matches one session; --client may be left out while one client alone has the plugin.
@@ -22,6 +22,7 @@ def app() -> None:
       rsocket-broker app network har --out traffic.har
       rsocket-broker app databases query "SELECT * FROM users"
       rsocket-broker app preferences set dark_mode true
+      rsocket-broker app navigation open shop://cart
     """
 
 

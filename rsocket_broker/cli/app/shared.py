@@ -7,7 +7,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -40,8 +40,24 @@ def pick(obj: Context, plugin: str, client: str | None = None) -> str:
         raise ApplicationError(
             f"No connected client has the plugin {plugin}. `rsocket-broker clients list` shows who is."
         )
-    names = ", ".join(f"{cell(one['id'])} ({cell(one['app_id'])})" for one in found[:10])
-    raise ApplicationError(f"{len(found)} clients have the plugin {plugin}: {names}. Name one with --client.")
+    raise ApplicationError(f"{len(found)} clients have the plugin {plugin}: {_names(found)}. Name one with --client.")
+
+
+def pick_any(obj: Context, plugin: str, client: str | None = None) -> str:
+    """As `pick`, for a plugin that serves apps without a side of it too: the one app where there is only one."""
+    if client is not None:
+        return client
+    apps = [one for one in admin.ask(obj.home, "clients.list") if not one["parent"]]
+    found = [one for one in apps if plugin in one["plugins"]] or apps
+    if len(found) == 1:
+        return str(found[0]["id"])
+    if not found:
+        raise ApplicationError("No app is connected. `rsocket-broker clients list` shows who is.")
+    raise ApplicationError(f"{len(found)} apps are connected: {_names(found)}. Name one with --client.")
+
+
+def _names(found: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{cell(one['id'])} ({cell(one['app_id'])})" for one in found[:10])
 
 
 def ask(
@@ -96,10 +112,22 @@ def writing(path: Path | None) -> Iterator[Callable[[str], object]]:
     if path is None:
         yield lambda text: click.echo(safe(text), nl=False)
         return
+    with _whole(path) as file:
+        yield lambda text: file.write(text.encode("utf-8", "surrogatepass"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file that only its owner may read. Raises HomeError."""
+    with _whole(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         with new_file(part) as file:
-            yield lambda text: file.write(text.encode("utf-8", "surrogatepass"))
+            yield file
         part.rename(path)
     except OSError as error:
         raise HomeError(f"{path} cannot be written: {error.strerror or error}.") from error

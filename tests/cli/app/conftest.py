@@ -11,7 +11,9 @@ import pytest
 import emulated_apps
 from emulated_apps import Databases, Network, Platform, Preferences, Reply
 from rsocket_broker import client
+from tests.cli.app.android import Android, android
 from tests.cli.conftest import Said, say
+from tests.emulated_device import AdbServer
 from tests.end_to_end.processes import BrokerProcess, start_broker
 
 PREFERENCES = {"settings": {"dark": False, "count": 5, "name": "n"}, "other": {"dark": True, "only": 1}}
@@ -111,3 +113,10 @@ def phone(broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> It
     yield made
     leave.set()
     thread.join()
+
+
+@pytest.fixture(scope="package")
+def shop(adb_server: AdbServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Android]:
+    """An Android app on a device that can be reached, and its broker."""
+    with android(adb_server, tmp_path_factory.mktemp("shop")) as running:
+        yield running
