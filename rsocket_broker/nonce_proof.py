@@ -26,21 +26,23 @@ MAX_SIGNATURE = 2048
 """Characters of a signature in base64 that are looked at; RSA of 8192 bits needs 1366."""
 PURPOSE = b"rsocket_broker nonce 1\0"
 """What is signed begins with it, so that nothing that the key signs for another purpose is a proof."""
+PICKUP_PURPOSE = b"rsocket_broker pickup 1\0"
+"""The same for fetching a bundle of certificates: what stands in the place of the request is the device id then."""
 
 
-def statement(nonce: bytes, csr: str) -> bytes:
+def statement(nonce: bytes, csr: str, purpose: bytes = PURPOSE) -> bytes:
     """What is signed: for this nonce and this request (PEM, whatever its line ends) alone."""
     request = hashlib.sha256(clean(csr).encode("utf-8", "surrogatepass")).digest()
-    return PURPOSE + nonce + request
+    return purpose + nonce + request
 
 
-def sign(key_pem: bytes, nonce: bytes, csr: str) -> str:
+def sign(key_pem: bytes, nonce: bytes, csr: str, purpose: bytes = PURPOSE) -> str:
     """The proof in base64, by a private key (PEM, not encrypted). Raises ValueError for what is no such key."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    key, text = load_pem_private_key(key_pem, None), statement(nonce, csr)
+    key, text = load_pem_private_key(key_pem, None), statement(nonce, csr, purpose)
     if isinstance(key, ed25519.Ed25519PrivateKey):
         signature = key.sign(text)
     elif isinstance(key, ec.EllipticCurvePrivateKey):
@@ -52,13 +54,13 @@ def sign(key_pem: bytes, nonce: bytes, csr: str) -> str:
     return base64.b64encode(signature).decode()
 
 
-def is_signed(key: "PublicKey", nonce: bytes, csr: str, proof: str) -> bool:
+def is_signed(key: "PublicKey", nonce: bytes, csr: str, proof: str, purpose: bytes = PURPOSE) -> bool:
     """Whether `proof` is what the holder of the request's key makes of the nonce."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 
-    text = statement(nonce, csr)
+    text = statement(nonce, csr, purpose)
     try:
         signature = base64.b64decode(proof, validate=True)
         if isinstance(key, ed25519.Ed25519PublicKey):
