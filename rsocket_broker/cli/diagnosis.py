@@ -4,6 +4,7 @@ A check that needs the running broker asks it; one that needs a device gives it 
 """
 
 import asyncio
+import contextlib
 import enum
 import os
 import tempfile
@@ -227,6 +228,18 @@ def check_running(status: dict[str, Any]) -> Iterator[Symptom]:
         yield problem(what, f"{device['problem']}.") if device["problem"] else ok(what, "its ports are forwarded")
 
 
+def check_silence(status: Mapping[str, Any]) -> Iterator[Symptom]:
+    """A device is there, its ports lead here, and yet nobody comes: the app cannot, or does not try."""
+    ready = [each["serial"] for each in status["adb"]["devices"] if not each["problem"]]
+    if ready and not status["sessions"] and not status["warnings"]:
+        yield warning(
+            "apps",
+            f"{', '.join(ready)} can reach this broker, and no app has come so far. An app needs the permission "
+            "INTERNET, cleartext traffic to localhost (its network security configuration) and its SDK started, which "
+            "release builds seldom do. Start the app again: it looks for the broker when it starts.",
+        )
+
+
 def check_warnings(warnings: Iterable[Mapping[str, Any]], now: datetime) -> Iterator[Symptom]:
     """What the broker has warned of lately, in its own words. What is long over is no matter for a diagnosis."""
     told = [each for each in warnings if now - datetime.fromisoformat(each["last"]) <= LATELY]
@@ -238,8 +251,11 @@ def check_warnings(warnings: Iterable[Mapping[str, Any]], now: datetime) -> Iter
         yield ok("warnings", f"none in the last {LATELY.total_seconds() / 60:.0f} minutes")
 
 
-async def check_adb(setting: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> AsyncIterator[Symptom]:
-    """The adb server, the devices that it sees, and their clocks. No server is a fault only where one was named."""
+async def check_adb(
+    setting: str, now: Callable[[], datetime] = lambda: datetime.now(UTC), *, on_loopback: bool = False
+) -> AsyncIterator[Symptom]:
+    """The adb server, the devices that it sees, their clocks, and where their apps look for us. No server is a fault
+    only where one was named."""
     address = server_address(setting)
     if address is None:
         yield ok("adb", "switched off")
@@ -261,11 +277,29 @@ async def check_adb(setting: str, now: Callable[[], datetime] = lambda: datetime
     )
     for symptom in await asyncio.gather(*looked_at):
         yield symptom
+    if on_loopback:
+        ready = [device.serial for device in devices if device.state == READY]
+        for found in await asyncio.gather(*(check_host(server, serial) for serial in ready)):
+            if found is not None:
+                yield found
 
 
 async def check_state(serial: str, state: str) -> Symptom:
     remedy = STATE_REMEDIES.get(state, "Check `adb devices`.")
     return problem(f"device {serial}", f"it is {state}. {remedy}")
+
+
+async def check_host(server: AdbServer, serial: str) -> Symptom | None:
+    """A device whose apps dial another address of this machine than loopback, which the reverse forwards lead to."""
+    with contextlib.suppress(AdbProblem):
+        maker = await server.run(serial, ["getprop", "ro.product.manufacturer"])
+        if maker.text.strip().lower() == "genymotion":
+            return warning(
+                f"device {serial}",
+                "it is a Genymotion device, whose apps dial this machine's address in the virtual network and not "
+                "localhost. If they do not come: rsocket-broker serve --host 0.0.0.0 --insecure-host 0.0.0.0",
+            )
+    return None
 
 
 async def check_clock(server: AdbServer, serial: str, now: Callable[[], datetime]) -> Symptom:

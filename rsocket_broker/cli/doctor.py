@@ -18,7 +18,7 @@ from rsocket_broker.cli.render import json_option, print_json, table
 from rsocket_broker.cli.serve import settings_of
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.routing.registry import LoadedPlugin, load_plugins
-from rsocket_broker.settings import Settings
+from rsocket_broker.settings import Settings, is_loopback
 
 
 @click.command()
@@ -138,6 +138,7 @@ def check_status(status: dict[str, Any]) -> Iterator[Symptom]:
     """What the broker that runs says of itself."""
     yield from diagnosis.check_running(status)
     yield from diagnosis.check_policy_in_force(status)
+    yield from diagnosis.check_silence(status)
     yield from diagnosis.check_warnings(status["warnings"], datetime.now(UTC))
 
 
@@ -147,7 +148,7 @@ async def outside(settings: Settings, running: bool) -> AsyncIterator[Symptom]:
         async for symptom in diagnosis.check_ports(settings):
             yield symptom
     try:
-        async for symptom in diagnosis.check_adb(settings.adb):
+        async for symptom in diagnosis.check_adb(settings.adb, on_loopback=is_loopback(settings.listen.host)):
             yield symptom
     except BrokerError as error:
         yield problem("adb", error.public)
