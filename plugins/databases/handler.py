@@ -2,6 +2,8 @@
 
 An app gives its databases new numbers whenever it lists them, and takes no other name for them. So they are listed
 before each question, and one question of a session waits for the one before it.
+
+Every broker loads this module at its start: what few need, such as the reading of SQL, is imported where it is used.
 """
 
 import asyncio
@@ -11,7 +13,6 @@ from typing import Any
 
 from rsocket_broker.plugin_api import App, ApplicationError, Invalid, Plugin, method
 from rsocket_broker.plugins.databases import values
-from rsocket_broker.plugins.databases.statements import exact_page, quoted, statement
 from rsocket_broker.plugins.databases.values import Database
 
 MAX_ROWS = 10_000
@@ -74,6 +75,8 @@ class Databases(Plugin):
         client: str = "",
     ) -> dict[str, Any]:
         """One page of a table. `order` is a column. With `exact` blobs come as their bytes, `{"hex": "00FF"}`."""
+        from rsocket_broker.plugins.databases.statements import quoted
+
         app = await app.reach(client, "rows")
         _check_page(start, count, reverse=reverse, order=order)
         async with self._chosen(app, database) as chosen:
@@ -93,6 +96,8 @@ class Databases(Plugin):
     ) -> dict[str, Any]:
         """What a statement that only reads (SELECT, PRAGMA, EXPLAIN, WITH) answers, cut after `limit` rows unless it
         has a LIMIT of its own. Raises Invalid for one that might change something: that is for `execute`."""
+        from rsocket_broker.plugins.databases.statements import statement
+
         app = await app.reach(client, "query")
         asked = statement(sql)
         if not asked.reads:
@@ -108,6 +113,8 @@ class Databases(Plugin):
     async def execute(self, app: App, sql: str, database: str = "", client: str = "") -> dict[str, Any]:
         """Runs any one statement, and gives what the app says of it: rows, the id of a row that was inserted, how many
         were changed. What is no SELECT, PRAGMA, EXPLAIN, INSERT, UPDATE or DELETE is run, and answered with nothing."""
+        from rsocket_broker.plugins.databases.statements import statement
+
         app = await app.reach(client, "execute")
         asked = statement(sql)
         async with self._chosen(app, database) as chosen:
@@ -173,6 +180,8 @@ async def _listed(app: App) -> list[Database]:
 
 
 async def _structure(app: App, chosen: Database, table: str) -> dict[str, Any]:
+    from rsocket_broker.plugins.databases.statements import quoted
+
     about = {"databaseId": chosen.id, "table": quoted(table)}
     answer = values.fields_of(await _ask(app, "getTableStructure", about))
     columns = values.rows(answer.get("structureColumns"), answer.get("structureValues"))
@@ -195,6 +204,8 @@ async def _run(app: App, chosen: Database, sql: str) -> dict[str, Any]:
 async def _exact_rows(
     app: App, chosen: Database, table: str, *, order: str, reverse: bool, start: int, count: int
 ) -> dict[str, Any]:
+    from rsocket_broker.plugins.databases.statements import exact_page, quoted
+
     structure = await _structure(app, chosen, table)
     columns = [str(one.get("column_name", next(iter(one.values())))) for one in structure["columns"]]
     if not columns:

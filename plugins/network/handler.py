@@ -2,13 +2,15 @@
 
 Each method is also Python: `await broker.plugin("Network").wait(app, method="POST", url="/login", status="2xx")`.
 Those that take `client` answer for another client where the policy lets the caller reach it.
+
+Every broker loads this module at its start: what is not needed for recording is imported where it is used.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsocket_broker.plugin_api import (
     App,
@@ -21,10 +23,12 @@ from rsocket_broker.plugin_api import (
     event,
     method,
 )
-from rsocket_broker.plugins.network import messages, mocks
-from rsocket_broker.plugins.network.filters import Wanted, wanted
-from rsocket_broker.plugins.network.following import Following, first
+from rsocket_broker.plugins.network import messages
 from rsocket_broker.plugins.network.traffic import Exchange, Shelf, Traffic
+
+if TYPE_CHECKING:
+    from rsocket_broker.plugins.network.filters import Wanted
+    from rsocket_broker.plugins.network.mocks import Mocks
 
 MAX_WAIT = 3600.0
 """Longest that `wait` waits, in seconds."""
@@ -44,7 +48,7 @@ class Network(Plugin):
 
     def __init__(self) -> None:
         self._shelf = Shelf()
-        self._mocks: dict[Principal, mocks.Mocks] = {}
+        self._mocks: dict[Principal, Mocks] = {}
 
     # --- what apps tell ----------------------------------------------------------------------------------------------
 
@@ -103,7 +107,7 @@ class Network(Plugin):
         """The newest exchanges that fit, oldest first; how many fit, how many had to go to make room, and the number
         of the newest of all, for the next `after`."""
         traffic = self.traffic(await app.reach(client, "list"))
-        found = _fitting(traffic, wanted(method, url, status, after))
+        found = _fitting(traffic, _look_for(method, url, status, after))
         shown = [_summary(one, secrets=secrets) for one in found[max(0, len(found) - max(0, limit)) :]]
         return {"exchanges": shown, "fitting": len(found), "dropped": traffic.dropped, "newest": traffic.newest}
 
@@ -128,7 +132,7 @@ class Network(Plugin):
         from rsocket_broker.plugins.network.har import Writer
 
         traffic = self.traffic(await app.reach(client, "har"))
-        found = [one.seen() for one in _fitting(traffic, wanted(method, url, status, after))]
+        found = [one.seen() for one in _fitting(traffic, _look_for(method, url, status, after))]
         write = Writer(secrets=secrets).har
         return await asyncio.to_thread(lambda: write(found, creator=_version(), dropped=traffic.dropped))
 
@@ -148,7 +152,7 @@ class Network(Plugin):
         from rsocket_broker.plugins.network.statistics import statistics
 
         traffic = self.traffic(await app.reach(client, "statistics"))
-        found = statistics(_fitting(traffic, wanted(after=after)))
+        found = statistics(_fitting(traffic, _look_for(after=after)))
         return found | {"dropped": traffic.dropped, "kept_bytes": traffic.bytes}
 
     @method("protobuf")
@@ -177,8 +181,10 @@ class Network(Plugin):
     ) -> dict[str, Any]:
         """The first exchange that fits, be it there or to come, as `show` gives it. It has its response, unless the
         status asked for is `open` or `partial`. Raises Canceled after `timeout` seconds, with what came instead."""
+        from rsocket_broker.plugins.network.following import first
+
         traffic = self.traffic(await app.reach(client, "wait"))
-        look_for = wanted(method, url, status, after)
+        look_for = _look_for(method, url, status, after)
         unfinished = {"open", "partial"} & set(look_for.statuses)
 
         def fits(exchange: Exchange) -> bool:
@@ -206,8 +212,10 @@ class Network(Plugin):
     ) -> AsyncIterator[dict[str, Any]]:
         """Each exchange as it comes: `{"event": "request" | "response", "exchange": {...}}`, with `known` those first
         that are here already. `{"dropped": N}` stands for N that the follower was too slow for."""
+        from rsocket_broker.plugins.network.following import Following
+
         traffic = self.traffic(await app.reach(client, "follow"))
-        look_for = wanted(method, url, status)
+        look_for = _look_for(method, url, status)
         with Following(traffic, look_for, lambda one: _summary(one, secrets=secrets)) as following:
             for exchange in _fitting(traffic, look_for) if known else ():
                 yield {"event": "known", "exchange": _summary(exchange, secrets=secrets)}
@@ -230,6 +238,8 @@ class Network(Plugin):
     ) -> dict[str, Any]:
         """From now on the app answers requests whose URL contains `url` so, also after it was started again; a route
         for the same address and method is replaced. Raises ApplicationError for an app that cannot."""
+        from rsocket_broker.plugins.network import mocks
+
         app = await app.reach(client, "mock")
         new = mocks.mock(url, method, status, headers or {}, body, enabled=enabled)
         return await self._replace(app, mocks.added(self._of(app), new))
@@ -242,13 +252,17 @@ class Network(Plugin):
     @method("unmock")
     async def unmock(self, app: App, url: str = "", method: str = "", client: str = "") -> dict[str, Any]:
         """Takes out the routes for an address, and a method where one is given; all routes for no address."""
+        from rsocket_broker.plugins.network import mocks
+
         app = await app.reach(client, "unmock")
         return await self._replace(app, mocks.removed(self._of(app), url, method) if url else ())
 
-    def _of(self, app: App) -> mocks.Mocks:
+    def _of(self, app: App) -> "Mocks":
         return self._mocks.get(app.identity.principal, ())
 
-    async def _replace(self, app: App, found: mocks.Mocks) -> dict[str, Any]:
+    async def _replace(self, app: App, found: "Mocks") -> dict[str, Any]:
+        from rsocket_broker.plugins.network import mocks
+
         principal = app.identity.principal
         if principal not in self._mocks and found and len(self._mocks) >= mocks.MAX_CLIENTS:
             raise ApplicationError(f"{mocks.MAX_CLIENTS} clients have mock routes, which is the limit: clear some.")
@@ -265,6 +279,8 @@ class Network(Plugin):
         return _shown(found)
 
     async def _send_mocks(self, app: App, timeout: float = 30.0) -> None:
+        from rsocket_broker.plugins.network import mocks
+
         if not await app.supports(CALL):
             raise ApplicationError(
                 f"{app.name} takes no mock routes: Android apps do, if their HTTP interceptor was built for it."
@@ -279,7 +295,13 @@ class Network(Plugin):
         return found
 
 
-def _fitting(traffic: Traffic, look_for: Wanted) -> list[Exchange]:
+def _look_for(method: str = "", url: str = "", status: int | str = "", after: int = 0) -> "Wanted":
+    from rsocket_broker.plugins.network.filters import wanted
+
+    return wanted(method, url, status, after)
+
+
+def _fitting(traffic: Traffic, look_for: "Wanted") -> list[Exchange]:
     return [one for one in traffic if look_for.fits(one)]
 
 
@@ -298,7 +320,7 @@ def _entry(exchange: Any, secrets: bool) -> dict[str, Any]:
     return Writer(secrets=secrets).shown(exchange)
 
 
-def _instead(traffic: Traffic, look_for: Wanted, timeout: float) -> str:
+def _instead(traffic: Traffic, look_for: "Wanted", timeout: float) -> str:
     """Why there was nothing, with the newest of what there was."""
     there = [one.summary() for one in traffic if one.number > look_for.after][-3:]
     seen = ", ".join(f"{one['method'] or '?'} {_short(one)} ({one['status'] or one['state']})" for one in there)
@@ -310,7 +332,9 @@ def _short(summary: dict[str, Any]) -> str:
     return url if len(url) <= 100 else f"{url[:99]}…"
 
 
-def _shown(found: mocks.Mocks) -> dict[str, Any]:
+def _shown(found: "Mocks") -> dict[str, Any]:
+    from rsocket_broker.plugins.network import mocks
+
     return {"mocks": [one.shown() for one in found], "overlapping": mocks.overlapping(found)}
 
 
