@@ -5,6 +5,7 @@ when the last has come there is no work left that would hold everybody up.
 """
 
 import codecs
+import io
 
 import attrs
 from websockets.frames import BINARY, CONT, TEXT, CloseCode
@@ -34,8 +35,10 @@ class TextFraming(Control):
         super().__init__(protocol, limit)
         self._held = b""
         """The start of a header, or of a control frame, that is not complete."""
-        self._message = bytearray()
-        """The start of a message."""
+        self._message = io.BytesIO()
+        """The start of a message. What it gives in the end is no copy."""
+        self._size = 0
+        """Bytes of that."""
         self._in_fragments = False
         self._left = 0
         """Bytes that are still to come of the frame whose header was read."""
@@ -86,7 +89,7 @@ class TextFraming(Control):
             if start + size > end:
                 return 0
             return -1 if self.control_received(bytes(view[position : start + size])) else start + size
-        if size > self.limit - len(self._message):
+        if size > self.limit - self._size:
             self.fail(CloseCode.MESSAGE_TOO_BIG, f"a message longer than {self.limit} bytes")
             return -1
         self._left, self._mask = size, bytes(view[start - MASK : start])
@@ -110,11 +113,11 @@ class TextFraming(Control):
         if not ends:
             turn = len(part) % MASK
             self._mask = self._mask[turn:] + self._mask[:turn]
-            self._message += part
-        elif self._message:
-            self._message += part
-            messages.append(bytes(self._message))
-            self._message = bytearray()  # and not `clear`, which would be done with the next message's first bytes
+            self._size += self._message.write(part)
+        elif self._size:
+            self._message.write(part)
+            messages.append(self._message.getvalue())
+            self._message, self._size = io.BytesIO(), 0
         else:
             messages.append(part)
         return True
