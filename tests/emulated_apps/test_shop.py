@@ -95,7 +95,7 @@ async def test_the_bundled_plugins_understand_it(
         async with running(shop, tmp_path, era=era, **options) as sdk:
             await sdk.connected()
             shop.buy("cup")
-            await until(lambda: len(broker.sessions))  # an app of the RSocket era is connected once it has said so
+            await until(lambda: [*broker.sessions])  # an app of the RSocket era is connected once it has said so
             session = broker.sessions.find(APP_ID)
             assert session.claims.os == platform.value
             await the_plugins_agree(shop, broker, session.id)
