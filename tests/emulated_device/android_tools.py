@@ -139,7 +139,7 @@ def am(device: Device, arguments: list[str]) -> None:
 
 
 def logcat(device: Device, arguments: list[str]) -> None:
-    """logcat -v threadtime [-T TIME] [*:LEVEL]: what `ROOT/log` holds from TIME on, and what is added to it, without end."""
+    """logcat -v threadtime [-T TIME] [*:LEVEL]: what `ROOT/log` holds from TIME on, and what is added, without end."""
     since = arguments[arguments.index("-T") + 1] if "-T" in arguments else ""
     wanted = arguments[-1].removeprefix("*:") if arguments[-1].startswith("*:") else "V"
     sys.stdout.write("--------- beginning of main\n")
