@@ -26,7 +26,8 @@ INSECURE_PORT = 8089
 SECURE_PORT = 8088
 WS_INSECURE_PORT = 9089
 WS_SECURE_PORT = 9088
-"""The numbers that are built into shipped SDKs, and 8333 of `serve --browser-port`."""
+BROWSER_PORT = 8333
+"""The numbers that are built into shipped SDKs."""
 
 CONFIG_LIMIT = 1024 * 1024
 """Bytes of config.toml that are read: a hundred times what anyone writes by hand."""

@@ -43,6 +43,15 @@ class PortNumber(click.IntRange):
         return super().convert(value, param, ctx)
 
 
+class UsualPort(PortNumber):
+    """A port, `on` for the usual one, or `off` for none."""
+
+    ON = "on"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self.ON if value == self.ON else super().convert(value, param, ctx)
+
+
 class Duration(click.types.StringParamType):
     """A duration such as 90s, 10m, 1h or 2d, as a timedelta."""
 
@@ -135,6 +144,8 @@ def wanted(option: click.Option) -> Wanted:
     if isinstance(kind, click.Choice):
         choices = tuple(str(choice) for choice in kind.choices)
         return Wanted(str, "one of " + ", ".join(f'"{choice}"' for choice in choices), choices=choices)
+    if isinstance(kind, UsualPort):
+        return Wanted(int, f'a whole number, "{UsualPort.ON}" or "{UsualPort.OFF}"', also=(UsualPort.ON, UsualPort.OFF))
     if isinstance(kind, PortNumber):
         return Wanted(int, f'a whole number or "{PortNumber.OFF}"', also=(PortNumber.OFF,))
     item: type = str

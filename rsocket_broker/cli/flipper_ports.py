@@ -4,7 +4,8 @@
     FLIPPER_ALT_PORTS      INSECURE,SECURE   WebSocket
     FLIPPER_BROWSER_PORT   PORT              browser and Node apps
 
-They are weaker than whatever is set for this broker itself. Apps dial what they were told by settings of the same form,
+They are weaker than whatever is set for this broker itself, and the last one only says which port `--browser-port on`
+is. Apps dial what they were told by settings of the same form,
 so the ports that devices dial follow. One that is malformed is ignored, as Flipper did, and named in the log.
 """
 

@@ -22,7 +22,7 @@ from rsocket_broker import event_loop
 from rsocket_broker.broker import Broker
 from rsocket_broker.browser.origin import listed_host
 from rsocket_broker.cli.ca_shared import passphrase_option, read_passphrase
-from rsocket_broker.cli.context import Context, PathOrName, PortNumber, WholeNumber
+from rsocket_broker.cli.context import Context, PathOrName, PortNumber, UsualPort, WholeNumber
 from rsocket_broker.cli.flipper_ports import flipper_ports
 from rsocket_broker.credentials import APP_ID
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
@@ -34,6 +34,7 @@ from rsocket_broker.protocol.codes import MAX_31
 from rsocket_broker.protocol.limits import LEASE_PERIOD, LEASE_REQUESTS, RESUME_BYTES, RESUME_SECONDS
 from rsocket_broker.sessions.live import MAX_PER_IDENTITY, MAX_SESSIONS, DuplicateRule, SessionLimits
 from rsocket_broker.settings import (
+    BROWSER_PORT,
     INSECURE_PORT,
     LOCALHOST,
     SECURE_PORT,
@@ -114,12 +115,14 @@ HOST_HELP = (
 )
 @click.option(
     "--browser-port",
-    type=PortNumber(),
-    metavar="PORT|off",
-    default=PortNumber.OFF,
+    type=UsualPort(),
+    metavar="PORT|on|off",
+    is_flag=False,
+    flag_value=UsualPort.ON,
+    default=UsualPort.OFF,
     show_default=True,
-    help="Port for browser and Node apps with js-flipper (it dials 8333), on this machine's loopback alone; 0 is any "
-    "free one. Such apps prove nothing: see the kind unverified of the policy.",
+    help="Port for browser and Node apps with js-flipper, on this machine's loopback alone; on is the one that they "
+    f"dial, {BROWSER_PORT}, 0 any free one. Such apps prove nothing: see the kind unverified of the policy.",
 )
 @click.option(
     "--browser-origin",
@@ -268,8 +271,8 @@ def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> N
 
     The last one serves sessions to the network, and enrols only what asks on this machine.
 
-    FLIPPER_PORTS and FLIPPER_ALT_PORTS (INSECURE,SECURE), and FLIPPER_BROWSER_PORT, set the ports where nothing of
-    this broker's own does.
+    FLIPPER_PORTS and FLIPPER_ALT_PORTS (INSECURE,SECURE) set the ports where nothing of this broker's own does, and
+    FLIPPER_BROWSER_PORT says which --browser-port on means.
     """
     problems = use_flipper_ports(click.get_current_context(), options)
     check_usage(options)
@@ -284,8 +287,14 @@ def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> N
 
 def use_flipper_ports(context: click.Context, options: dict[str, Any]) -> list[str]:
     """Takes the ports of Flipper's own variables where neither flag nor variable nor file has set them. Returns what is
-    wrong with those variables, for the log."""
+    wrong with those variables, for the log.
+
+    None of them opens the browser port, which lets strangers in: a profile of the shell may have set it long ago.
+    """
     found, problems = flipper_ports(os.environ)
+    browser_port = found.pop("browser_port", UsualPort.ON)
+    if options["browser_port"] == UsualPort.ON:
+        options["browser_port"] = browser_port
     unset = [name for name in found if context.get_parameter_source(name) is ParameterSource.DEFAULT]
     options.update({name: found[name] for name in unset})
     return problems
@@ -360,7 +369,7 @@ def listen_settings(options: Mapping[str, Any]) -> ListenSettings:
         insecure_port=options["insecure_port"],
         secure_port=options["secure_port"],
         http_port=open_port(options["http_port"]),
-        browser_port=open_port(options["browser_port"]),
+        browser_port=BROWSER_PORT if options["browser_port"] == UsualPort.ON else open_port(options["browser_port"]),
         browser_origins=tuple(map(listed_host, options["browser_origins"])),
         names=tuple(options["names"]),
         **web,

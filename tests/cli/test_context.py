@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 import pytest
 
-from rsocket_broker.cli.context import Context, Duration, PortNumber, configurable, default_home, wanted
+from rsocket_broker.cli.context import Context, Duration, PortNumber, UsualPort, configurable, default_home, wanted
 from rsocket_broker.errors import ConfigurationError
 
 
@@ -16,6 +16,7 @@ from rsocket_broker.errors import ConfigurationError
 @click.option("--duplicate", type=click.Choice(["replace", "refuse"]))
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--http-port", type=PortNumber(), default=PortNumber.OFF)
+@click.option("--browser-port", type=UsualPort(), is_flag=False, flag_value=UsualPort.ON, default=UsualPort.OFF)
 @click.option("--home", expose_value=False)
 @click.argument("name")
 def sample(**values: object) -> None:
@@ -36,7 +37,8 @@ def test_the_default_home_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_config_keys_are_the_long_option_names() -> None:
-    assert set(configurable(sample)) == {"secure-port", "plugin", "adb", "wait", "duplicate", "json", "http-port"}
+    ports = {"secure-port", "http-port", "browser-port"}
+    assert set(configurable(sample)) == ports | {"plugin", "adb", "wait", "duplicate", "json"}
 
 
 def test_values_come_under_the_parameter_names(tmp_path: Path) -> None:
@@ -54,6 +56,21 @@ def test_a_port_is_a_number_or_off(tmp_path: Path, text: str, value: object) -> 
     written = f'"{text}"' if text == "off" else text
     obj = context(tmp_path, f"[sample]\nhttp-port = {written}\n")
     assert obj.defaults(sample, ("sample",)) == {"http_port": value}
+
+
+@pytest.mark.parametrize(("text", "value"), [("on", "on"), ("off", "off"), ("1", 1), ("yes", None)])
+def test_a_port_that_strangers_dial_may_be_the_usual_one(tmp_path: Path, text: str, value: object) -> None:
+    obj = context(tmp_path, f'[sample]\nbrowser-port = "{text}"\n')
+    if value in ("on", "off"):
+        assert UsualPort().convert(text, None, None) == value
+        assert obj.defaults(sample, ("sample",)) == {"browser_port": value}
+    elif value is not None:
+        assert UsualPort().convert(text, None, None) == value
+    else:
+        with pytest.raises(click.UsageError, match=text):
+            UsualPort().convert(text, None, None)
+        with pytest.raises(ConfigurationError, match='a whole number, "on" or "off"'):
+            obj.defaults(sample, ("sample",))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +113,7 @@ def test_every_option_type_has_a_toml_type() -> None:
         "duplicate": str,
         "json": bool,
         "http-port": int,
+        "browser-port": int,
     }
 
 

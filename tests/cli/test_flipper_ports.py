@@ -50,3 +50,34 @@ def test_what_is_set_for_this_broker_is_stronger(tmp_path: Path, monkeypatch: py
     assert (settings.listen.insecure_port, settings.listen.secure_port) == (1111, 7)
     assert (settings.listen.ws_insecure_port, settings.listen.ws_secure_port) == (3333, 4444)
     assert (settings.device_ports, settings.device_web_ports) == ((1111, 2222), (3333, 4444))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "port"),
+    [
+        ([], "5555", None),
+        (["--browser-port"], None, 8333),
+        (["--browser-port"], "5555", 5555),
+        (["--browser-port", "on"], "5555", 5555),
+        (["--browser-port", "on"], "x", 8333),
+        (["--browser-port", "6666"], "5555", 6666),
+        (["--browser-port", "off"], "5555", None),
+        (["--browser-port", "0"], "5555", 0),
+    ],
+)
+def test_a_variable_moves_the_browser_port_and_opens_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], variable: str | None, port: int | None
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv("FLIPPER_BROWSER_PORT", variable)
+    with serve.make_context("serve", arguments, obj=Context(tmp_path)) as context:
+        options = {name: value for name, value in context.params.items() if not name.startswith("log_")}
+        assert len(use_flipper_ports(context, options)) == (variable == "x")
+        assert settings_of(Context(tmp_path), options).listen.browser_port == port
+
+
+@pytest.mark.parametrize(("listed", "found"), [("Dev.Example.org", "dev.example.org"), ("::1", "[::1]")])
+def test_listed_hosts_are_kept_in_the_form_in_which_they_are_compared(tmp_path: Path, listed: str, found: str) -> None:
+    with serve.make_context("serve", ["--browser-origin", listed], obj=Context(tmp_path)) as context:
+        options = {name: value for name, value in context.params.items() if not name.startswith("log_")}
+        assert settings_of(Context(tmp_path), options).listen.browser_origins == (found,)
