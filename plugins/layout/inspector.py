@@ -4,7 +4,16 @@ import asyncio
 import logging
 from typing import Any
 
-from rsocket_broker.plugin_api import App, ApplicationError, Canceled, Invalid, RequestFailed, event, method
+from rsocket_broker.plugin_api import (
+    App,
+    ApplicationError,
+    Canceled,
+    ConnectionClosed,
+    Invalid,
+    RequestFailed,
+    event,
+    method,
+)
 from rsocket_broker.plugin_api.history import MAX_WAIT
 from rsocket_broker.plugin_api.lenient import fields, items, octets, text
 from rsocket_broker.plugins.layout.base import LayoutPlugin, checked_png
@@ -160,7 +169,7 @@ async def _search_off(app: App) -> None:
     """Gives the app its touches back, also when whoever asked has been stopped; the line may be closing meanwhile."""
     try:
         await asyncio.shield(asyncio.ensure_future(app.send("setSearchActive", {"active": False})))
-    except RequestFailed as error:
+    except (RequestFailed, ConnectionClosed) as error:
         log.info("the search mode of %s was not switched off: %s", app.id, error.public)
 
 

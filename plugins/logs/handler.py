@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+import attrs
+
 from rsocket_broker.plugin_api import App, ApplicationError, Canceled, Device, Invalid, LogLine, Plugin, method
 from rsocket_broker.plugin_api.history import MAX_WAIT
-from rsocket_broker.plugins.logs.wanted import Wanted
+from rsocket_broker.plugins.logs.wanted import SYSTEM, Wanted
 
 MAX_LINES = 5000
 """Entries that `recent` gives at most: what a test's report can take."""
@@ -18,12 +20,37 @@ LIMIT = 20.0
 """Seconds for `recent` on a device whose log grows faster than it is read."""
 
 
+@attrs.frozen
+class Settings:
+    """`[plugins.DeviceLogs]`."""
+
+    whole_device: bool = False
+    """Whether the log of other apps and of the system may be asked for. Whoever may call this plugin may then."""
+
+
 class DeviceLogs(Plugin):
     """Nothing is kept here: whoever asks has a reader of their own on the device, which ends with them."""
 
     id = "DeviceLogs"
     needs_app = False
+    settings: Settings
     concurrency = 32  # each reader is a process on a device
+
+    async def _source(
+        self, app: App, level: str, tags: list[str] | None, contains: str, whole_device: bool = False
+    ) -> tuple[Device, Wanted]:
+        """The device, and what is wanted of its log. Raises RequestFailed; for a wrong question, before all else."""
+        if whole_device and not self.settings.whole_device:
+            raise ApplicationError(
+                "The log of the whole device is not given out: set whole_device = true in [plugins.DeviceLogs] for that."
+            )
+        app_id = app.identity.app_id
+        wanted = Wanted(app_id, (), level, tags or (), contains, whole_device=whole_device)
+        device = await app.device_access()
+        if not whole_device:
+            own, system = await asyncio.gather(device.pids(app_id), device.pids(SYSTEM))
+            wanted = Wanted(app_id, own, level, tags or (), contains, system=system)
+        return device, wanted
 
     @method("follow")
     async def follow(
@@ -38,7 +65,7 @@ class DeviceLogs(Plugin):
     ) -> AsyncIterator[dict[str, object]]:
         """The entries of the app's processes from now on, or from `since` (seconds since 1970 by the device's clock;
         0 is all that it still has). `level` is the least serious one; no `tags` are all of them."""
-        device, wanted = await _source(await app.reach(client, "follow"), level, tags, contains, whole_device)
+        device, wanted = await self._source(await app.reach(client, "follow"), level, tags, contains, whole_device)
         async with aclosing(device.log(since)) as lines:
             async for line in lines:
                 if wanted(line):
@@ -59,7 +86,7 @@ class DeviceLogs(Plugin):
         if not 0 < limit <= MAX_LINES:
             raise Invalid(f"limit: wanted 1 to {MAX_LINES}.")
         found: deque[LogLine] = deque(maxlen=limit)
-        device, wanted = await _source(await app.reach(client, "recent"), level, tags, contains, whole_device)
+        device, wanted = await self._source(await app.reach(client, "recent"), level, tags, contains, whole_device)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LIMIT):
                 await _gather(device, wanted, found)
@@ -79,7 +106,7 @@ class DeviceLogs(Plugin):
         """The first entry whose message holds `contains`. Raises Canceled when there is none within `timeout` s."""
         if not 0 <= timeout <= MAX_WAIT:
             raise Invalid(f"timeout: wanted 0 to {MAX_WAIT:g} seconds.")
-        device, wanted = await _source(await app.reach(client, "wait"), level, tags, contains, False)
+        device, wanted = await self._source(await app.reach(client, "wait"), level, tags, contains)
         try:
             async with asyncio.timeout(timeout), aclosing(device.log(since)) as lines:
                 async for line in lines:
@@ -88,18 +115,6 @@ class DeviceLogs(Plugin):
         except TimeoutError:
             raise Canceled(f"The log said nothing of {contains[:100]!r} within {timeout:g} s.") from None
         raise ApplicationError("The device's log has ended.")
-
-
-async def _source(
-    app: App, level: str, tags: list[str] | None, contains: str, whole_device: bool
-) -> tuple[Device, Wanted]:
-    """The device, and what is wanted of its log. Raises RequestFailed; for what was asked wrongly, before all else."""
-    app_id = app.identity.app_id
-    wanted = Wanted(app_id, (), level, tags or (), contains, whole_device=whole_device)
-    device = await app.device_access()
-    if not whole_device:
-        wanted = Wanted(app_id, await device.pids(app_id), level, tags or (), contains)
-    return device, wanted
 
 
 async def _gather(device: Device, wanted: Wanted, found: deque[LogLine]) -> None:

@@ -11,6 +11,8 @@ MAX_TAGS = 50
 
 _STARTED: Final = re.compile(r"Start proc (\d{1,9}):([\w.]{1,255})(?::[\w.]+)?/")
 """What Android's ActivityManager says of each process that it starts."""
+SYSTEM: Final = "system_server"
+"""The process that ActivityManager is in: anybody may log under its tag, and make others' processes its own."""
 
 
 class Wanted:
@@ -24,9 +26,11 @@ class Wanted:
         tags: Collection[str] = (),
         contains: str = "",
         *,
+        system: Collection[int] = (),
         whole_device: bool = False,
     ) -> None:
-        """`whole_device`: of all processes. No `tags` are all tags. Raises Invalid for a level that is none."""
+        """`system`: the processes that are believed when they say which ones they start. `whole_device`: of all
+        processes. No `tags` are all tags. Raises Invalid for a level that is none."""
         if len(tags) > MAX_TAGS:
             raise Invalid(f"tags: {len(tags)} are more than {MAX_TAGS}.")
         self._app_id = app_id
@@ -34,11 +38,13 @@ class Wanted:
         self._levels = at_least(level)
         self._tags = frozenset(tags)
         self._contains = contains
+        self._system = frozenset(system)
         self._whole = whole_device
 
     def __call__(self, line: LogLine) -> bool:
         """Whether `line` is wanted; to be asked for each one in its order."""
-        started = _STARTED.search(line.message) if line.tag == "ActivityManager" else None
+        told = line.tag == "ActivityManager" and line.pid in self._system
+        started = _STARTED.match(line.message) if told else None
         if started is not None and started[2] == self._app_id:
             self._pids.add(int(started[1]))
         return (

@@ -19,7 +19,9 @@ tag_option = click.option(
     "--tag", "tags", multiple=True, metavar="TAG", help="Only this one. May be given several times."
 )
 contains_option = click.option("--contains", default="", metavar="TEXT", help="Only messages that hold this.")
-whole_option = click.option("--whole-device", is_flag=True, help="Of all apps, and of the system.")
+whole_option = click.option(
+    "--whole-device", is_flag=True, help="Of all apps, and of the system; the broker's settings must allow it."
+)
 
 
 @click.group()

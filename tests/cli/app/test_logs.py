@@ -19,8 +19,10 @@ def test_what_the_device_logged_of_the_app(shop: Android) -> None:
     assert "warn" in line
     assert "Cart: total is 3" in line
     assert "\x1b" not in line
-    found = json.loads(shop.say("logs", "recent", "--contains", "another", "--whole-device", "--json").stdout)
-    assert [one["tag"] for one in found["lines"]] == ["Other"]
+    found = json.loads(shop.say("logs", "recent", "--contains", "mild", "--json").stdout)
+    assert [one["tag"] for one in found["lines"]] == ["Cart"]
+    refused = shop.say("logs", "recent", "--contains", "another", "--whole-device")
+    assert (refused.returncode, "whole_device = true" in refused.stderr) == (1, True)
 
 
 def test_a_client_without_a_device_is_told_of(phone: Phone) -> None:

@@ -33,10 +33,23 @@ async def test_what_there_is_is_read_up_to_a_limit(monkeypatch: pytest.MonkeyPat
         assert [one["message"] for one in found["lines"]] == ["47", "48", "49"]
         assert device.readers == 0
         monkeypatch.setattr(handler, "FIRST", 0.02)
-        assert await client.request("recent", {"whole_device": True}) == {"lines": []}
+        assert await client.request("recent") == {"lines": []}
         for limit in (0, 5001):
             with pytest.raises(Invalid, match="limit"):
                 await client.request("recent", {"limit": limit})
+
+
+async def test_the_whole_devices_log_is_given_out_by_the_operators_leave_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "QUIET", 0.02)
+    device = PaperDevice(line("of another app", pid=1))
+    async with running(plugin) as bench:
+        client = await bench.connect(hardware=device)
+        with pytest.raises(ApplicationError, match=r"whole_device = true in \[plugins.DeviceLogs\]"):
+            await client.request("recent", {"whole_device": True})
+    async with running(plugin, {"whole_device": True}) as bench:
+        client = await bench.connect(hardware=device)
+        found = await client.request("recent", {"whole_device": True})
+        assert [one["message"] for one in found["lines"]] == ["of another app"]
 
 
 async def test_waiting_for_an_entry() -> None:

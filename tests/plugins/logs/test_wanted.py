@@ -18,7 +18,7 @@ def test_the_apps_processes_level_tags_and_text() -> None:
 
 
 def test_a_process_that_is_started_is_learned_from_the_log() -> None:
-    wanted = Wanted("org.example.shop", {77})
+    wanted = Wanted("org.example.shop", {77}, system={1})
     for said in (
         "Start proc 90:org.example.shop/u0a123 for top-activity {org.example.shop/.Main}",
         "Start proc 91:org.example.shop:sync/u0a123 for service",
@@ -27,7 +27,8 @@ def test_a_process_that_is_started_is_learned_from_the_log() -> None:
     ):
         assert not wanted(line(said, pid=1, tag="ActivityManager"))
     assert [pid for pid in (77, 90, 91, 92) if wanted(line("x", pid=pid))] == [77, 90, 91]
-    assert not wanted(line("Start proc 93:org.example.shop/u0a1", pid=5, tag="Liar"))
+    assert not wanted(line("Start proc 93:org.example.shop/u0a1", pid=1, tag="Liar"))
+    assert wanted(line("Start proc 93:org.example.shop/u0a1", pid=77, tag="ActivityManager")), "ours, but not believed"
     assert not wanted(line("x", pid=93))
 
 
