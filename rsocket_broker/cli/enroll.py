@@ -10,13 +10,17 @@ from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.cli.context import Context, WholeNumber
 from rsocket_broker.cli.prompt import Lines
 from rsocket_broker.cli.render import facts, json_option, note, print_json
-from rsocket_broker.client.enroll import FILES, MEDIUMS, PAIRING
 from rsocket_broker.client.enroll import enroll as obtain
 from rsocket_broker.client.folder import Enrolled
+from rsocket_broker.client.pairing import Pairing
 from rsocket_broker.errors import BrokerError, ConfigurationError, ConnectionClosed
 from rsocket_broker.files import read_private
 from rsocket_broker.grant_tokens import MAX_TEXT
 from rsocket_broker.settings import INSECURE_PORT, LOCALHOST
+
+FILES, PAIRING = "files", "pairing"
+MEDIUMS = (FILES, PAIRING)
+"""The ways to a certificate."""
 
 MAX_CODE = 1024
 """Characters of a line that is read from a person or a script."""
@@ -144,9 +148,7 @@ async def pairing(app_id: str, folder: Path, app: str, device: str | None, code_
         app=app,
         directory=folder,
         device=device,
-        medium=PAIRING,
-        pairing_code=code,
-        confirm=lambda digits: lines.agrees(f"Do both show {digits}?"),
+        pairing=Pairing(code, lambda digits: lines.agrees(f"Do both show {digits}?")),
         tell=note,
     )
 

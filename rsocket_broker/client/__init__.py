@@ -6,6 +6,7 @@ from rsocket_broker.client.connect import connect
 from rsocket_broker.client.enroll import enroll
 from rsocket_broker.client.folder import Enrolled
 from rsocket_broker.client.line import Lease
+from rsocket_broker.client.pairing import Pairing
 from rsocket_broker.client.progress import Observer, Progress, Stage
 from rsocket_broker.client.reconnect import Backoff
 from rsocket_broker.client.session import Session
@@ -32,6 +33,7 @@ __all__ = [
     "Invalid",
     "Lease",
     "Observer",
+    "Pairing",
     "Payload",
     "Progress",
     "Rejected",

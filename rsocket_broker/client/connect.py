@@ -12,7 +12,7 @@ from os import PathLike
 import attrs
 
 from rsocket_broker.client.app_plugin import AppPlugin, by_id
-from rsocket_broker.client.enroll import FILES, PAIRING, check_medium, exchange, paired, parse_token
+from rsocket_broker.client.enroll import exchange, parse_token
 from rsocket_broker.client.flipper import FlipperApp
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import (
@@ -24,7 +24,7 @@ from rsocket_broker.client.line import (
     refuses_resumption,
     resume_secure,
 )
-from rsocket_broker.client.pairing import Confirm, parse_offer
+from rsocket_broker.client.pairing import Pairing, pair
 from rsocket_broker.client.profile import AppProfile
 from rsocket_broker.client.progress import Observer, Progress, Stage
 from rsocket_broker.client.reconnect import Backoff, Failure, Reconnector, Step
@@ -63,9 +63,7 @@ class Settings:
     secure: Address | WebAddress
     plugins: Sequence[AppPlugin] = ()
     token: GrantToken | None = None
-    medium: str = FILES
-    pairing_code: str | None = attrs.field(default=None, repr=False)
-    confirm: Confirm | None = None
+    pairing: Pairing | None = None
     backoff: Backoff = attrs.field(factory=Backoff)
     retry_refusals: bool = False
     resume: bool = True
@@ -89,9 +87,7 @@ async def connect(
     plugins: Sequence[AppPlugin] = (),
     device: str | None = None,
     token: str | None = None,
-    medium: str = FILES,
-    pairing_code: str | None = None,
-    confirm: Confirm | None = None,
+    pairing: Pairing | None = None,
     timeout: float | None = None,
     retry_refusals: bool = False,
     resume: bool = True,
@@ -112,9 +108,7 @@ async def connect(
     proven whenever there is no certificate, or none that is accepted, and works as often as the grant says;
     ConfigurationError for what is no token.
 
-    With `medium` "pairing" the certificate comes from the broker that `pairing_code` (the text of `rsocket-broker
-    enrollment pair`) leads to, once `confirm`, which is called or awaited with the digits, says that the broker shows
-    the same. The code is good once, and needed only where there is no certificate yet.
+    With `pairing` the certificate comes from the broker that its code leads to, and not through files.
 
     A refusal in words (of the enrolment, of the session) before the first connection raises EnrollmentRefused or
     SetupRefused with the broker's text, unless `retry_refusals`. Later ones are logged and tried again, and so is
@@ -131,8 +125,6 @@ async def connect(
     profile = (
         AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
     )
-    if pairing_code is not None:
-        parse_offer(pairing_code)
     settings = Settings(
         profile=profile,
         folder=AppFolder(directory),
@@ -140,9 +132,7 @@ async def connect(
         secure=Address(host, secure_port) if websocket is None else WebAddress.parse(websocket),
         plugins=plugins,
         token=parse_token(token),
-        medium=check_medium(medium),
-        pairing_code=pairing_code,
-        confirm=confirm,
+        pairing=pairing,
         backoff=backoff or Backoff(),
         retry_refusals=retry_refusals,
         resume=resume,
@@ -246,8 +236,8 @@ class Link:
 
     async def _obtain(self) -> Enrolled:
         settings = self._settings
-        if settings.medium == PAIRING:
-            return await paired(settings.profile, settings.folder, settings.pairing_code, settings.confirm)
+        if settings.pairing is not None:
+            return await pair(settings.profile, settings.folder, settings.pairing)
         return await exchange(settings.profile, settings.folder, settings.plain, token=settings.token)
 
     def _load(self) -> Enrolled | None:

@@ -10,13 +10,12 @@ from os import PathLike
 
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import Address, open_plain, reason
-from rsocket_broker.client.pairing import Confirm, Tell, pair, parse_offer
+from rsocket_broker.client.pairing import Pairing, Tell, pair
 from rsocket_broker.client.profile import MEDIUM_FILE_SYSTEM, AppProfile
 from rsocket_broker.client.responder import Refuser
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import (
     AuthorityError,
-    ConfigurationError,
     ConnectionClosed,
     EnrollmentRefused,
     HomeError,
@@ -28,11 +27,6 @@ from rsocket_broker.grant_tokens import GrantToken
 from rsocket_broker.jsontext import JsonError, dump, parse_object
 from rsocket_broker.nonce_proof import LEVEL
 from rsocket_broker.payload import Payload
-from rsocket_broker.spelling import nearest
-
-FILES, PAIRING = "files", "pairing"
-MEDIUMS = (FILES, PAIRING)
-"""The ways to a certificate, as callers name them."""
 
 ANSWER_TIMEOUT = 90.0
 """Seconds. The broker may have to ask several devices, each with a time limit of its own."""
@@ -50,19 +44,15 @@ async def enroll(
     insecure_port: int = 8089,
     device: str | None = None,
     token: str | None = None,
-    medium: str = FILES,
-    pairing_code: str | None = None,
-    confirm: Confirm | None = None,
+    pairing: Pairing | None = None,
     tell: Tell = lambda step: None,
 ) -> Enrolled:
     """Obtains a certificate for `app_id` into `directory`, in the place of what was there; the broker must be running.
 
     A refusal leaves a certificate that was there as it was.
 
-    `medium` "files": the broker puts the certificate into `directory`. "pairing": it comes over the line, once people
-    have said on both sides that both show the same digits: `pairing_code` is the text of `rsocket-broker enrollment
-    pair`, which says where the broker is too, and `confirm` is called (or awaited) with the digits and says whether
-    the broker shows the same. `tell` hears of each step.
+    With `pairing` the certificate comes over the line from the broker that its code leads to, once people have said on
+    both sides that both show the same digits; else the broker puts it into `directory`. `tell` hears of each step.
     `token` is that of a grant, for a broker that enrols by token only; it works as often as the grant says, and does
     not cross the wire.
     `directory` is made with mode 0700 where missing. For files it must be one that the broker can write to: on the same
@@ -74,8 +64,8 @@ async def enroll(
         AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
     )
     folder, grant = AppFolder(directory), parse_token(token)
-    if check_medium(medium) == PAIRING:
-        return await paired(profile, folder, pairing_code, confirm, tell)
+    if pairing is not None:
+        return await pair(profile, folder, pairing, tell)
     tell(f"asking the broker at {host}:{insecure_port}")
     held = await asyncio.to_thread(folder.held)
     try:
@@ -118,30 +108,6 @@ async def exchange(
         raise (refusal(why.public) if isinstance(why, SetupRefused) else why) from error
     finally:
         await connection.close()
-
-
-def check_medium(medium: str) -> str:
-    """Raises ConfigurationError for a medium that this package does not speak."""
-    if medium not in MEDIUMS:
-        raise ConfigurationError(f'there is no medium "{medium}". {nearest(medium, MEDIUMS)}')
-    return medium
-
-
-async def paired(
-    profile: AppProfile,
-    folder: AppFolder,
-    code: str | None,
-    confirm: Confirm | None,
-    tell: Tell = lambda step: None,
-) -> Enrolled:
-    """As `enroll` with the medium "pairing". Raises EnrollmentRefused where there is nothing to pair with."""
-    if code is None or confirm is None:
-        raise EnrollmentRefused(
-            "pairing",
-            "there is no certificate, and no code to get one with.",
-            "Ask the operator for one: rsocket-broker enrollment pair",
-        )
-    return await pair(profile, folder, parse_offer(code), confirm, tell=tell)
 
 
 def parse_token(text: str | None) -> GrantToken | None:

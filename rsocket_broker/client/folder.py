@@ -202,6 +202,10 @@ class AppFolder:
                 (self.path / name).unlink(missing_ok=True)  # a link goes, not what it points to
             except OSError as error:
                 raise HomeError(f"{self.path / name} cannot be removed: {error.strerror}.") from error
+        for path in self.path.glob("nonce-*"):  # of a broker that has not come back since
+            if FILE_NAME.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _device_id(config: bytes) -> str:

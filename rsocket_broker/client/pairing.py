@@ -46,23 +46,39 @@ def parse_offer(text: str) -> "Offer":
     return Offer.parse(text.strip())
 
 
-async def pair(
-    profile: AppProfile,
-    folder: AppFolder,
-    offer: "Offer",
-    confirm: Confirm,
-    *,
-    address: Address | None = None,
-    tell: Tell = lambda step: None,
-) -> Enrolled:
-    """Pairs with the broker of `offer`, at `address` where that is given. What lay in the folder stays until the end.
+@attrs.frozen(slots=True)
+class Pairing:
+    """How an app is paired: `code` is the text that `rsocket-broker enrollment pair` shows, good once; None where the
+    app was paired before, and is to be told when that is over.
 
-    `tell` hears of each step. Raises EnrollmentRefused when either side says no, or they are not what they say that
-    they are; HomeError, OSError and ConnectionClosed as `enroll`.
+    `confirm` is called, or awaited, with the digits: whether somebody says that the broker shows the same.
+    Raises ConfigurationError for a text that is no code.
+    """
+
+    code: str | None = attrs.field(repr=False)
+    confirm: Confirm
+
+    def __attrs_post_init__(self) -> None:
+        if self.code is not None:
+            parse_offer(self.code)
+
+
+async def pair(profile: AppProfile, folder: AppFolder, pairing: Pairing, tell: Tell = lambda step: None) -> Enrolled:
+    """Pairs with the broker that the code leads to. What lay in the folder stays until the end.
+
+    `tell` hears of each step. Raises EnrollmentRefused when either side says no, or is not what it says that it is, and
+    where there is no code; HomeError, OSError and ConnectionClosed as `enroll`.
     """
     from rsocket_broker.pairing_sides import AppSide
 
-    address = address or Address(offer.host, offer.insecure_port)
+    if pairing.code is None:
+        raise EnrollmentRefused(
+            "pairing",
+            "there is no certificate, and no code to get one with.",
+            "Ask the operator for one: rsocket-broker enrollment pair",
+        )
+    offer = parse_offer(pairing.code)
+    address = Address(offer.host, offer.insecure_port)
     tell(f"connecting to {address}")
     connection = await open_plain(address, attrs.evolve(profile, medium=MEDIUM_PAIRING).plain_claims(), Refuser())
     try:
@@ -77,7 +93,7 @@ async def pair(
         begun = await _ask(connection, side.begin())
         digits = side.compare(await _ask(connection, side.reveal(begun)))
         tell("waiting for somebody to compare the digits on both sides")
-        if not await _confirmed(confirm, digits):
+        if not await _confirmed(pairing.confirm, digits):
             raise EnrollmentRefused("pairing", "it was not confirmed on this side.", "Begin anew on both sides.")
         tell("waiting for the broker's side to confirm")
         paired = side.complete(await _ask(connection, side.confirm(), PEOPLE_TIMEOUT))

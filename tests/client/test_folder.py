@@ -12,7 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from rsocket_broker.client.folder import EXCHANGE_FILES, AppFolder
-from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE, CONFIG_FILE, CSR_FILE, KEY_FILE
+from rsocket_broker.credentials import (
+    CA_FILE,
+    CERTIFICATE_FILE,
+    CONFIG_FILE,
+    CSR_FILE,
+    KEY_FILE,
+    make_signing_request,
+)
 from rsocket_broker.errors import AuthorityError, HomeError
 from rsocket_broker.files import write_private
 from tests.client.stub_broker import StubAuthority
@@ -173,7 +180,7 @@ def test_an_exchange_that_was_refused_is_undone(folder: AppFolder, authority: Au
     }
 
 
-@pytest.mark.parametrize("config", [b"{", b"[]", b'{"deviceId":7,"medium":1}', b'{"deviceId":"d","medium":2}', b"{}"])
+@pytest.mark.parametrize("config", [b"{", b"[]", b'{"deviceId":7,"medium":1}', b'{"deviceId":"d","medium":3}', b"{}"])
 def test_a_damaged_configuration_means_no_exchange(folder: AppFolder, authority: Authority, config: bytes) -> None:
     authority.deploy(folder.path, folder.begin(APP_ID))
     folder.complete("d1")
@@ -274,3 +281,30 @@ def test_a_crash_between_the_files_leaves_a_pair_to_connect_with(
     monkeypatch.undo()
     held = folder.store_renewal(certificate(new, csr), trust)
     assert held.credentials.trust_pem == trust
+
+
+# ---- what did not come through files -----------------------------------------------------------------------------
+
+
+@pytest.mark.row("D-10", "F-9")
+def test_a_pair_that_came_over_the_line_takes_the_place_of_everything_at_once(folder: AppFolder) -> None:
+    authority, request = StubAuthority(), make_signing_request(APP_ID)
+    parsed = x509.load_pem_x509_csr(request.csr_pem)
+    issued = authority.issue(parsed.subject, parsed.public_key())
+    enrolled = folder.adopt(request, issued, authority.pem, "paired-1", 4)
+    assert enrolled == folder.load() and enrolled.device_id == "paired-1"
+    assert (folder.path / KEY_FILE).read_bytes() == request.key_pem
+    another = make_signing_request(APP_ID)
+    for certificate, trust in ((issued, authority.pem), (b"none", authority.pem), (issued, StubAuthority().pem)):
+        with pytest.raises(AuthorityError):
+            folder.adopt(another, certificate, trust, "paired-2", 4)
+        assert folder.load() == enrolled, "it is left as it was"
+
+
+@pytest.mark.row("D-6")
+def test_a_nonce_that_was_left_goes_with_the_next_exchange(folder: AppFolder) -> None:
+    folder.begin(APP_ID)
+    (folder.path / "nonce-0123456789abcdef").write_text("left over")
+    (folder.path / "nonce-of-somebody-else").write_text("not ours")
+    folder.begin(APP_ID)
+    assert sorted(path.name for path in folder.path.iterdir()) == [CSR_FILE, "nonce-of-somebody-else", KEY_FILE]

@@ -15,9 +15,9 @@ from rsocket_broker import client
 from rsocket_broker.admin.client import AdminLine, admin_line
 from rsocket_broker.broker import Broker
 from rsocket_broker.client.enroll import enroll
-from rsocket_broker.client.folder import AppFolder
+from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import Address, open_plain
-from rsocket_broker.client.pairing import parse_offer
+from rsocket_broker.client.pairing import Confirm, parse_offer
 from rsocket_broker.client.profile import AppProfile
 from rsocket_broker.client.responder import Refuser
 from rsocket_broker.connection import Connection
@@ -82,16 +82,11 @@ def issued(broker: Broker) -> int:
     return len([each for each in broker.certificates() if each.principal and each.principal.app_id == DEMO])
 
 
-async def enrol(operator: Operator, folder: Path, offer: Offer | None = None, **changes: Any) -> Any:
-    asked: dict[str, Any] = {
-        "app_id": DEMO,
-        "app": "Demo",
-        "directory": folder,
-        "medium": "pairing",
-        "pairing_code": (offer or operator.offer).text(),
-        "confirm": lambda digits: True,
-    }
-    return await enroll(**{**asked, **changes})
+async def enrol(
+    operator: Operator, folder: Path, offer: Offer | None = None, confirm: Confirm = lambda digits: True
+) -> Enrolled:
+    pairing = client.Pairing((offer or operator.offer).text(), confirm)
+    return await enroll(app_id=DEMO, app="Demo", directory=folder, pairing=pairing)
 
 
 @pytest.mark.row("D-10", "M-5", "F-12")
@@ -111,9 +106,7 @@ async def test_a_paired_app_has_a_session_and_renews_like_any_other(
         app="Demo",
         directory=tmp_path / "app",
         secure_port=broker.ports.secure_port or 0,
-        medium="pairing",
-        pairing_code=operator.offer.text(),
-        confirm=confirm,
+        pairing=client.Pairing(operator.offer.text(), confirm),
         timeout=20,
         observer=lambda progress: steps.append(progress.stage.value),
     )
@@ -264,17 +257,12 @@ async def test_even_who_says_yes_to_other_digits_on_the_apps_side_gives_nobody_a
 
 @pytest.mark.row("A-13")
 async def test_what_is_no_code_asks_nobody(tmp_path: Path) -> None:
-    asked: dict[str, Any] = {"app_id": DEMO, "app": "Demo", "directory": tmp_path / "app", "medium": "pairing"}
     with pytest.raises(ConfigurationError, match="no text for pairing"):
-        await enroll(**asked, pairing_code="https://example.org", confirm=lambda digits: True)
-    with pytest.raises(ConfigurationError, match="no text for pairing"):
-        async with client.connect(**asked, pairing_code="nonsense"):
-            pass
+        client.Pairing("https://example.org", lambda digits: True)
+    without = client.Pairing(None, lambda digits: True)
     with pytest.raises(EnrollmentRefused, match="no code to get one with"):
-        async with client.connect(**asked, timeout=5):
+        async with client.connect(app_id=DEMO, app="Demo", directory=tmp_path / "app", pairing=without, timeout=5):
             pass
-    with pytest.raises(ConfigurationError, match='there is no medium "paring"'):
-        await enroll(**{**asked, "medium": "paring"})
     assert not (tmp_path / "app").exists()
 
 
