@@ -135,45 +135,24 @@ async def test_a_server_of_another_authority_is_refused_and_then_asked_anew(
 
 @pytest.mark.row("A-14", "A-16")
 async def test_nobody_who_is_awake_is_refused_in_a_rotation(adb_server: AdbServer, tmp_path: Path, era: str) -> None:
+    """The app stays connected through each step, and is started again after it with what lies in its folder then."""
     home = tmp_path / "home"
     async with (
         adb_server.attached(EmulatedDevice(tmp_path / "phone")) as device,
         running(home, adb_server) as broker,
     ):
         phone = phone_on(device, era)
-        async with phone.sdk() as sdk:
-            await sdk.connected()
-            old = phone.folder.anchor()
-            for step in ("prepare", "switch", "finish"):
-                await rotate(home, step)
+        told, anchors = [], []
+        for step in ("prepare", "switch", "finish", None):
+            async with phone.sdk() as sdk:
+                await sdk.connected()
+                anchors.append(phone.folder.anchor())
+                if step is not None:
+                    await rotate(home, step)
                 await exchange_both_ways(phone, broker, sdk)
-            assert story(sdk) == FIRST_START
-            assert phone.folder.anchor() != old
-        async with phone.sdk() as sdk:  # the app is started again, with what lies in its folder now
-            await sdk.connected()
-            await exchange_both_ways(phone, broker, sdk)
-            assert story(sdk) == ["connected"]
-
-
-@pytest.mark.row("A-14")
-@pytest.mark.parametrize("steps", [["prepare"], ["prepare", "switch"]], ids=" ".join)
-async def test_an_app_that_is_started_in_the_middle_of_a_rotation_is_not_refused(
-    adb_server: AdbServer, tmp_path: Path, era: str, steps: list[str]
-) -> None:
-    home = tmp_path / "home"
-    async with (
-        adb_server.attached(EmulatedDevice(tmp_path / "phone")) as device,
-        running(home, adb_server) as broker,
-    ):
-        phone = phone_on(device, era)
-        async with phone.sdk() as sdk:
-            await sdk.connected()
-        for step in steps:
-            await rotate(home, step)
-        async with phone.sdk() as sdk:
-            await sdk.connected()
-            await exchange_both_ways(phone, broker, sdk)
-            assert story(sdk) == ["connected"]
+                told.append(story(sdk))
+        assert told == [FIRST_START, ["connected"], ["connected"], ["connected"]]
+        assert anchors[0] != anchors[-1]
 
 
 WAKING = {"rsocket": ["connected"], "websocket": ["failed", "failed", *FIRST_START]}
@@ -218,6 +197,30 @@ async def test_who_has_slept_through_the_switch_is_served_all_the_same(
             await rotate(home, "finish")
             await exchange_both_ways(phone, broker, sdk)
             assert story(sdk) == ["connected"]
+
+
+@pytest.mark.row("A-19", "A-09")
+async def test_who_is_revoked_gets_nothing_until_it_is_let_in_again(
+    adb_server: AdbServer, tmp_path: Path, era: str
+) -> None:
+    home = tmp_path / "home"
+    async with (
+        adb_server.attached(EmulatedDevice(tmp_path / "phone")) as device,
+        running(home, adb_server) as broker,
+    ):
+        phone = phone_on(device, era)
+        async with phone.sdk(retry=0.2) as sdk:
+            await sdk.connected()
+            await exchange_both_ways(phone, broker, sdk)
+            assert (await command(home, "ca", "revoke", "--client", PACKAGE))[0] == 0
+            await sdk.until(lambda: sdk.count("unserved") == 2)
+            ended = ["refused", "lost"] if era == "rsocket" else ["lost"]  # the one with words, the other with a code
+            assert story(sdk) == [*FIRST_START, *ended, "failed", "failed", *2 * ["exchanging", "unserved"]]
+            assert not phone.folder.complete()
+            assert ("was revoked" if era == "rsocket" else "{}") in sdk.happened[-1].why
+            assert (await command(home, "ca", "unblock", "--client", PACKAGE))[0] == 0
+            await sdk.connected(times=2)
+            await exchange_both_ways(phone, broker, sdk)
 
 
 async def until_everybody_holds_the_new(home: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from emulated_apps.rsocket_line import TOO_LARGE
 from emulated_apps.rsocket_sdk import RSocketSdk
 from rsocket_broker.errors import ApplicationError
 from rsocket_broker.identity import Proof
@@ -49,3 +50,22 @@ async def test_it_enrols_and_both_sides_call(adb_server: AdbServer, tmp_path: Pa
                 "exchanged",
                 "connected",
             ]
+
+
+@pytest.mark.row("F-3")
+async def test_large_answers_come_in_parts_that_all_look_like_the_last(adb_server: AdbServer, tmp_path: Path) -> None:
+    async with (
+        running(tmp_path / "home", adb_server) as broker,
+        adb_server.attached(EmulatedDevice(tmp_path / "phone")) as device,
+    ):
+        phone = phone_on(device)
+        async with phone.sdk(fragment=1000, largest=10_000) as sdk:
+            await sdk.connected()
+            await exchange_both_ways(phone, broker, sdk)
+            session = phone.session(broker)
+            long = "abc" * 1500
+            assert await session.call("Recorder", "reverse", {"text": long}, PATIENCE) == {"text": long[::-1]}
+            with pytest.raises(ApplicationError) as caught:
+                await session.call("Recorder", "reverse", {"text": long * 3}, PATIENCE)
+            assert str(caught.value).startswith(TOO_LARGE)
+            await exchange_both_ways(phone, broker, sdk)
