@@ -3,11 +3,13 @@
     rates -> message -> clock -> request -> mode -> driver -> turn -> PROOF -> sign -> journal -> deploy -> answer
 
 Nothing is signed before the driver has read the very same request back out of the app's container. Of an asker that
-answers nonces, a first request goes up to there and a second one, over the same line, from there on. Up to there the
+answers nonces, a first request goes up to there and a second one, over the same line, from there on. Where no driver
+can see the container, somebody has to vouch for the request before the mode: a token, or the operator. Up to there the
 work is dropped when its peer goes away; from there on it is brought to an end, so that no container stays half-done.
 """
 
 import asyncio
+import base64
 import contextlib
 import functools
 import logging
@@ -30,10 +32,13 @@ from rsocket_broker.enrollment.containers import Containers, Sighting
 from rsocket_broker.enrollment.delivery import Delivery
 from rsocket_broker.enrollment.exchange import (
     PAIR_METHODS,
+    PICKUP_METHODS,
     Acknowledgement,
     PairMessage,
+    PickupMessage,
     SignRequest,
     Step,
+    Voucher,
     check_clock,
     log_lines,
     parse_message,
@@ -42,7 +47,7 @@ from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry, Medium, unproven
 from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
-from rsocket_broker.enrollment.modes import PORTS, Gate, Passage
+from rsocket_broker.enrollment.modes import PORTS, Gate, Mode, Passage
 from rsocket_broker.enrollment.nonce import Challenge, Line, Nonces
 from rsocket_broker.enrollment.pending import Exchange, Pending
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, too_often
@@ -52,9 +57,12 @@ from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.transports.base import Channel
 
 if TYPE_CHECKING:
+    from rsocket_broker.enrollment.approvals import Approvals
     from rsocket_broker.enrollment.pairing import Pairings
 
 _REFUSALS = "enrolments that were refused"
+_UNREACHED = (Step.PROOF, Step.DEPLOY)
+"""Where an app's folder was not reached: it may be let in by a fallback then, where one is offered."""
 _SEE_LOG = "The log of the broker says why."
 _NUMBER = re.compile(r"\d+")
 _LINES = 100
@@ -128,6 +136,7 @@ class Enroller:
         self.nonces = Nonces(mediums, journal, self.delivery.keep, clock=clock, now=now, required=require_nonce)
         self.pairings: Pairings | None = None
         """The codes for pairing; None while there were none."""
+        self._approvals: Approvals | None = None
         self.pending = Pending()
         """The exchanges that are under way."""
         self.results: Counter[tuple[str, str]] = Counter()
@@ -135,6 +144,15 @@ class Enroller:
         one), and `ok`, the step at which they were refused, `failed`, or `left` when the peer did not wait."""
         self.seconds = Histogram()
         """How long those took that succeeded."""
+
+    @property
+    def approvals(self) -> "Approvals":
+        """Requests that wait for an operator. Loaded with the first of them: most brokers never have one."""
+        if self._approvals is None:
+            from rsocket_broker.enrollment.approvals import Approvals
+
+            self._approvals = Approvals(self._authority.audit, self._clock)
+        return self._approvals
 
     @property
     def known_os(self) -> tuple[str, ...]:
@@ -156,6 +174,9 @@ class Enroller:
                 request = parse_message(message, claims)
                 if isinstance(request, PairMessage):
                     return await self._pair(request, _Asker(claims, peer, line, None), course)
+                if isinstance(request, PickupMessage):
+                    course.counts = False
+                    return await self._pick_up(request, line)
                 _log_device_lines(request, claims)
                 if isinstance(request, Acknowledgement):
                     self._log_acknowledgement(request, claims)
@@ -213,11 +234,62 @@ class Enroller:
         if asker.challenge is None:
             self._admit_app(peer, app_id, claims.device)
         self._check_block(self._authority.revocations.blocked_app(app_id))
+        driver = None if asker.challenge is not None else self._mediums.voucher_driver(request)
+        if driver is not None:
+            return await self._vouched(driver, request, checked, app_id, asker, course)
+        try:
+            return await self._through(request, checked, app_id, asker, course)
+        except EnrollmentRefused as refusal:
+            driver = self._mediums.fallback(request) if refusal.step in _UNREACHED else None
+            if driver is None or asker.challenge is not None:
+                raise
+            self.report(claims, peer, f"{_with_cause(refusal)} An operator may let it in by {driver.name}.")
+        return await self._vouched(driver, request, checked, app_id, asker, course)
+
+    async def _vouched(
+        self,
+        driver: Medium,
+        request: SignRequest,
+        checked: CheckedRequest,
+        app_id: str,
+        asker: _Asker,
+        course: _Course,
+    ) -> dict[str, object]:
+        """By a driver that sees nothing of the asker: a token's proof, or else an operator's word, stands in for it."""
+        course.medium = driver.name
+        self.gate.check_waiting(PORTS[asker.line.web])
+        if (known := await driver.answered(checked)) is not None:
+            return dict(known)
+        if not driver.fallback and (request.grant or self.gate.mode is Mode.TOKEN):
+            by_token = attrs.evolve(request, voucher=Voucher(checked.csr_pem, "token"))
+            return await self._through(by_token, checked, app_id, asker, course, driver)
+        voucher = await self.approvals.voucher(checked, app_id, asker.claims, asker.peer, driver)
+        issued = False
+        try:
+            approved = attrs.evolve(request, voucher=voucher)
+            answer = await self._through(approved, checked, app_id, asker, course, driver)
+            issued = True
+            return {**answer, **voucher.answer}
+        finally:
+            self.approvals.used(checked, issued=issued)
+
+    async def _through(
+        self,
+        request: SignRequest,
+        checked: CheckedRequest,
+        app_id: str,
+        asker: _Asker,
+        course: _Course,
+        vouched_for: Medium | None = None,
+    ) -> dict[str, object]:
+        """From the gate to the answer, by `vouched_for` or by the driver that the request itself is for."""
+        claims, peer = asker.claims, asker.peer
+        by_grant = request.voucher is not None and request.voucher.by == "token"
         with (
             self.pending.track(app_id) as exchange,
-            await self.gate.enter(request, app_id, peer, PORTS[asker.line.web]) as passage,
+            await self.gate.enter(request, app_id, peer, PORTS[asker.line.web], by_grant=by_grant) as passage,
         ):
-            driver = self._mediums.select(request)
+            driver = vouched_for or self._mediums.select(request)
             course.medium = driver.name
             async with self.delivery.turns.admitted((app_id, claims.os, claims.device)):
                 container = await self._proven(driver, request, checked, asker)
@@ -229,6 +301,22 @@ class Enroller:
                     return await self._challenge(driver, container, checked, asker.line)
                 work = self._finish(driver, checked, container, passage, exchange, web=asker.line.web)
                 return await self._finish_for(claims, peer, work, passage)
+
+    async def _pick_up(self, message: PickupMessage, line: Line) -> dict[str, object]:
+        """A challenge, or for its answer what was left here for that device id. One try for each challenge."""
+        begun, line.pickup = line.pickup, None
+        if message.method == PICKUP_METHODS[0]:
+            for driver in self._mediums.offered.values():
+                if (challenge := await driver.begin_pickup(message.device_id)) is not None:
+                    line.pickup = driver, message.device_id, challenge
+                    return {"challenge": base64.b64encode(challenge).decode()}
+            raise EnrollmentRefused(Step.PICKUP, "nothing is fetched from this broker.", "Ask its operator where.")
+        if begun is None or begun[1] != message.device_id:
+            raise EnrollmentRefused(
+                Step.PICKUP, "no challenge was given for that id over this connection.", "Begin with pickupBegin."
+            )
+        driver, device_id, challenge = begun
+        return dict(await driver.pick_up(device_id, challenge, message.proof))
 
     async def _proven(self, driver: Medium, request: SignRequest, checked: CheckedRequest, asker: _Asker) -> Container:
         """The container that holds the request: found now, or when the nonce that this one answers was put there."""

@@ -2,6 +2,7 @@
 
     {"method": "signCertificate", "csr": PEM, "destination": PATH, "medium": 1, "timestamp": ms, "logs": [line, …],
      "grant": "ID.PROOF", "nonce": 1, "proof": BASE64}
+    {"method": "pickupBegin", "deviceId": ID}      {"method": "pickup", "deviceId": ID, "proof": BASE64}
     {"method": "signCertificateAck", "isError": false, "hasRequiredFiles": true, "config": {…}, "logs": [line, …]}
     {"method": "pairBegin" | "pairReveal" | "pairConfirm", …}      see `rsocket_broker.pairing_sides`
 
@@ -27,6 +28,8 @@ FILE_SYSTEM_ACCESS = 1
 """The medium of a request that names none."""
 NO_EXCHANGE = 3
 """What an SDK sends for "no exchange of certificates": there is nothing to sign for it."""
+UPLOAD = 2
+"""The medium of requests whose certificates are left where the app can fetch them."""
 PAIRING = 4
 """The medium of requests that were confirmed on both sides: the certificate goes back over the same line."""
 
@@ -36,6 +39,8 @@ of it; a comparison of calendar days would refuse honest devices around midnight
 MAX_MEDIUM = 1_000_000
 MAX_TIMESTAMP_MS = 32_503_680_000_000
 """The year 3000: beyond it a number is no date, and `datetime` has an end."""
+MAX_DEVICE_TEXT = 256
+"""Characters of the device id that a pickup names; ours have some 25."""
 MAX_LOG_LINES = 512
 """As many as an SDK keeps between two messages."""
 MAX_LOG_LINE = 500
@@ -44,6 +49,7 @@ MAX_LOG_LINE = 500
 _SIGN = "signCertificate"
 ACKNOWLEDGE = "signCertificateAck"
 PAIR_METHODS = ("pairBegin", "pairReveal", "pairConfirm")
+PICKUP_METHODS = ("pickupBegin", "pickup")
 _LOG_LINE = re.compile(r"(\d{1,16}):(info|warning|error):(.*)", re.DOTALL)
 
 
@@ -58,6 +64,8 @@ class Step(enum.StrEnum):
     TOKEN = "token"  # noqa: S105  a word, not a secret
     MEDIUM = "medium"
     PAIRING = "pairing"
+    APPROVAL = "approval"
+    PICKUP = "pickup"
     PROOF = "proof"
     SIGN = "sign"
     DEPLOY = "deploy"
@@ -77,6 +85,30 @@ class Confirmed:
         self.files: tuple[bytes, bytes] | None = None
 
 
+class Voucher:
+    """Who has vouched for a request, where no device can be asked: `by` is "token" or "operator", `csr` its text.
+
+    `key`: what the operator shows to the device, to encrypt with; b"" without one. `answer` is what the driver adds to
+    what the app is told, once the certificate is there.
+    """
+
+    __slots__ = ("__weakref__", "answer", "by", "csr", "key")
+
+    def __init__(self, csr: str, by: str, key: bytes = b"") -> None:
+        self.csr = csr
+        self.by = by
+        self.key = key
+        self.answer: dict[str, object] = {}
+
+
+class PickupMessage(NamedTuple):
+    """A step of a pickup: one of PICKUP_METHODS. `proof` is "" for the first."""
+
+    method: str
+    device_id: str
+    proof: str
+
+
 class PairMessage(NamedTuple):
     """A step of a pairing: one of PAIR_METHODS, and the fields as they came."""
 
@@ -90,7 +122,8 @@ class SignRequest:
 
     `csr` is cleaned text (see `clean`); `destination`, `grant` and `proof` are "" when absent; `timestamp` is the clock
     of the device. `answers_nonces`: the asker can, and `proof` is its answer to one (see `nonce_proof`).
-    `confirmed` is never of the message: the broker sets it for medium 4.
+    `confirmed` and `voucher` are never of the message: the broker sets them, for medium 4 and for drivers that cannot
+    see for themselves who asks.
     """
 
     csr: str = attrs.field(repr=False)
@@ -103,6 +136,7 @@ class SignRequest:
     answers_nonces: bool = False
     proof: str = attrs.field(default="", repr=False)
     confirmed: Confirmed | None = attrs.field(default=None, repr=False)
+    voucher: Voucher | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -114,7 +148,7 @@ class Acknowledgement:
     logs: tuple[str, ...] = attrs.field(default=(), repr=False)
 
 
-def parse_message(data: bytes, claims: Claims) -> SignRequest | Acknowledgement | PairMessage:
+def parse_message(data: bytes, claims: Claims) -> SignRequest | Acknowledgement | PairMessage | PickupMessage:
     """The message in `data`, from a peer whose SETUP said `claims`.
 
     Raises EnrollmentRefused (step "message") that names the field at fault, or says that this port only signs.
@@ -130,6 +164,8 @@ def parse_message(data: bytes, claims: Claims) -> SignRequest | Acknowledgement 
         return _acknowledgement(fields)
     if isinstance(method, str) and method in PAIR_METHODS:
         return PairMessage(method, fields)
+    if isinstance(method, str) and method in PICKUP_METHODS:
+        return PickupMessage(method, _text(fields, "deviceId", MAX_DEVICE_TEXT), _text(fields, "proof", MAX_SIGNATURE))
     raise only_signs(f"{shown(method, 60)} is not served here" if isinstance(method, str) else "it names no method")
 
 

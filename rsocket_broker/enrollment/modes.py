@@ -129,24 +129,35 @@ class Gate:
 
     # --- exchanges ---------------------------------------------------------------------------------------------------
 
-    async def enter(self, request: SignRequest, app_id: str, peer: str, port: str = PORTS[0]) -> Passage:
-        """Leave to go on, to be entered at once. Raises EnrollmentRefused with step "window", "token" or "limits"."""
-        if port in self.barred:
-            raise _closed("the operator has closed it.", f"Ask the operator: rsocket-broker listeners open {port}")
+    async def enter(
+        self, request: SignRequest, app_id: str, peer: str, port: str = PORTS[0], *, by_grant: bool = False
+    ) -> Passage:
+        """Leave to go on, to be entered at once; `by_grant`: only for whoever has a token, in every mode.
+
+        Raises EnrollmentRefused with step "window", "token" or "limits".
+        """
+        self._check_port(port)
         if request.confirmed is not None:
             return Passage(self)
-        if self.mode is Mode.WINDOW:
-            return Passage(self, window=self._take_place())
-        if self.mode is Mode.TOKEN:
-            return Passage(self, grant=await self._grant_of(request, app_id, peer))
-        return Passage(self)
+        grant = None
+        if by_grant or self.mode is Mode.TOKEN:
+            grant = await self._grant_of(request, app_id, peer)
+        return Passage(self, window=self._take_place() if self.mode is Mode.WINDOW else None, grant=grant)
+
+    def check_waiting(self, port: str) -> None:
+        """Raises EnrollmentRefused where it is no use for an app to wait for an operator's word."""
+        self._check_port(port)
+        if self.mode is Mode.WINDOW and not self.window_is_open:
+            raise _no_window()
+
+    def _check_port(self, port: str) -> None:
+        if port in self.barred:
+            raise _closed("the operator has closed it.", f"Ask the operator: rsocket-broker listeners open {port}")
 
     def _take_place(self) -> Window:
         window, now = self._window, self._clock()
         if window is None or not window.is_open(now):
-            raise _closed(
-                "no window is open.", "Ask the operator to open one: rsocket-broker enrollment open --for 10m"
-            )
+            raise _no_window()
         if not window.begin(now):
             raise EnrollmentRefused(
                 Step.LIMITS,
@@ -275,6 +286,10 @@ def check_device(grant: Grant, names: Iterable[str]) -> None:
         raise EnrollmentRefused(
             Step.TOKEN, "the token is for another device.", "Each device has its own; ask the operator for this one's."
         )
+
+
+def _no_window() -> EnrollmentRefused:
+    return _closed("no window is open.", "Ask the operator to open one: rsocket-broker enrollment open --for 10m")
 
 
 def _closed(reason: str, remedy: str) -> EnrollmentRefused:

@@ -66,6 +66,8 @@ class Line:
         self.web = web
         self.pairing: PairExchange | None = None
         """The pairing that goes on over it."""
+        self.pickup: tuple[Medium, str, bytes] | None = None
+        """What is to be fetched over it next: where, the device id, and the challenge that is to be signed."""
         self._challenge: Challenge | None = None
 
     def expect(self, challenge: Challenge) -> None:

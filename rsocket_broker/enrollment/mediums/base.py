@@ -152,6 +152,14 @@ class Medium(abc.ABC):
     """Whether the driver has `write_nonce` and `remove_nonce`. Only then can an asker be held to prove that it reads
     the container and has the request's key, before anything is signed; see `rsocket_broker.nonce_proof`."""
 
+    needs_voucher: ClassVar[bool] = False
+    """Whether `prove` can see nothing of the asker: then a token of a grant, or an operator's word, must vouch for the
+    request first (`request.voucher`), or `prove` is never called."""
+    shows_key: ClassVar[bool] = False
+    """Whether the operator has to show a key to the device when he vouches (`request.voucher.key`)."""
+    fallback: ClassVar[bool] = False
+    """Whether the driver is used only where another one of its number did not reach the app."""
+
     def __init__(self, context: MediumContext) -> None:
         """Raises ConfigurationError when this machine or the settings cannot carry the driver."""
         self.context = context
@@ -178,6 +186,22 @@ class Medium(abc.ABC):
         looks like the start; leftovers of an earlier attempt go first. The journal entry is on the disk by then.
         Raises EnrollmentRefused (step "deploy"); `settle` is called next and cleans up.
         """
+
+    async def answered(self, checked: "CheckedRequest") -> Mapping[str, object] | None:
+        """What the very same request was answered with, while that still stands; None for a request that is to be
+        served. Asked of a driver that `needs_voucher`, before anybody is asked to vouch."""
+        del checked
+        return None
+
+    async def begin_pickup(self, device_id: str) -> bytes | None:
+        """A challenge for whoever wants to fetch what lies here for `device_id`; None when nothing is fetched here."""
+        del device_id
+        return None
+
+    async def pick_up(self, device_id: str, challenge: bytes, proof: str) -> Mapping[str, object]:
+        """What lies here, once, for whoever has signed the challenge with the key of the request (`nonce_proof`).
+        Raises EnrollmentRefused (step "pickup"), in the same words for an id that never was."""
+        raise EnrollmentRefused(Step.PICKUP, "nothing is fetched here.", "Ask the operator where.")
 
     async def holds(self, container: Container, csr: str) -> bool | StillPending:
         """Whether a container that was proven before holds the very same request still (`same_request`).

@@ -17,6 +17,9 @@ ENTRY_POINTS = "rsocket_broker.mediums"
 _MEANINGS = {1: "file-system access", 2: "upload service", 4: "pairing"}
 """Mediums with a meaning of their own, whether or not a driver offers them here."""
 
+OPT_IN = frozenset({"upload", "qr_bundle"})
+"""Drivers of ours that are offered only where the configuration has a table for them: what they do is to be wanted."""
+
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +47,7 @@ class Mediums:
         offered: dict[str, Medium] = {}
         broken: dict[str, str] = {}
         for entry in sorted(found, key=lambda entry: (entry.name, entry.value)):
-            if entry.name in without:
+            if entry.name in without or (entry.name in OPT_IN and entry.name not in (settings or {})):
                 continue
             if entry.name in offered:
                 broken[entry.value] = f"another driver is called {entry.name} already."
@@ -80,7 +83,9 @@ class Mediums:
             raise self._refused(
                 f"medium {NO_EXCHANGE} means that no certificates are exchanged, so there is nothing to sign"
             )
-        of_number = [driver for driver in self.offered.values() if driver.number == request.medium]
+        of_number = [
+            driver for driver in self.offered.values() if driver.number == request.medium and not driver.fallback
+        ]
         if not of_number:
             raise self._refused(f"no driver offers medium {_named(request.medium)}")
         for driver in of_number:
@@ -88,6 +93,16 @@ class Mediums:
                 return self._with_destination(driver, request)
         system = shown(request.claims.os, 40) or "unknown"
         raise self._refused(f"no driver of medium {request.medium} serves this destination on {system}")
+
+    def voucher_driver(self, request: SignRequest) -> Medium | None:
+        """The driver of the request, if somebody has to vouch for it first."""
+        of_number = (driver for driver in self.offered.values() if driver.number == request.medium)
+        return next((one for one in of_number if one.needs_voucher and not one.fallback and one.handles(request)), None)
+
+    def fallback(self, request: SignRequest) -> Medium | None:
+        """What is tried for a request whose own driver has not reached the app; None where there is nothing."""
+        of_number = (driver for driver in self.offered.values() if driver.number == request.medium)
+        return next((driver for driver in of_number if driver.fallback and driver.handles(request)), None)
 
     def _with_destination(self, driver: Medium, request: SignRequest) -> Medium:
         if driver.needs_destination and not request.destination:
