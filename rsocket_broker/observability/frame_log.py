@@ -12,6 +12,7 @@ from typing import Final
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.identity import Identity
+from rsocket_broker.messages import MessageLine
 from rsocket_broker.protocol.trace import FrameTrace
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
@@ -47,6 +48,14 @@ class Watch:
     def tap(self, receiver: Receiver) -> "FrameTap":
         """To be given to a transport in the place of `receiver`."""
         return FrameTap(self, receiver)
+
+    def name_of(self, line: MessageLine) -> str | None:
+        """How a line of messages is called in the log, whose client was judged already; None where it is not shown."""
+        identity = self.identity(line.peer)
+        session = self.session(identity, line)
+        if not self.wants(identity) and (session is None or not self.wants_session(session)):
+            return None
+        return line.peer.address if session is None else f"{session.id} {session.identity.principal}"
 
     def identity(self, peer: Peer) -> Identity | None:
         """Whose certificate it is. None for whoever has none, or one that is refused a moment later."""

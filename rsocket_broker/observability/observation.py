@@ -73,7 +73,12 @@ class Observation:
         """The same for a line of messages, whose judgement is over."""
         if self._traffic is not None:
             self._traffic.setdefault(port, Traffic()).follow(line)
-        return line
+        name = None if self._watch is None else self._watch.name_of(line)
+        if name is None:
+            return line
+        from rsocket_broker.observability.message_log import MessageTap  # nearly nobody asks for it
+
+        return MessageTap(line, name)
 
     def opened(self, port: str, listener: Listener) -> None:
         """A port is open."""

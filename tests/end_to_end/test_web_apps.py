@@ -279,9 +279,10 @@ async def test_a_bare_connection_is_unremarked_on_both_ports(tmp_path: Path, cap
         assert {record.name for record in told} <= {"rsocket_broker.routing.endpoint"}
 
 
-async def test_rsocket_and_json_share_the_port_and_its_metrics(tmp_path: Path) -> None:
+async def test_metrics_and_traces_know_both_ports(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     ports = ListenSettings(insecure_port=0, secure_port=0, http_port=0)
-    async with enrolled(tmp_path, listen=ports) as (broker, app), app.session():
+    async with enrolled(tmp_path, listen=ports, trace_frames=("all",)) as (broker, app), app.session():
         await eventually(lambda: "init" in app.methods())
         reader, writer = await asyncio.open_connection("localhost", broker.ports.http_port)
         writer.write(f"GET /metrics HTTP/1.1\r\nHost: localhost:{broker.ports.http_port}\r\n\r\n".encode())
@@ -289,6 +290,12 @@ async def test_rsocket_and_json_share_the_port_and_its_metrics(tmp_path: Path) -
         writer.close()
         assert re.search(r'rsocket_broker_sessions\{[^}]*transport="wss"[^}]*\} 1', page), page[:3000]
         assert 'port="ws_insecure"' in page
+    for words in (
+        r"127\.0\.0\.1:\d+ <- signCertificate \d+ bytes",
+        rf"c1 {APP}@\S+ \(filesystem\) -> getPlugins id=0 ",
+    ):
+        assert re.search(words, caplog.text), words
+    assert "BEGIN CERTIFICATE" not in caplog.text
 
 
 @pytest.mark.row("A-31")
