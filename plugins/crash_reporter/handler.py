@@ -90,11 +90,10 @@ class CrashReporter(Plugin):
         """What looks on for this client, if anything can."""
         if app.os == "Android" and self.settings.logcat:
             logs = LogWatch(log.add)
-            return Watcher(asyncio.create_task(logs.run(app), name=f"crashes of {app.id}"), logs)
+            return Watcher(self.spawn(logs.run(app)), logs)
         if app.os == "iOS" and self.settings.reports:
             folder = Path(self.settings.reports).expanduser()
-            work = watch_reports(folder, app, log.add, _now)
-            return Watcher(asyncio.create_task(work, name=f"crash reports of {app.id}"), None)
+            return Watcher(self.spawn(watch_reports(folder, app, log.add, _now)), None)
         return None
 
     def _log(self, app: App) -> CrashLog:

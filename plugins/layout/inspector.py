@@ -22,8 +22,8 @@ from rsocket_broker.plugins.layout.tree import MAX_NODES, Node
 
 BATCH = 100
 """Nodes that are asked for at once: their views are read on the app's main thread, in one go."""
-AWAKE = 20.0
-"""Seconds after which a wait for a tap says that it goes on: the app's side is stopped after a minute without."""
+GLANCE = 0.5
+"""Seconds between two looks whether the session ends: the app must get its touches back before that."""
 MUTE = 5.0
 """Seconds for what some apps never answer: `setData` and `setHighlighted` of a view that is gone."""
 
@@ -155,8 +155,10 @@ class Inspector(LayoutPlugin):
             await target.send("setSearchActive", {"active": True})
             async with asyncio.timeout(timeout):
                 while not tapped.done():
-                    await asyncio.wait([tapped], timeout=AWAKE)
-                    await target.wake()
+                    if target.leaving:
+                        raise Canceled("The wait for a tap was stopped: the session ends.")
+                    await target.wake()  # its side is stopped when nothing was asked for a while
+                    await asyncio.wait([tapped], timeout=GLANCE)
             return {"path": tapped.result()}
         except TimeoutError:
             raise Canceled(f"Nobody tapped on a view within {timeout:g} s.") from None

@@ -42,7 +42,7 @@ class DeviceLogs(Plugin):
         """The device, and what is wanted of its log. Raises RequestFailed; for a wrong question, before all else."""
         if whole_device and not self.settings.whole_device:
             raise ApplicationError(
-                "The log of the whole device is not given out: set whole_device = true in [plugins.DeviceLogs] for that."
+                "The log of the whole device is not given out unless [plugins.DeviceLogs] has whole_device = true."
             )
         app_id = app.identity.app_id
         wanted = Wanted(app_id, (), level, tags or (), contains, whole_device=whole_device)

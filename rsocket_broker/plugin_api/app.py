@@ -112,6 +112,12 @@ class App(abc.ABC):
         Invalid when the name fits several, ApplicationError when that client has no such plugin.
         """
 
+    @property
+    def leaving(self) -> bool:
+        """The client, or the broker, is about to go: whoever has left something switched on in the app must put it
+        right now. For handlers that wait for long."""
+        return False
+
     async def wake(self) -> bool:
         """Start the app's side of a plugin that is not `eager`, unless it runs. True when it was started by this: what
         it pushed before is of an earlier run. It is stopped again when nothing was asked of it for a while."""

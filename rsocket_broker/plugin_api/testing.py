@@ -70,6 +70,8 @@ class FakeApp(App):
         """What `device_access` gives; without one it says that there is none."""
         self.awake = False
         """Whether `wake` has started the app's side; a test may put it to sleep again."""
+        self.going = False
+        """What `leaving` says."""
 
     @property
     def id(self) -> str:
@@ -127,6 +129,10 @@ class FakeApp(App):
         if client and client not in self.others:
             raise Rejected(f'No client "{client}" is connected that this client may reach.')
         return self.others[client] if client else self
+
+    @property
+    def leaving(self) -> bool:
+        return self.going
 
     async def wake(self) -> bool:
         started = not self.awake

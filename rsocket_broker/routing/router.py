@@ -46,6 +46,8 @@ class Router:
         """How a plugin finds another client; set by whoever knows them all."""
         self.devices: Devices = _no_devices
         """How a plugin finds the device behind a session; set by whoever can reach one."""
+        self.ending = False
+        """The broker stops: what is under way has a moment left."""
         self.aside = Aside()
         """Where large messages are read and written."""
         self.hosts: Mapping[str, PluginHost] = MappingProxyType({host.id: host for host in hosts})

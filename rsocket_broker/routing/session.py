@@ -130,6 +130,10 @@ class SessionApp(App):
     async def reach(self, client: str, method: str) -> App:
         return await self._session.reach(self._plugin, client, method) if client else self
 
+    @property
+    def leaving(self) -> bool:
+        return self._session.leaving
+
     async def wake(self) -> bool:
         return await self._session.wake(self._plugin)
 
@@ -327,6 +331,11 @@ class Session:
         side.init(plugin)
         self.note("out", "init", plugin, "", None)
         return True
+
+    @property
+    def leaving(self) -> bool:
+        """The session is about to end."""
+        return self._router.ending or self.connection.closing is not None or bool(self.over)
 
     def _use(self, host: PluginHost | None) -> None:
         """Something is asked of a plugin's side in the app: a lazy one is not put to rest for a while."""

@@ -129,6 +129,18 @@ async def test_an_app_that_leaves_while_somebody_picks(monkeypatch: pytest.Monke
         assert client.app.state.tapped is None
 
 
+async def test_the_apps_touches_are_given_back_before_the_broker_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspector, "GLANCE", 0.01)
+    async with running(Inspector) as bench:
+        client = await bench.connect()
+        picking = asyncio.ensure_future(client.request("pick"))
+        await until(lambda: client.received)
+        client.app.going = True
+        with pytest.raises(Canceled, match="the session ends"):
+            await picking
+        assert client.received[-1] == ("setSearchActive", {"active": False})
+
+
 async def test_changes_wake_whoever_waits() -> None:
     answers = old_answers(dict(IOS_OLD), "a", all_at_once=False)
     async with running(Inspector) as bench:

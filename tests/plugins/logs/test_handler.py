@@ -44,7 +44,7 @@ async def test_the_whole_devices_log_is_given_out_by_the_operators_leave_alone(m
     device = PaperDevice(line("of another app", pid=1))
     async with running(plugin) as bench:
         client = await bench.connect(hardware=device)
-        with pytest.raises(ApplicationError, match=r"whole_device = true in \[plugins.DeviceLogs\]"):
+        with pytest.raises(ApplicationError, match=r"unless \[plugins.DeviceLogs\] has whole_device = true"):
             await client.request("recent", {"whole_device": True})
     async with running(plugin, {"whole_device": True}) as bench:
         client = await bench.connect(hardware=device)
