@@ -317,6 +317,8 @@ class Broker:
 
     async def _finish_work(self) -> None:
         """Nothing new is begun meanwhile, by nobody."""
+        if self._endpoint is not None:
+            self._endpoint.router.ending = True
         work = [] if self._lines is None else [self._lines.drain(DRAIN_S)]
         if self._enroller is not None:
             work.append(self._enroller.drain(DRAIN_S))
