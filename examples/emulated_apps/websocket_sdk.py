@@ -6,11 +6,12 @@ import contextlib
 import json
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 from urllib.parse import quote_plus
 
+from .bundle import BUNDLE, WrongKey, unpack
 from .core import SILENT_ON_SUCCESS, FlipperCore, Message, dump
 from .java_trust import HandshakeFailed, TlsLine, check
 from .sdk import Ended, Port, Profile, Sdk
@@ -26,12 +27,15 @@ PINGS = {"Android": 60.0}
 PING = 10.0
 LAST_LINES = 512
 
+Scan: TypeAlias = Callable[[], Awaitable[str | None]]
+
 
 class WebSocketSdk(Sdk):
     """On Android (and desktops) and, with `os` "iOS" in the profile, on iOS, which trusts every server.
 
     `connect_limit` and `ping` in seconds; `now` is the device's clock, with a zone. `linger`: seconds for which the
-    socket of an exchange stays open after its answer, while one more message kills the app.
+    socket of an exchange stays open after its answer, while one more message kills the app. `scan` is the user who
+    holds the camera of an iOS app onto a screen: it gives the text of the QR code there, or None to give up.
     """
 
     def __init__(
@@ -47,12 +51,13 @@ class WebSocketSdk(Sdk):
         connect_limit: float = CONNECT_LIMIT,
         ping: float | None = None,
         linger: float = 0.0,
+        scan: Scan | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         super().__init__(
             profile, folder, core, insecure_port=insecure_port, secure_port=secure_port, host=host, retry=retry
         )
-        self._connect_limit, self._linger, self._now = connect_limit, linger, now
+        self._connect_limit, self._linger, self._scan, self._now = connect_limit, linger, scan, now
         self._ping = PINGS.get(profile.os, PING) if ping is None else ping
         self._logs: list[str] = []
         self.line: WebSocketLine | None = None
@@ -99,12 +104,12 @@ class WebSocketSdk(Sdk):
             if answer is None:
                 self.note("unserved", "the server closed the connection")
                 return
-            self._answered(line, answer)
+            await self._answered(line, answer)
             await self._listen_on(line)
         finally:
             await line.close()
 
-    def _answered(self, line: WebSocketLine, text: str) -> None:
+    async def _answered(self, line: WebSocketLine, text: str) -> None:
         """Whatever came is the answer. It is parsed where nothing catches an error, unless it is empty."""
         try:
             answer = json.loads(text or "{}")
@@ -113,11 +118,24 @@ class WebSocketSdk(Sdk):
             self._die(f"the answer is not a JSON object: {error}")
         self.folder.keep(config)
         if isinstance(answer.get("certificates"), str):
-            (self.folder / "certificates.enc").write_text(answer["certificates"], encoding="ascii")
+            (self.folder / BUNDLE).write_text(answer["certificates"], encoding="ascii")
+            await self._scan_key()
         complete = self.folder.complete()
         self.note("exchanged" if complete else "unserved", text)
         acknowledgement = {"method": "signCertificateAck", "isError": False, "hasRequiredFiles": complete}
         line.send(dump({**acknowledgement, "config": config, "logs": self._take_logs()}))
+
+    async def _scan_key(self) -> None:
+        """The camera stays open until the code is right, or the user has had enough, who is not asked again then."""
+        while self.ios and self._scan is not None and not self.folder.complete():
+            key = await self._scan()
+            if key is None:
+                self._scan = None
+                return
+            try:
+                unpack(self.folder, key)
+            except WrongKey as error:
+                self.note("wrong key", error)
 
     async def _listen_on(self, line: WebSocketLine) -> None:
         """The socket is going away; a second message finds an object that is no more."""

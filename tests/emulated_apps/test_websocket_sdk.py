@@ -1,8 +1,12 @@
 """The emulated SDK of the WebSocket era treats a server as the real one is known to."""
 
 import asyncio
+import base64
 import contextlib
+import io
 import json
+import os
+import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -10,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from websockets.asyncio.server import ServerConnection, serve
 
 from emulated_apps.core import FlipperCore
@@ -22,7 +27,7 @@ Handle = Callable[[ServerConnection], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def app(
-    folder: Path, handle: Handle, *, statuses: list[int] | None = None, os: str = "Android", **changes: Any
+    folder: Path, handle: Handle, *, statuses: list[int] | None = None, system: str = "Android", **changes: Any
 ) -> AsyncIterator[WebSocketSdk]:
     """An app against a server that first answers with `statuses`, and then hands each WebSocket to `handle`."""
     waiting = list(statuses or [])
@@ -30,7 +35,7 @@ async def app(
     def refuse(connection: ServerConnection, request: object) -> Any:
         return connection.respond(HTTPStatus(waiting.pop(0)), "no") if waiting else None
 
-    profile = Profile("org.example.app", "Ä & b", os)
+    profile = Profile("org.example.app", "Ä & b", system)
     async with serve(handle, "127.0.0.1", 0, process_request=refuse) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         settings = {"insecure_port": port, "secure_port": port, "host": "127.0.0.1", "retry": 0.01}
@@ -99,7 +104,7 @@ async def test_401_is_the_only_refusal_that_is_tried_again(tmp_path: Path) -> No
 
 
 async def test_ios_tries_again_whatever_was_said_and_knocks_before_each_try(tmp_path: Path) -> None:
-    async with app(tmp_path, closes, statuses=[403, 503], os="iOS") as sdk:
+    async with app(tmp_path, closes, statuses=[403, 503], system="iOS") as sdk:
         await sdk.until(lambda: sdk.count("exchanging") >= 1)
         assert sdk.count("silent") == 0
 
@@ -108,3 +113,33 @@ async def test_a_refused_connection_is_no_failure(tmp_path: Path) -> None:
     async with app(tmp_path, closes, insecure_port=1) as sdk:
         await sdk.until(lambda: sdk.count("missed") >= 3)
         assert sdk.failures == 0
+
+
+async def test_a_bundle_is_opened_with_a_key_from_the_screen(tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("sonarCA.crt", "authority")
+        packed.writestr("device.crt", "certificate")
+    key, iv, padding = os.urandom(32), os.urandom(16), 16 - len(archive.getvalue()) % 16
+    encryptor = Cipher(algorithms.AES256(key), modes.CBC(iv)).encryptor()
+    blob = iv + encryptor.update(archive.getvalue() + bytes([padding]) * padding) + encryptor.finalize()
+    codes = [base64.b64encode(os.urandom(32)).decode(), base64.b64encode(key).decode()]
+    heard: list[Any] = []
+
+    async def scan() -> str | None:
+        return codes.pop(0)
+
+    async def handle(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send(json.dumps({"deviceId": "d1", "certificates": base64.b64encode(blob).decode()}))
+        heard.append(json.loads(await connection.recv()))
+
+    async with app(tmp_path, handle, system="iOS", scan=scan) as sdk:
+        await sdk.until(lambda: sdk.count("exchanged"))
+        assert sdk.count("wrong key") == 1
+        assert (sdk.folder / "device.crt").read_text() == "certificate"
+        assert not any((sdk.folder / name).exists() for name in ("certificates.enc", "certificates.zip"))
+        async with asyncio.timeout(10):
+            while not heard:
+                await asyncio.sleep(0.01)
+        assert heard[0]["hasRequiredFiles"] is True
