@@ -1,6 +1,8 @@
 """Two sides that a person lets trust each other, and everything that somebody who stands between them can try."""
 
 import base64
+import hashlib
+import hmac
 import itertools
 import json
 from collections.abc import Callable, Mapping
@@ -8,7 +10,10 @@ from typing import Any
 
 import attrs
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -377,3 +382,54 @@ def test_what_is_no_offer_is_named_and_not_repeated(text: str) -> None:
 def test_any_text_is_an_offer_or_an_error(text: str) -> None:
     with pytest.raises(ConfigurationError):
         Offer.parse("rsocket-broker:pair?" + text)
+
+
+# ---- by the book -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("D-10")
+def test_a_client_written_from_the_reference_of_the_wire_is_paired() -> None:
+    """What docs/reference/wire.md says, with a library for nothing but the primitives."""
+    purpose = b"rsocket_broker pairing 1\0"
+
+    def lp(*parts: bytes) -> bytes:
+        return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+    def h(role: bytes, *parts: bytes) -> bytes:
+        return hashlib.sha256(lp(purpose, role, *parts)).digest()
+
+    def b64(data: bytes) -> str:
+        return base64.b64encode(data).decode()
+
+    def derived(role: bytes) -> bytes:
+        return HKDF(hashes.SHA256(), 32, transcript, purpose + role).derive(secret)
+
+    fields = dict(part.split("=") for part in OFFER.text().partition("?")[2].split("&"))
+    number, _, code_secret = fields["c"].partition(".")
+    code_key = base64.urlsafe_b64decode(code_secret + "==")
+    key, nonce, words = X25519PrivateKey.generate(), b"n" * 32, ("the request", "org.example.demo", "Phone", "Android")
+    own = key.public_key().public_bytes_raw()
+    opening = lp(own, nonce, *(word.encode() for word in words))
+    broker = broker_of()
+
+    begun = broker.begin({"commitment": b64(h(b"commitment", number.encode(), opening))})
+    its_key, its_commitment = (base64.b64decode(str(begun[name])) for name in ("key", "commitment"))
+    assert base64.urlsafe_b64encode(h(b"fingerprint", its_key)).rstrip(b"=").decode() == fields["k"]
+    said = h(b"said", number.encode(), its_key, its_commitment, opening)
+    proof = hmac.digest(code_key, lp(purpose, b"code", b"app", said, b""), "sha256")
+    named = dict(zip(("csr", "app_id", "device", "os"), words, strict=True))
+    shown = broker.reveal({"key": b64(own), "nonce": b64(nonce), "proof": b64(proof), **named})
+    its_nonce = base64.b64decode(str(shown["nonce"]))
+    assert h(b"nonce", its_nonce) == its_commitment
+    transcript = h(b"transcript", said, its_nonce)
+    its_proof = hmac.digest(code_key, lp(purpose, b"code", b"broker", said, transcript), "sha256")
+    assert shown["proof"] == b64(its_proof)
+    digits = int.from_bytes(h(b"digits", transcript)[:16], "big") % 10**8
+    assert broker.digits.replace(" ", "") == f"{digits:08}"
+
+    secret = key.exchange(X25519PublicKey.from_public_bytes(its_key))
+    broker.operator_confirms()
+    broker.app_confirms({"confirmation": b64(hmac.digest(derived(b"app confirms"), transcript, "sha256"))})
+    sealed = base64.b64decode(str(broker.seal(PAIRED)["sealed"]))
+    plain = ChaCha20Poly1305(derived(b"broker seals")).decrypt(bytes(12), sealed, transcript)
+    assert json.loads(plain) == {"deviceId": "paired-1", "certificate": "the certificate", "trust": "the anchors"}

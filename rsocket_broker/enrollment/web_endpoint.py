@@ -43,7 +43,7 @@ class WebEnrolment:
         self._enroller = enroller
         self._claims = Claims()
         self._peer = ""
-        self._line = Line(enroller.nonces, web=True)
+        self._line = Line(web=True)  # one answer is all there is: nothing can be asked back
         self._turn = Turn.WAITING
         self._acknowledged = False
         self._connection: MessageLine
