@@ -1,14 +1,23 @@
+import asyncio
 import io
 import json
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from rsocket_broker.admin.run_folder import Ports, RunFolder
 from rsocket_broker.cli.enroll import read_token, running_port
+from rsocket_broker.client.enroll import signing_fields
 from rsocket_broker.client.folder import AppFolder
-from rsocket_broker.errors import BrokerError, ConfigurationError, HomeError
+from rsocket_broker.client.line import Address, open_plain
+from rsocket_broker.client.profile import AppProfile
+from rsocket_broker.client.responder import Refuser
+from rsocket_broker.credentials import make_signing_request
+from rsocket_broker.errors import BrokerError, ConfigurationError, HomeError, RequestFailed
+from rsocket_broker.jsontext import dump
+from rsocket_broker.payload import Payload
 from tests.cli.conftest import Start
 from tests.end_to_end.processes import run_command
 
@@ -93,3 +102,27 @@ def test_a_closed_port_is_told_and_no_other_broker_asked(tmp_path: Path) -> None
             running_port(home, "localhost")
     finally:
         folder.release()
+
+
+@pytest.mark.row("D-6", "A-13")
+async def test_with_nonces_required_our_sdk_enrols_and_flippers_is_told_why_not(start: Start, tmp_path: Path) -> None:
+    broker = start("--require-nonce")
+    into = tmp_path / "app"
+    done = await asyncio.to_thread(broker.command, "enroll", "com.example.app", "--into", str(into))
+    assert done.returncode == 0, done.stderr
+    names = {"app.csr", "privateKey.pem", "sonarCA.crt", "device.crt", "connection_config.json"}
+    while {path.name for path in into.iterdir()} != names:  # the nonce goes once it was answered
+        await asyncio.sleep(0.01)
+    old = tmp_path / "old"
+    made = make_signing_request("com.example.old")
+    made.save(old)
+    fields = signing_fields(made.csr_pem.decode(), f"{old}/", time.time())
+    del fields["nonce"]
+    claims = AppProfile(app_id="com.example.old", app="Old").plain_claims()
+    line = await open_plain(Address("localhost", broker.insecure_port), claims, Refuser())
+    try:
+        with pytest.raises(RequestFailed, match="proof: the request must be proven by a nonce"):
+            await line.request_response(Payload(dump(fields)), timeout=20)
+    finally:
+        await line.close()
+    assert sorted(path.name for path in old.iterdir()) == ["app.csr", "privateKey.pem"]
