@@ -91,7 +91,8 @@ class _Sessions:
         shown = describe_node(node)
         if line is not None and not line.is_child:
             shown |= {"name": line.claims.app, "device_id": line.identity.device_id, "platform": line.claims.os}
-            shown |= {"expires": line.identity.not_after.isoformat(timespec="seconds")}
+            ends = line.identity.not_after.isoformat(timespec="seconds")
+            shown |= {"expires": ends if line.identity.principal.certified else None}
         return {
             **shown,
             "client": "" if root is None else str(root.identity.principal),

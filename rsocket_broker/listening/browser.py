@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection
 import attrs
 
 from rsocket_broker.browser.framing import Framing, Passed
-from rsocket_broker.browser.origin import is_allowed
+from rsocket_broker.browser.origin import MAX_HOST, is_allowed
 from rsocket_broker.browser.query import browser_claims
+from rsocket_broker.claims import shown
 from rsocket_broker.messages import MessageLine, MessageResponder
 from rsocket_broker.protocol.limits import MIB, PLAIN, Limits
 from rsocket_broker.transports.base import Peer, TextReceiver, TextTransport
@@ -38,12 +39,14 @@ def browser_site(responder: Callable[[], MessageResponder], origins: Collection[
     """The port. `responder` makes who serves one line; `origins` are the hosts besides localhost."""
 
     def check(request: Request) -> None:
-        if not is_allowed(request.one("origin"), origins):
-            raise Refusal(REFUSED, FOREIGN)
+        origin = request.one("origin")
+        if not is_allowed(origin, origins):
+            raise Refusal(REFUSED, f"{FOREIGN} It was {'not there' if origin is None else shown(origin, MAX_HOST)}.")
 
     def welcome(peer: Peer, request: Request) -> TextReceiver:
+        claims = browser_claims(request.query)
         line = MessageLine(responder(), VISITOR)
-        line.open(peer, browser_claims(request.query))
+        line.open(peer, claims)
         return FramedLine(newcomer(line))
 
     socket = MessageSocket(welcome, VISITOR.message)

@@ -56,6 +56,9 @@ EXCESSIVE = 5 * 1024 * 1024
 BEHIND = 128 * 1024 * 1024
 """Bytes of a large message that is being read and of what came behind it, together: two of the largest."""
 
+BEHIND_UNVERIFIED = 16 * 1024 * 1024
+"""The same for a client that has proved nothing, whose messages are smaller."""
+
 NOT_JSON = "{} answers in bytes that are not JSON: ask by route."
 NO_SESSION = "There is no session."
 TOO_OFTEN = "This session, or one above it, has asked more often than it may. Try again in a second."
@@ -358,7 +361,8 @@ class SecureResponder:
         if self._behind is None:
             self._forget()  # what is remembered leads past those that wait
             label = f"{session.id}, behind a large one,"
-            self._behind = EventQueue(label, self._take_behind, session.tasks, most=BEHIND)
+            most = BEHIND if session.identity.principal.certified else BEHIND_UNVERIFIED
+            self._behind = EventQueue(label, self._take_behind, session.tasks, most=most)
             self._behind.open(served=True)
         self._behind.put(payload, len(payload.data or b""))
 

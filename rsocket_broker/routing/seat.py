@@ -59,6 +59,12 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
+UNVERIFIED: Final = "unverified"
+"""Stands for all of them; no session's id."""
+UNVERIFIED_EVENTS: Final = 2 * 1024 * 1024
+"""Bytes of text of the events that wait for one plugin from one client that has proved nothing."""
+
+
 class Seat:
     """One plugin as one session uses it. `tasks` are the session's."""
 
@@ -71,7 +77,11 @@ class Seat:
         self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.running: dict[asyncio.Task[Any], str] = {}
         """Requests that are being served, or wait for that: the task of each, and its handler's name."""
-        self._events = EventQueue(f"{host.id} from {app.id}", self._handle_event, tasks, host.lost)
+        certified = app.identity.principal.certified
+        self._owner = app.id if certified else UNVERIFIED
+        """For whom places of the plugin are taken. Those who have proved nothing are one, and leave room for others."""
+        most = None if certified else UNVERIFIED_EVENTS
+        self._events = EventQueue(f"{host.id} from {app.id}", self._handle_event, tasks, host.lost, most)
         host.seats += 1
 
     @property
@@ -278,9 +288,7 @@ class Seat:
 
     def _parsed(self, handler: Handler, metadata: bytes) -> Shortcut:
         small = self._unparsed(handler, metadata)
-        return lambda data: (
-            small(data) if len(data) <= LARGE else self.answer_apart(handler, Payload(data, metadata))
-        )
+        return lambda data: small(data) if len(data) <= LARGE else self.answer_apart(handler, Payload(data, metadata))
 
     def _unparsed(self, handler: Handler, metadata: bytes) -> Shortcut:
         start, failed, route = self._for_data(handler, metadata), self._host.failed, handler.route
@@ -386,7 +394,7 @@ class Seat:
 
     async def _run_in_place(self, handler: Handler, start: Callable[[App, Any], Any], argument: Any) -> Payload:
         """Waits for a place of the plugin and takes it for as long as the handler runs."""
-        gate, owner, task = self._host.gate, self.app.id, asyncio.current_task()
+        gate, owner, task = self._host.gate, self._owner, asyncio.current_task()
         assert task is not None
         self.running[task] = handler.name
         try:
@@ -456,7 +464,7 @@ class Seat:
 
     def _each_now(self, handler: Handler, values: Any) -> Iterator[Payload | bytes]:
         """A plain generator, driven by request-n without a task."""
-        gate, owner = self._host.gate, self.app.id
+        gate, owner = self._host.gate, self._owner
         finish: Callable[[Any], Payload | bytes] = encode_data if handler.finish is encode else handler.finish
         gate.enter_now(owner)
         task = asyncio.current_task()
@@ -487,7 +495,7 @@ class Seat:
         self.running[task] = handler.name
         try:
             await self.greeted()
-            await self._host.gate.enter(self.app.id)
+            await self._host.gate.enter(self._owner)
         except BaseException:
             self.running.pop(task, None)
             raise
@@ -513,7 +521,7 @@ class Seat:
             raise self._host.failed(handler.route, error, self.app.identity) from error
         finally:
             self.running.pop(task, None)
-            self._host.gate.leave(self.app.id)
+            self._host.gate.leave(self._owner)
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -534,9 +542,7 @@ class Seat:
         start, more = handler.start, len(metadata)
         if handler.start_data is not None:
             deliver_data, parsed = self._delivery(handler, handler.start_data), parses(handler)
-            return lambda data: (
-                large(data) if parsed and len(data) > LARGE else deliver_data(data, len(data) + more)
-            )
+            return lambda data: large(data) if parsed and len(data) > LARGE else deliver_data(data, len(data) + more)
         assert start is not None
         deliver = self._delivery(handler, start)
         return lambda data: deliver(Payload(data, metadata), len(data) + more)
@@ -618,7 +624,7 @@ class Seat:
                 self._guarded(handler, start, argument)
                 self._host.calls.untimed += 1
                 return
-            await self._host.gate.enter(self.app.id, patient=True)
+            await self._host.gate.enter(self._owner, patient=True)
             began = time.monotonic()
             try:
                 await self._limited(handler, start, argument)
@@ -627,7 +633,7 @@ class Seat:
                 self._host.calls.fail(error)
                 raise
             finally:
-                self._host.gate.leave(self.app.id)
+                self._host.gate.leave(self._owner)
         except asyncio.CancelledError:
             if _being_cancelled():
                 raise

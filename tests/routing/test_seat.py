@@ -11,10 +11,11 @@ import pytest
 
 from rsocket_broker.errors import ApplicationError, Canceled, ConnectionClosed, Invalid, Rejected, RequestFailed
 from rsocket_broker.payload import Payload
-from rsocket_broker.plugin_api import App, Plugin, event, method
+from rsocket_broker.plugin_api import App, Plugin, Proof, event, method
 from rsocket_broker.plugin_api.testing import FakeApp, fake_identity
+from rsocket_broker.routing.event_queue import MAX_BYTES
 from rsocket_broker.routing.plugin_host import PluginHost
-from rsocket_broker.routing.seat import Seat, State
+from rsocket_broker.routing.seat import UNVERIFIED_EVENTS, Seat, State
 from rsocket_broker.routing.tasks import Tasks
 from tests.routing.line import loaded, until
 
@@ -97,6 +98,11 @@ def fail(how: str) -> object:
     if how in errors:
         raise errors[how]
     return {object()} if how == "unfit" else how
+
+
+class Crowded(Trouble):
+    id = "crowded"
+    concurrency = 8
 
 
 def seat_at(plugin: Plugin, tasks: Tasks | None = None, **answers: object) -> Seat:
@@ -199,6 +205,33 @@ async def test_places_are_limited_and_plain_handlers_need_none(monkeypatch: pyte
     seat.app.state.event.set()
     assert [payload.data for payload in await asyncio.gather(*waiting)] == [b'"done"'] * 2
     assert await read(seat, "numbers") == [b"0", b"1", b"2"]
+
+
+@pytest.mark.row("A-30", "M-9")
+async def test_clients_that_have_proved_nothing_share_places_and_leave_some() -> None:
+    host = PluginHost(loaded(Crowded())[0], Tasks())
+    nobody = fake_identity(proof=Proof.UNVERIFIED)
+    crowd = [Seat(host, FakeApp(number, nobody, {}, {}), Tasks()) for number in range(Crowded.concurrency)]
+    seat = Seat(host, FakeApp(99, fake_identity(), {}, {}), Tasks())
+    waiting = []
+    for each in (*crowd, seat):
+        each.app.state.event = asyncio.Event()
+        each.connect()
+        waiting.append(asyncio.ensure_future(ask(each, "wait")))
+    await until(lambda: host.gate.waiting == 1)
+    await until(lambda: "wait" in seat.running.values() and host.gate.held == Crowded.concurrency)
+    assert host.gate._held[seat.app.id] == 1, "the certified one has its place, whatever the others do"
+    for each in (*crowd, seat):
+        each.app.state.event.set()
+    assert [payload.data for payload in await asyncio.gather(*waiting)] == [b'"done"'] * len(waiting)
+    assert host.gate.held == 0
+
+
+async def test_fewer_events_wait_for_who_has_proved_nothing() -> None:
+    host = PluginHost(loaded(Trouble())[0], Tasks())
+    for proof, most in ((Proof.ADB, MAX_BYTES), (Proof.UNVERIFIED, UNVERIFIED_EVENTS)):
+        seat = Seat(host, FakeApp(1, fake_identity(proof=proof), {}, {}), Tasks())
+        assert seat._events._most == most
 
 
 async def test_a_stream_left_early_or_never_begun_frees_its_place() -> None:
