@@ -1,5 +1,6 @@
 """The examples are run as their headers say, or they are not examples."""
 
+import json
 import re
 import subprocess
 import sys
@@ -70,6 +71,27 @@ def test_the_plugin_can_be_checked_without_a_broker(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     assert "Thermostat" in done.stdout
+
+
+def test_emulated_apps_are_there_to_look_at(broker: BrokerProcess, tmp_path: Path) -> None:
+    """With the SDK of 2022 and later; the test of example 5 runs it with the one before."""
+    ports = [str(broker.ports[name]) for name in ("ws_insecure_port", "ws_secure_port")]
+    command = [sys.executable, str(ROOT / "examples" / "04_android_app.py"), "--directory", str(tmp_path / "shop")]
+    command += ["--insecure-port", ports[0], "--secure-port", ports[1], "--quiet"]
+    apps = [subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True) for more in ([], ["--ios"])]
+    try:
+        for app in apps:
+            assert app.stdout is not None
+            assert app.stdout.readline() == "connected: org.example.shop\n"
+        clients = broker.clients()
+        assert sorted(client["os"] for client in clients) == ["MacOS", "iOS"]
+        for client in clients:
+            done = broker.command("clients", "call", client["id"], "Shop", "buy", '{"item": "pot"}')
+            assert json.loads(done.stdout) == {"done": True}, done.stderr
+    finally:
+        for app in apps:
+            app.terminate()
+            app.communicate()
 
 
 def test_an_app_is_driven_from_pytest() -> None:

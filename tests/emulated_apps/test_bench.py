@@ -1,6 +1,7 @@
 """An emulated app's plugin on the bench for plugin authors."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,10 @@ async def test_answers_errors_and_silence(tmp_path: Path) -> None:
     async with running(Listener) as bench, on_bench(bench, Preferences({})) as app:
         with pytest.raises(Canceled):
             await app.client.request("one")
+
+
+async def test_the_example_in_the_docs_passes() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "howto" / "try-with-an-emulated-app.md").read_text()
+    names: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    await names["test_an_ios_app_is_heard"]()
