@@ -22,14 +22,16 @@ FRAMES = 5
 """Calls at the top that tell one crash from another: the rest is how the app came there."""
 RUNTIME: Final = "AndroidRuntime"
 
-_TRACE: Final = re.compile(r"\s*(?:at |\.\.\. \d+ more|#\d+ )")
-_JAVA_FRAME: Final = re.compile(r"^\s*(?:at )?([\w$./<>-]{1,300})\([^()\n]{0,300}\)", re.MULTILINE)
-_NATIVE_FRAME: Final = re.compile(r"#\d+ +pc +[0-9a-f]+ +(\S{1,300})(?: \(([^)+\n]{1,300}))?")
-_KIND: Final = re.compile(r"(?:^|\s)((?:[\w$]+\.)*[\w$]*(?:Exception|Error|Throwable|SIG[A-Z]{2,6}))\b")
+# Texts, which `re` compiles when they are first used: most brokers never see a crash. No two parts of one that follow
+# each other take the same characters without a bound, so that no text of an app's takes long.
+_TRACE: Final = r"[ \t]*(?:at |\.\.\. \d+ more|#\d+ )"
+_JAVA_FRAME: Final = r"(?m)^[ \t]{0,20}(?:at )?([\w$./<>-]{1,300})\([^()\n]{0,300}\)"
+_NATIVE_FRAME: Final = r"#\d{1,4} {1,4}pc {1,4}[0-9a-f]{1,16} {1,8}(\S{1,300})(?: \(([^)+\n]{1,300}))?"
+_KIND: Final = r"(?:^|\s)((?:[\w$]{1,100}\.){0,20}[\w$]{0,100}(?:Exception|Error|Throwable|SIG[A-Z]{2,6}))\b"
 _PROCESS: Final = (
-    re.compile(r"Process: ([\w.:]{1,255}), PID"),
-    re.compile(r">>> ([\w.:]{1,255}) <<<"),
-    re.compile(r"pid \d+ \(([\w.:]{1,255})\)"),
+    r"Process: ([\w.:]{1,255}), PID",
+    r">>> ([\w.:]{1,255}) <<<",
+    r"pid \d{1,9} \(([\w.:]{1,255})\)",
 )
 
 
@@ -51,10 +53,10 @@ class Crash(NamedTuple):
     def signature(self) -> str:
         """The same for the same crash, whoever tells of it: its kind and the calls at its top, digested."""
         whole = f"{self.name}\n{self.callstack}"
-        frames = _JAVA_FRAME.findall(self.callstack)[:FRAMES]
+        frames = re.findall(_JAVA_FRAME, self.callstack)[:FRAMES]
         if not frames:
-            frames = [f"{library} {function}" for library, function in _NATIVE_FRAME.findall(whole)[:FRAMES]]
-        kind = _KIND.search(whole)
+            frames = [f"{library} {function}" for library, function in re.findall(_NATIVE_FRAME, whole)[:FRAMES]]
+        kind = re.search(_KIND, whole)
         told = [kind[1] if kind else "", *frames] if kind or frames else [re.sub(r"[0-9]+", "", self.name)]
         return hashlib.sha256("\n".join(told).encode("utf-8", "replace")).hexdigest()[:12]
 
@@ -114,7 +116,7 @@ class Joiner:
         if first is None:
             return None
         whole = "\n".join(lines)[:MAX_STACK]
-        reasons = [line for line in lines if line.strip() and not _TRACE.match(line)]
-        process = next((found[1] for pattern in _PROCESS if (found := pattern.search(whole))), "")
+        reasons = [line for line in lines if line.strip() and not re.match(_TRACE, line)]
+        process = next((found[1] for pattern in _PROCESS if (found := re.search(pattern, whole))), "")
         reason = reasons[-1].strip() if reasons else ""
         return Crash(first.time * 1000, lines[0][:MAX_NAME], reason[:MAX_NAME], whole, "logcat", process, first.pid)

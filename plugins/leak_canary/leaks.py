@@ -22,9 +22,9 @@ MAX_DETAILS = 64 * 1024
 MAX_PATH = 200
 """References of a path."""
 
-_TITLE: Final = re.compile(r"^\*?\s*(.*\bhas leaked.*?):?\s*$", re.MULTILINE)
-_STEP: Final = re.compile(r"^\* (?!.*has leaked)((?:GC ROOT|references|leaks|↳)?.*)$", re.MULTILINE)
-_RETAINED: Final = re.compile(r"^\* Retaining: (.{1,100}?)\.?\s*$", re.MULTILINE)
+_TITLE: Final = r"(?m)^.*\bhas leaked.*$"
+_STEP: Final = r"(?m)^\* ((?:GC ROOT|references|leaks|↳).*)$"
+_RETAINED: Final = r"(?m)^\* Retaining: (.{1,100}?)\.?[ \t\r]{0,10}$"
 
 
 class Element(NamedTuple):
@@ -64,12 +64,11 @@ def _old(report: object) -> Leak:
     if not isinstance(report, str):
         raise Invalid("leaks: wanted text.")
     details = report[:MAX_DETAILS]
-    found = _TITLE.search(details)
-    title = found[1] if found else next((line for line in details.splitlines() if line.strip()), "a leak")
-    retained = _RETAINED.search(details)
-    steps = _STEP.findall(details)[:MAX_PATH]
-    path = tuple(Element(step, "?", "") for step in steps if step.startswith(("GC ROOT", "references", "leaks", "↳")))
-    return Leak(1, title.strip()[:MAX_TITLE], retained[1] if retained else "", details, path)
+    found = re.search(_TITLE, details)
+    title = found[0] if found else next((line for line in details.splitlines() if line.strip()), "a leak")
+    retained = re.search(_RETAINED, details)
+    path = tuple(Element(step[:MAX_TITLE], "?", "") for step in re.findall(_STEP, details)[:MAX_PATH])
+    return Leak(1, title.strip("* \t\r").removesuffix(":")[:MAX_TITLE], retained[1] if retained else "", details, path)
 
 
 def _new(report: Mapping[str, Any]) -> Leak:

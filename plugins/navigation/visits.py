@@ -105,6 +105,8 @@ def places(template: str) -> list[str]:
 
 def filled(template: str, values: Mapping[str, object]) -> str:
     """A link from its template. Raises Invalid that names a value that is missing, unknown or of a wrong type."""
+    if len(template) > MAX_LINK:
+        raise Invalid(f"uri: longer than {MAX_LINK} characters.")
     known = {name.lstrip(_MARKS) for name in places(template)}
     for name in values:
         if name not in known:
@@ -124,7 +126,7 @@ def _is_place(name: str) -> bool:
         return False
     try:
         json.loads(f"{{{name}}}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     return False
 

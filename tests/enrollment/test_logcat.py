@@ -79,3 +79,10 @@ def test_what_is_written_is_read_back(time: float) -> None:
     found = parse(f"{local_text(time, CLOCK)}  1  2 I t: m", CLOCK)
     assert found is not None
     assert abs(found.time - time) < 0.0015
+
+
+@pytest.mark.row("M-7")
+@pytest.mark.parametrize("piece", [" ", ":", "I ", "x", " :"])
+def test_a_line_made_to_take_long_does_not(piece: str) -> None:
+    parse(f"06-10 08:00:00.123  1  2 I {piece * 16_000}", CLOCK)
+    parse(piece * 16_000, CLOCK)

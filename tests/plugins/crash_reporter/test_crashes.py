@@ -109,3 +109,15 @@ def test_a_crash_without_an_end_is_cut() -> None:
     crash = joiner.flush()
     assert crash is not None
     assert len(crash.callstack) <= MAX_STACK
+
+
+@pytest.mark.row("M-7")
+@pytest.mark.parametrize(
+    "piece", ["\n", " ", "a.", "#1 pc 0 ", "(", "at a(", "x", "\ta", "Exception ", "pid 1 (", ">>> "]
+)
+def test_a_text_made_to_take_long_does_not(piece: str) -> None:
+    whole = (piece * MAX_STACK)[:MAX_STACK]
+    assert from_sdk(whole, whole, 0.0).signature
+    joiner = Joiner()
+    joiner.take(line(whole, level="fatal"))
+    assert joiner.flush() is not None

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsocket_broker.plugins.crash_reporter.reports import MAX_FILE, content_of, new_files, read_report
@@ -73,6 +73,7 @@ def test_what_is_no_report_is_passed_over(content: str) -> None:
 
 
 @pytest.mark.row("M-7")
+@settings(max_examples=25)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsocket_broker.plugin_api import ApplicationError, Invalid
@@ -102,6 +102,7 @@ NODE = st.recursive(
 
 
 @pytest.mark.row("M-7")
+@settings(max_examples=25)
 @given(
     st.dictionaries(
         st.sampled_from(["attributes", "inlineAttributes", "bounds", "children", "name", "activeChild"]), NODE

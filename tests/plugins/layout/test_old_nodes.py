@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsocket_broker.plugin_api import ApplicationError, Invalid
@@ -69,6 +69,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.row("M-7")
+@settings(max_examples=25)
 @given(JSON, JSON)
 def test_no_data_makes_it_fail(data: Any, attributes: Any) -> None:
     node = {"id": "1", "name": data, "data": data, "attributes": attributes if isinstance(attributes, list) else []}

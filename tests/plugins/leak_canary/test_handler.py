@@ -28,9 +28,7 @@ async def test_the_gate_lets_known_ones_through() -> None:
         client = await bench.connect()
         assert await client.request("gate") == {"allowed": 0, "newest": 0}
         await client.event("reportLeak", {"leaks": [OLD]})
-        with pytest.raises(
-            ApplicationError, match=r"1 new in the app's memory: .*CartActivity"
-        ):
+        with pytest.raises(ApplicationError, match=r"1 new in the app's memory: .*CartActivity"):
             await client.request("gate")
         assert await client.request("gate", {"allow": ["CartActivity"]}) == {"allowed": 1, "newest": 1}
         assert await client.request("gate", {"after": 1}) == {"allowed": 0, "newest": 1}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsocket_broker.plugin_api import Invalid
-from rsocket_broker.plugins.leak_canary.leaks import MAX_PATH, Element, fresh, new_reports, old_reports
+from rsocket_broker.plugins.leak_canary.leaks import MAX_DETAILS, MAX_PATH, Element, fresh, new_reports, old_reports
 
 OLD = """In org.example.shop:1.0:1.
 * org.example.shop.CartActivity has leaked:
@@ -103,3 +103,9 @@ def test_what_makes_no_sense_is_refused(params: dict[str, Any]) -> None:
 @given(st.text(max_size=500))
 def test_no_text_makes_version_1_fail(report: str) -> None:
     old_reports({"leaks": [report]})
+
+
+@pytest.mark.row("M-7")
+@pytest.mark.parametrize("piece", ["\n", " ", "* ", "has leaked ", "* Retaining: x ", "* leaks ", "* Retaining: \n"])
+def test_a_text_made_to_take_long_does_not(piece: str) -> None:
+    assert old_reports({"leaks": [(piece * MAX_DETAILS)[:MAX_DETAILS] + "x"]})

@@ -95,3 +95,11 @@ def test_templates() -> None:
 def test_values_that_do_not_fit_are_named(values: dict[str, object], text: str) -> None:
     with pytest.raises(Invalid, match=text):
         filled("a:{#id}{!on}{name}", values)
+
+
+@pytest.mark.row("M-7")
+def test_templates_without_end_or_bottom_are_taken_or_refused() -> None:
+    with pytest.raises(Invalid, match="longer than"):
+        filled("a:" + "{" * 10_000, {})
+    deep = 'a:{"x": ' + "[" * 4000 + "}"
+    assert places(deep) == [deep[3:-1]]
