@@ -12,6 +12,7 @@ import pytest
 
 from rsocket_broker.broker import Broker
 from rsocket_broker.errors import ApplicationError
+from rsocket_broker.listening.listeners import NAMES
 from rsocket_broker.plugin_api import App, Plugin, event
 from rsocket_broker.routing.session import Session
 from rsocket_broker.settings import ListenSettings, Settings
@@ -59,7 +60,7 @@ class Brokers:
         plugin = self._home.parent / "recorder.py"
         plugin.write_text(f"from {__name__} import Recorder as plugin\n")
         listen = ListenSettings(
-            insecure_port=0, secure_port=0, ws_secure_port=0, browser_port=self._port, browser_origins=(LISTED,)
+            insecure_port=0, secure_port=0, http_port=0, browser_port=self._port, browser_origins=(LISTED,)
         )
         self.broker = Broker(Settings(home=self._home, listen=listen, adb="off", plugins=(str(plugin),)))
         Recorder.noted = self.noted = []
@@ -186,24 +187,29 @@ async def test_in_a_browser_its_own_pages_talk_and_foreign_ones_get_nothing(
     brokers: Brokers, site: Site, tmp_path: Path
 ) -> None:
     port = brokers.broker.ports.browser_port or 0
+    ports = [number for name in NAMES if (number := brokers.broker.listeners.number(name))]
     address = f"http://localhost:{site.port}/page.html?port={port}&guests={','.join(GUESTS)}"
+    address += f"&ports={','.join(map(str, ports))}"
     async with browsing(tmp_path / "profile", address):
         session = await both_ways(brokers, "Page probe", "Browser", 1)
         assert "Chrome/" in session.claims.device
         await grows(session)
         for host in GUESTS:
             origin = "null" if host == "null" else f"http://{host}:{site.port}"
-            if host == LISTED:
-                await site.heard(origin=origin, happened="opened")
-            else:
-                told = await site.heard(origin=origin, happened="closed")
-                assert told["code"] == 1006
-                assert not site.found(origin=origin, happened="opened")
-            await site.heard(origin=origin, happened="posted")
-            await site.heard(origin=origin, happened="unread")
+            for number in ports:
+                at = {"origin": origin, "port": number}
+                await site.heard(**at, happened="posted")
+                await site.heard(**at, happened="unread")
+                await site.heard(**at, happened="closed", scheme="wss", code=1006)
+                if (host, number) == (LISTED, port):
+                    await site.heard(**at, happened="opened")
+                else:
+                    await site.heard(**at, happened="closed", scheme="ws", code=1006)
+                    assert not site.found(**at, happened="opened")
         assert {one.claims.app for one in brokers.broker.sessions} == {"Page probe", "Guest"}
         assert len(brokers.broker.sessions) == 2
-        assert {each["client"] for each in brokers.noted} == {session.id}, "nor did the listed guest's plugin run"
+        assert {each["client"] for each in brokers.noted} == {session.id}, "the listed guest has no such plugin"
+        assert {each.principal for each in brokers.broker.certificates()} == {None}, "nobody has enrolled"
 
         await brokers.broker.stop()
         assert await brokers.start() == port
