@@ -82,7 +82,7 @@ async def test_a_flipper_app_comes_through_the_window_and_stays_when_it_closes(
         await app.heard("asked", method="getPlugins")
         assert await asyncio.to_thread(refused, port)
         status = json.loads(await asyncio.to_thread(told, broker, "enrollment", "status", "--json"))
-        assert status == {"mode": "window", "window": None, "insecure_port": None}
+        assert status == {"mode": "window", "window": None, "insecure_port": None, "ws_insecure_port": None}
         params = json.dumps({"text": "abc"})
         call = ("clients", "call", APP_ID, "Screen", "reverse", params)
         assert json.loads(await asyncio.to_thread(told, broker, *call)) == {"text": "cba"}
