@@ -4,6 +4,9 @@
     python prober.py storm SERVER COUNT       on a line of stdin connects all at once; prints [begin, end]
     python prober.py callers SERVER COUNT     so many sessions that call all the time; prints how many answers came
     python prober.py streams SERVER COUNT     draws so many streams without end; prints how many items came
+    python prober.py giants SERVER BYTES      events of that size, one of each shape; prints how long each took
+    python prober.py flood SERVER RATE        so many events a second from one app; prints how many were handled
+    python prober.py misuse SERVER RATE       so many calls a second of a bad plugin; prints how many it got rid of
 
 SERVER is JSON. Each prints `ready` first. Those that make delay hold their sessions until stdin ends. Times are of the
 monotonic clock, which is the same for all processes.
@@ -20,13 +23,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from load import Line, client_context, connected
+from load import CLAIMS, Line, client_context, connected
 from servers import Contestant
 from sessions import open_session
 from wire import (
+    ERROR,
     FIRST,
+    FOLLOWS,
     GREETING,
+    GREETING_ID,
     HEADER,
+    NEXT,
+    PAYLOAD,
+    REQUEST_FNF,
     REQUEST_N,
     REQUEST_RESPONSE,
     REQUEST_STREAM,
@@ -43,6 +52,10 @@ GENTLE = 10
 """Makers of delay are that much nicer than the server and the probe: with fewer cores than processes, what is to be
 measured is the server, and not for how long the scheduler lets a generator run."""
 CREDIT = 256
+FRAGMENT = 1 << 20
+"""Bytes of one frame of a large message."""
+MISUSE_TURN = 0.5
+"""Seconds for each of the ways in which a plugin is made to misbehave."""
 ITEM = b"x" * 64
 
 
@@ -186,6 +199,129 @@ async def callers(server: Contestant, count: float) -> None:
     print(sum(line.answered for line in lines), flush=True)
 
 
+class App(Line):
+    """A Flipper app that sends events, and asks how many were handled."""
+
+    def __init__(self) -> None:
+        super().__init__(GREETING, CLAIMS)
+        self.next_id = 3
+        self.waiting: asyncio.Future[bytes] | None = None
+
+    def stream_id(self) -> int:
+        self.next_id += 2
+        return self.next_id
+
+    def take(self, stream_id: int, kind: int, body: bytes) -> None:
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(data_of(body))
+
+    async def ask(self, route: str, data: bytes = b"{}") -> bytes:
+        self.waiting = asyncio.get_running_loop().create_future()
+        self.transport.write(request(self.stream_id(), REQUEST_RESPONSE, route, data))
+        return await self.waiting
+
+    async def handled(self, count: int) -> None:
+        while json.loads(await self.ask("bench.noted"))["count"] < count:
+            await asyncio.sleep(0.02)
+
+    async def send(self, data: bytes) -> None:
+        """A message in fragments, as fast as it is taken."""
+        stream_id, kind = self.stream_id(), REQUEST_FNF
+        for at in range(0, len(data), FRAGMENT):
+            last = at + FRAGMENT >= len(data)
+            flags = (0 if kind == REQUEST_FNF else NEXT) | (0 if last else FOLLOWS)
+            self.transport.write(frame(stream_id, kind, data[at : at + FRAGMENT], flags))
+            kind = PAYLOAD
+            while self.transport.get_write_buffer_size() > 2 * FRAGMENT:
+                await asyncio.sleep(0.001)
+
+
+def swallow(params: bytes) -> bytes:
+    return b'{"method":"execute","params":{"api":"bench","method":"swallow","params":' + params + b"}}"
+
+
+def giants_of(size: int) -> dict[str, bytes]:
+    """Events of one size, by what fills them."""
+    row = b'{"id":12345,"url":"https://example.org/a","headers":{"a":"b","c":"d"},"body":"' + b"x" * 90 + b'"}'
+    fill = {
+        "one text": b'{"data":"' + b"A" * size + b'"}',
+        "escapes": b'{"data":"' + b'\\n<x>\\"' * (size // 8) + b'"}',
+        "rows": b'{"rows":[' + b",".join([row] * (size // len(row))) + b"]}",
+        "numbers": b'{"n":[' + b",".join([b"1234567"] * (size // 8)) + b"]}",
+        "names": b'{"n":{' + b",".join(b'"key%d":"%b"' % (n, b"v" * 90) for n in range(size // 105)) + b"}}",
+    }
+    return {name: swallow(params) for name, params in fill.items()}
+
+
+async def giants(server: Contestant, size: float) -> None:
+    line, took = App(), {}
+    messages = giants_of(int(size))
+    async with connected(server, [line], server.json_port):
+        announce()
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        for n, (name, message) in enumerate(messages.items(), 1):
+            begin = time.perf_counter()
+            await line.send(message)
+            await line.handled(n)
+            took[name] = [begin, time.perf_counter()]
+        print(json.dumps(took), flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+async def until_stdin_ends(step: Callable[[], Any], pause: float) -> None:
+    over = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    due = time.perf_counter()
+    while not over.done():
+        step()
+        due += pause
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+
+
+async def flood(server: Contestant, rate: float) -> None:
+    line, sent = App(), 0
+    text = b'{"method":"execute","params":{"api":"bench","method":"note","params":{"n":1}}}'
+    burst = max(1, int(rate / 200))
+
+    def step() -> None:
+        nonlocal sent
+        line.transport.write(b"".join(frame(line.stream_id(), REQUEST_FNF, text) for _ in range(burst)))
+        sent += burst
+
+    async with connected(server, [line], server.json_port):
+        announce()
+        await until_stdin_ends(step, 1 / 200)
+        await line.handled(sent)
+    print(sent, flush=True)
+
+
+class Misuser(App):
+    refused = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        for body in cut(self.buffer):
+            stream_id, kind = HEADER.unpack_from(body)
+            if stream_id == GREETING_ID:
+                self._finish(self.ready)
+            self.refused += kind >> 10 == ERROR
+
+
+async def misuse(server: Contestant, rate: float) -> None:
+    lines = [Misuser(), Misuser()]
+    routes, number = ("bad.leak", "bad.hang", "bad.crash"), 0
+
+    def step() -> None:
+        nonlocal number
+        number += 1
+        line, route = lines[number % 2], routes[int(number / rate / MISUSE_TURN) % len(routes)]
+        line.transport.write(request(line.stream_id(), REQUEST_RESPONSE, route, b"{}"))
+
+    async with connected(server, lines):
+        announce()
+        await until_stdin_ends(step, 1 / rate)
+        print(sum(line.refused for line in lines), flush=True)
+
+
 def main() -> None:
     role, told, amount = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
     told["secrets"] = Path(told["secrets"])
@@ -194,7 +330,14 @@ def main() -> None:
         probe(server, amount)
         return
     os.nice(GENTLE)
-    roles: dict[str, Callable[[Contestant, float], Any]] = {"storm": storm, "streams": streams, "callers": callers}
+    roles: dict[str, Callable[[Contestant, float], Any]] = {
+        "storm": storm,
+        "streams": streams,
+        "callers": callers,
+        "giants": giants,
+        "flood": flood,
+        "misuse": misuse,
+    }
     asyncio.run(roles[role](server, amount))
 
 

@@ -44,6 +44,7 @@ from rsocket_broker.listening.lines import Lines, Served
 from rsocket_broker.listening.listeners import Listeners
 from rsocket_broker.listening.pairing import PairingDesk
 from rsocket_broker.listening.switches import Switches
+from rsocket_broker.observability.blocking import BlockingWatch
 from rsocket_broker.observability.observation import Observation, Subject
 from rsocket_broker.observability.recent import Recent
 from rsocket_broker.plugin_api.app import App
@@ -105,6 +106,7 @@ class Broker:
         self._monitor: AdbMonitor | None = None
         self._monitoring: asyncio.Task[None] | None = None
         self._observation: Observation | None = None
+        self._blocking: BlockingWatch | None = None
         self._recent = Recent()
         self._lines: Lines | None = None
 
@@ -165,13 +167,14 @@ class Broker:
         self._revoker = revoker = Revoker(authority, endpoint, enroller, contexts, lines.connections)
         self._expiry = Expiry(lambda session, why: endpoint.children.end(session.node.id, why), sessions.__iter__)
         endpoint.watchers.append(self._expiry.watch)
-        table = {**verbs(sessions, plugins, self.status, upkeep.describe), **switches.verbs(), **policy.verbs()}
+        table = {**verbs(sessions, plugins, self.status, upkeep.describe, endpoint.plugin_state), **switches.verbs(), **policy.verbs()}
         self._rotator = rotator = Rotator(authority, upkeep.spreader, endpoint, contexts)
         table |= {**revocation_verbs(revoker, authority), **rotator.verbs()}
         table |= {**session_verbs(children, sessions), **app_verbs(sessions), **recording_verbs(endpoint, audit)}
         await endpoint.start_plugins()
         table |= desk.verbs()
         await listeners.start(table, closed=PORTS if gate.mode is Mode.WINDOW else ())
+        self._watch_loop(endpoint)
         upkeep.start()
         rotator.start()
         policy.start(endpoint)
@@ -192,6 +195,17 @@ class Broker:
             frames=self.settings.trace_frames,
             metrics=self.settings.listen.http_port is not None,
         )
+
+    def _watch_loop(self, endpoint: SecureEndpoint) -> None:
+        """Whoever holds up the event loop is named."""
+        hosts = endpoint.router.hosts
+
+        def blamed(plugin: str) -> None:
+            if plugin in hosts:
+                hosts[plugin].blocked += 1
+
+        self._blocking = BlockingWatch({host.id: host.origin for host in hosts.values()}, blamed)
+        self._blocking.start()
 
     def _pages(self, authority: Authority) -> dict[str, Page]:
         """What the HTTP port shows, by path."""
@@ -270,6 +284,7 @@ class Broker:
             "enrollment": None if self._gate is None else self._gate.describe(),
             "policy": None if self._policy is None else self._policy.describe(),
             "sessions": 0 if self._endpoint is None else len(self._endpoint.sessions),
+            "plugins": [] if self._endpoint is None else self._endpoint.troubled_plugins(),
             "warnings": [each.describe() for each in self._recent.warnings()],
             "adb": {
                 "problem": None if self._monitor is None else self._monitor.problem or None,
@@ -285,6 +300,8 @@ class Broker:
         """Ends everything, from whatever point `start` has reached, within STOP_S and a little. Never raises."""
         if self._observation is not None:
             self._observation.stop()
+        if self._blocking is not None:
+            self._blocking.stop()
         if self._gate is not None:
             self._gate.close_window("the broker stopped")
         if self._desk is not None:

@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple, cast
 from rsocket_broker import jsontext
 from rsocket_broker.jsontext import MAX_DEPTH, JsonError, dump, parse_bytes
 
-WINDOW: Final = 128 * 1024
-"""Bytes that are looked at between two turns: about three milliseconds."""
+WINDOW: Final = 64 * 1024
+"""Bytes that are looked at between two turns: about two milliseconds."""
 LEVELS: Final = 4
 """Arrays and objects inside each other that a piece may have; what is deeper is opened, and read as several pieces."""
 WEIGHT: Final = 8192

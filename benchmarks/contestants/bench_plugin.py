@@ -40,6 +40,10 @@ class Bench(Plugin):
     def noted(self, app: App) -> dict[str, int]:
         return {"count": app.state.count, "sum": app.state.sum}
 
+    @event("swallow")
+    def swallow(self, app: App, params: dict[str, object]) -> None:
+        app.state.count += 1
+
     @method("items")
     def items(self, app: App, count: int) -> Iterator[Payload]:
         for _ in range(count):

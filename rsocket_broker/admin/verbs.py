@@ -6,11 +6,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 from rsocket_broker.admin.endpoint import Kinds, Params, Stream, Verb
+from rsocket_broker.errors import ApplicationError
 from rsocket_broker.line import Line
 from rsocket_broker.plugin_api.plugin import Kind
+
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
+from rsocket_broker.spelling import nearest
 
 TAIL_BACKLOG = 1000
 """Messages kept for a follower that reads slower than they come; the oldest are dropped, and counted for it."""
@@ -28,14 +31,16 @@ def verbs(
     plugins: Sequence[LoadedPlugin],
     status: Status,
     about: About = lambda session: {},
+    state_of: Callable[[str], Mapping[str, object]] = lambda plugin: {},
 ) -> dict[str, Verb | Stream]:
     """The table for AdminEndpoint. `status` gives what the broker says of itself, `about` what else there is to say of
-    one client, both as JSON."""
+    one client, `state_of` how a plugin does, all as JSON."""
     clients = _Clients(sessions, about)
     one: Kinds = {"client": str}
     return {
         "status": Verb(lambda params: status()),
-        "plugins.list": Verb(lambda params: [describe_plugin(plugin) for plugin in plugins]),
+        "plugins.list": Verb(lambda params: [{**describe_plugin(plugin), **state_of(plugin.id)} for plugin in plugins]),
+        "plugins.schema": Verb(lambda params: _schema(plugins, params["plugin"]), {"plugin": str}),
         "clients.list": Verb(lambda params: [session.describe() for session in sessions]),
         "clients.show": Verb(clients.show, one),
         "clients.call": Verb(
@@ -44,6 +49,16 @@ def verbs(
         "clients.kick": Verb(clients.kick, one, {"reason": str}),
         "clients.tail": Stream(clients.tail, one),
     }
+
+
+def _schema(plugins: Sequence[LoadedPlugin], plugin: str) -> dict[str, object]:
+    from rsocket_broker.plugin_api.schema import schema_of  # seldom asked for
+
+    for one in plugins:
+        if one.id == plugin:
+            return schema_of(one.plugin)
+    known = nearest(plugin, [one.id for one in plugins])
+    raise ApplicationError(f'This broker has no plugin "{plugin[:100]}". {known}')
 
 
 def describe_plugin(loaded: LoadedPlugin) -> dict[str, object]:

@@ -191,6 +191,23 @@ def check_policy(settings: Settings) -> Iterator[Symptom]:
     yield ok("policy", f"{len(list(policy.rules))} rules from {sources}")
 
 
+def check_plugins_running(status: dict[str, Any]) -> Iterator[Symptom]:
+    """Plugins of the running broker that are down, were restarted, or have held everybody up."""
+    for one in status.get("plugins", ()):
+        if one["retry_after"] is not None or one["state"] != "up":
+            when = "is being started" if one["retry_after"] is None else f"is tried again in {one['retry_after']:g} s"
+            yield problem(f"plugin {one['id']}", f"it is down after failures ({one['last_error']}), and {when}.")
+        elif one["restarts"]:
+            text = f"it was restarted {one['restarts']} times; what failed last: {one['last_error']}."
+            yield warning(f"plugin {one['id']}", text)
+        if one["blocked"]:
+            yield warning(
+                f"plugin {one['id']}",
+                f"it has held everybody up {one['blocked']} times. The log names the lines: they want await, or "
+                "asyncio.to_thread.",
+            )
+
+
 def check_policy_in_force(status: dict[str, Any]) -> Iterator[Symptom]:
     """What keeps the running broker from taking up the files as they are now."""
     if status["policy"]["problem"]:

@@ -138,6 +138,7 @@ def check_status(status: dict[str, Any]) -> Iterator[Symptom]:
     """What the broker that runs says of itself."""
     yield from diagnosis.check_running(status)
     yield from diagnosis.check_policy_in_force(status)
+    yield from diagnosis.check_plugins_running(status)
     yield from diagnosis.check_silence(status)
     yield from diagnosis.check_warnings(status["warnings"], datetime.now(UTC))
 

@@ -12,7 +12,9 @@ from rsocket_broker.admin.verbs import describe_plugin
 from rsocket_broker.cli.context import Context
 from rsocket_broker.cli.render import facts, json_option, note, print_json, table
 from rsocket_broker.cli.scaffold import Scaffold
+from rsocket_broker.errors import BrokerError
 from rsocket_broker.routing.registry import Registry, load_plugins
+from rsocket_broker.spelling import nearest
 
 
 @click.group()
@@ -42,9 +44,78 @@ def list_(obj: Context, as_json: bool) -> None:
         print_json(found)
     else:
         table(
-            ([plugin[name] for name in ("id", "methods", "events", "origin")] for plugin in found),
-            ["ID", "METHODS", "EVENTS", "ORIGIN"],
+            ([one["id"], stood(one), one["methods"], one["events"], one["origin"]] for one in found),
+            ["ID", "STATE", "METHODS", "EVENTS", "ORIGIN"],
         )
+
+
+def stood(plugin: Mapping[str, Any]) -> str:
+    """How a plugin does, in a word or two; "" where no broker runs."""
+    state = str(plugin.get("state", ""))
+    if plugin.get("retry_after") is not None:
+        state += f", again in {plugin['retry_after']:g} s"
+    if plugin.get("restarts"):
+        state += f", restarted {plugin['restarts']} x"
+    return state
+
+
+@plugins.command()
+@click.argument("name", metavar="NAME")
+@json_option
+@click.pass_obj
+def schema(obj: Context, name: str, as_json: bool) -> None:
+    """What the plugin NAME answers to: its methods and events, with the types of what they take and give.
+
+    With --json it is JSON Schema (draft 2020-12), made of the annotations in the plugin's code.
+
+    \b
+    Examples:
+      rsocket-broker plugins schema Network
+      rsocket-broker plugins schema Network --json
+    """
+    found = schema_of_plugin(obj, name)
+    if as_json:
+        print_json(found)
+        return
+    from rsocket_broker.plugin_api.stubs import outline_of
+
+    table(outline_of(found), ["ROUTE", "KIND", "TAKES", "GIVES"])
+
+
+@plugins.command()
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="FILE", help="The module to write."
+)
+@click.pass_obj
+def stubs(obj: Context, name: str, out: Path) -> None:
+    """Write a typed Python client of the plugin NAME, over a session of rsocket_broker.client.
+
+    \b
+    Example:
+      rsocket-broker plugins stubs Network --out network_client.py
+    """
+    from rsocket_broker.plugin_api.stubs import stubs_of
+
+    text = stubs_of(schema_of_plugin(obj, name))
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BrokerError(f"{out} cannot be written: {error.strerror}.") from error
+    note(f"Wrote {out}.")
+
+
+def schema_of_plugin(obj: Context, name: str) -> Mapping[str, Any]:
+    """From the running broker, or, where none runs, of what would be loaded. Raises BrokerError."""
+    if obj.home.is_dir() and RunFolder(obj.home).holder() is not None:
+        answer: Mapping[str, Any] = ask(obj.home, "plugins.schema", {"plugin": name})
+        return answer
+    from rsocket_broker.plugin_api.schema import schema_of
+
+    found = {one.id: one for one in load_plugins(obj.home / "plugins", settings=obj.plugin_tables())}
+    if name not in found:
+        raise BrokerError(f'There is no plugin "{name}". {nearest(name, found)}')
+    return schema_of(found[name].plugin)
 
 
 def loaded(obj: Context) -> list[Mapping[str, Any]]:

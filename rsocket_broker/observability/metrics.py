@@ -108,6 +108,9 @@ FAMILIES: Final = (
     Family("events_waiting", "gauge", _PLUGIN, "Events that wait for their turn."),
     Family("events_waiting_bytes", "gauge", _PLUGIN, "Bytes of these events."),
     Family("events_dropped_total", "counter", _PLUGIN, "Events that found their queue full."),
+    Family("plugin_up", "gauge", _PLUGIN, "1 while the plugin serves, 0 while it is down after failures."),
+    Family("plugin_restarts_total", "counter", _PLUGIN, "How often the plugin was started anew after failures."),
+    Family("plugin_blocked_total", "counter", _PLUGIN, "How often a handler of the plugin held up the event loop."),
     Family("app_calls_total", "counter", ("plugin", "result"), "Calls to apps by how they ended."),
     Family("app_call_seconds", "histogram", _PLUGIN, "Duration of calls to apps that succeeded."),
     Family("relayed_total", "counter", _PORT, "Requests that were passed on from one client to another."),
@@ -336,6 +339,9 @@ def _plugin(host: PluginHost) -> Iterator[Sample]:
     yield Sample("handlers_running", (host.id,), host.gate.held)
     yield Sample("calls_waiting", (host.id,), host.gate.waiting)
     yield Sample("events_dropped_total", (host.id,), host.events_dropped)
+    yield Sample("plugin_up", (host.id,), host.available)
+    yield Sample("plugin_restarts_total", (host.id,), host.supervisor.restarts)
+    yield Sample("plugin_blocked_total", (host.id,), host.blocked)
 
 
 def _calls(plugin: str, calls: Calls, total: str, seconds: str) -> Iterator[Sample]:

@@ -130,6 +130,23 @@ class _Compiler:
             steps=None if start_json is None else self._steps(signature),
         )
 
+    def outline(self) -> "Outline":
+        signature, shape = self._signature(), self._shape()
+        gives = signature.hints.get("return", NOTHING)
+        if shape.streams and typing.get_args(gives):
+            gives = typing.get_args(gives)[0]
+        return Outline(
+            self._mark.name,
+            self._mark.kind,
+            shape,
+            inspect.getdoc(self._code) or "",
+            {name: (signature.hints.get(name, Any), one.default) for name, one in signature.named.items()},
+            NOTHING if signature.whole is None else signature.whole,
+            signature.raw,
+            _item_type(signature) if signature.incoming else NOTHING,
+            gives,
+        )
+
     def _refuse(self, text: str) -> typing.NoReturn:
         raise ConfigurationError(f"{self._where}: {self._label}: {text}.")
 
@@ -350,6 +367,35 @@ def read_plugin(plugin: Plugin) -> Routes:
             )
         table[handler.name] = handler
     return DeclaredRoutes(plugin.id, table)
+
+
+class Outline(typing.NamedTuple):
+    """What a handler takes and gives, by the annotations of its author.
+
+    `named`: annotation and default of each parameter. `whole` is the annotation of the one that takes the JSON value
+    whole, `raw` Payload or bytes for one that takes the message, `incoming` the item type of a channel.
+    """
+
+    name: str
+    kind: Kind
+    shape: Shape
+    doc: str
+    named: Mapping[str, tuple[object, object]]
+    whole: object
+    raw: type | None
+    incoming: object
+    gives: object
+
+
+NOTHING: Final = inspect.Parameter.empty
+"""Stands where there is no default, no annotation, no such thing."""
+
+
+def outlines(plugin: Plugin) -> list[Outline]:
+    """Of all that `plugin` answers to, in the order in which it was written; none for one that takes what comes."""
+    if isinstance(plugin, WholePlugin):
+        return []
+    return [_Compiler(plugin, attribute, mark).outline() for attribute, mark in _marks(type(plugin)).items()]
 
 
 def _check_declaration(plugin: Plugin) -> None:

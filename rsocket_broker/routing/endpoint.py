@@ -260,6 +260,14 @@ class SecureEndpoint:
         """The sessions below this one that are connected, children before their parents."""
         return self.children.descendants(session)
 
+    def plugin_state(self, plugin: str) -> dict[str, object]:
+        """How a plugin does, as JSON."""
+        return self.router.hosts[plugin].describe()
+
+    def troubled_plugins(self) -> list[dict[str, object]]:
+        """Those that are down, were restarted, or have held up the loop."""
+        return [{"id": host.id, **host.describe()} for host in self.router.hosts.values() if host.troubled]
+
     async def start_plugins(self) -> None:
         """Before anybody is let in. A plugin that does not come up is down, and tried again."""
         starts = [host.supervisor.start() for host in self.router.hosts.values() if host.needs_start]

@@ -50,6 +50,8 @@ class PluginHost:
         self.events_dropped = 0
         self.seats = 0
         """How many sessions have a seat."""
+        self.blocked = 0
+        """How often one of its handlers has held up the event loop."""
         self.aside = Aside()
         """Where its large messages are read; its router gives it that of the broker."""
         self.supervisor = Supervisor(self, loaded.plugin.restart)
@@ -61,6 +63,15 @@ class PluginHost:
     def available(self) -> bool:
         """Whether a session may take a seat now."""
         return self.supervisor.available
+
+    @property
+    def troubled(self) -> bool:
+        """Whether there is anything that an operator should know."""
+        return not self.available or bool(self.supervisor.restarts or self.blocked)
+
+    def describe(self) -> dict[str, object]:
+        """How it does, as JSON."""
+        return {**self.supervisor.describe(), "blocked": self.blocked}
 
     @property
     def needs_start(self) -> bool:

@@ -1,11 +1,16 @@
+import asyncio
 import json
 import subprocess
 import sys
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Start
+from rsocket_broker.client import connect
+from rsocket_broker.errors import ApplicationError, Rejected
+from tests.cli.conftest import Said, Start, say
 from tests.end_to_end.processes import run_command
 
 PLUGIN = """
@@ -122,3 +127,68 @@ def test_a_plugin_without_an_id_is_named(tmp_path: Path) -> None:
     done = run_command(tmp_path / "home", "plugins", "check", str(path))
     assert done.returncode == 1
     assert "Mine has no id." in done.stderr
+
+
+SHAKY = """
+import asyncio
+from rsocket_broker.plugin_api import App, Plugin, Restart, method
+
+class Shaky(Plugin):
+    id = "Shaky"
+    restart = Restart(failures=1, first=300.0)
+
+    @method("fail")
+    def fail(self, app: App) -> None:
+        raise KeyError("a secret")
+
+    @method("add")
+    def add(self, app: App, a: int, b: int = 1) -> int:
+        return a + b
+
+    @method("each")
+    async def each(self, app: App, count: int):
+        for n in range(count):
+            yield n
+"""
+
+
+@pytest.mark.row("D-13", "A-56")
+async def test_a_generated_client_works_and_the_state_of_a_plugin_is_shown(start: Start, tmp_path: Path) -> None:
+    path, out = tmp_path / "shaky.py", tmp_path / "shaky_client.py"
+    path.write_text(SHAKY)
+    broker = start("--plugin", str(path))
+
+    async def told(*arguments: str) -> Said:
+        return await asyncio.to_thread(say, broker, *arguments)
+
+    schema = json.loads((await told("plugins", "schema", "Shaky", "--json")).stdout)
+    assert schema["methods"]["add"]["parameters"]["properties"]["b"] == {"type": "integer", "default": 1}
+    assert "a: int, b?: int" in (await told("plugins", "schema", "Shaky")).stdout
+    missing = await told("plugins", "schema", "Shakey")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert 'no plugin "Shakey". Did you mean "Shaky"?' in missing.stderr
+    assert (await told("plugins", "stubs", "Shaky", "--out", str(out))).returncode == 0
+    made: dict[str, Any] = {}
+    exec(out.read_text(), made)
+
+    options = {"insecure_port": broker.ports["insecure_port"], "secure_port": broker.ports["secure_port"]}
+    async with connect(app_id="org.example.caller", app="Caller", directory=tmp_path / "app", **options) as session:
+        shaky = made["ShakyClient"](session)
+        assert (await shaky.add(2, 3), await shaky.add(2)) == (5, 3)
+        async with aclosing(shaky.each(3)) as numbers:
+            assert [n async for n in numbers] == [0, 1, 2]
+        with pytest.raises(ApplicationError, match=r"internal error in Shaky\.fail"):
+            await shaky.fail()
+        with pytest.raises(Rejected, match='The plugin "Shaky" is down after failures, and is tried again in'):
+            while True:
+                await shaky.add(1)
+        assert (await session.request("echo.fired"))["count"] == 0
+    shown = await told("plugins", "list")
+    assert "down, again in " in shown.stdout
+    (found,) = [one for one in json.loads((await told("plugins", "list", "--json")).stdout) if one["id"] == "Shaky"]
+    assert found["last_error"].startswith("Shaky.fail: KeyError at ")
+    assert "a secret" not in shown.stdout + str(found)
+    symptoms = (await told("doctor", "--json")).stdout
+    assert any(
+        one["what"] == "plugin Shaky" and "is down after failures" in one["detail"] for one in json.loads(symptoms)
+    )

@@ -376,7 +376,7 @@ def no_places() -> type[Plugin]:
     ("make", "text"),
     [
         (misspelt_hook, "Wrong.on_conect is never called or read; is it on_connect?"),
-        (unknown_hook, "Wrong.on_message is never called or read; only on_start, on_stop, on_connect, on_disconnect, on_app_error are"),
+        (unknown_hook, "Wrong.on_message is never called or read; only on_start, on_stop, on_connect, "),
         (misspelt_setting, "Wrong.concurrenc is never called or read; is it concurrency?"),
         (duplicate_name, '"same" is taken by the handler at'),
         (no_app, "its first parameter must be app"),

@@ -95,3 +95,12 @@ async def test_what_raises_comes_out(aside: Aside) -> None:
 
     with pytest.raises(KeyError):
         await aside.run(job)
+
+
+async def test_a_value_that_is_its_only_argument_is_freed_too(aside: Aside) -> None:
+    data = json.dumps({f"k{n}": [n] for n in range(20_000)}).encode()
+    read = await aside.run(lambda turn: jsonpieces.parse(data, turn))
+    aside.hand_out(read, read.value)
+    done = aside.done
+    del read
+    await until(lambda: aside.done > done and not aside._handed_out)
