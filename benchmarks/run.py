@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
+import bystander
 import calls
 import decisions
 import enrolments
@@ -51,6 +52,7 @@ GROUPS: dict[str, Callable[[Workshop, Scale], Iterator[Result]]] = {
     "memory": sessions.measure_memory,
     "enrolments": enrolments.measure,
     "latency": latency.measure,
+    "bystanders": bystander.measure,
     "revocations": revocations.measure,
     "rotation": rotation.measure,
     "policy": decisions.measure,
