@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -12,7 +12,9 @@ from rsocket_broker.plugin_api import App, ApplicationError, Invalid, Plugin, Pr
 from rsocket_broker.plugin_api.history import History
 from rsocket_broker.plugins.crash_reporter import crashes
 from rsocket_broker.plugins.crash_reporter.crashes import Crash
-from rsocket_broker.plugins.crash_reporter.watch import LogWatch, Watcher, watch_reports
+
+if TYPE_CHECKING:
+    from rsocket_broker.plugins.crash_reporter.watch import Watcher
 
 KEPT, KEPT_BYTES = 200, 2 * 1024 * 1024
 """Crashes of one app that are kept, and their bytes."""
@@ -86,8 +88,10 @@ class CrashReporter(Plugin):
     def on_app_error(self, app: App, text: str, stack: str) -> None:
         self._log(app).add(crashes.from_sdk(text, stack, _now()))
 
-    def _watch(self, app: App, log: CrashLog) -> Watcher | None:
+    def _watch(self, app: App, log: CrashLog) -> "Watcher | None":
         """What looks on for this client, if anything can."""
+        from rsocket_broker.plugins.crash_reporter.watch import LogWatch, Watcher, watch_reports  # not at every start
+
         if app.os == "Android" and self.settings.logcat:
             logs = LogWatch(log.add)
             return Watcher(self.spawn(logs.run(app)), logs)

@@ -9,7 +9,7 @@ from rsocket_broker.plugin_api.device import at_least
 
 MAX_TAGS = 50
 
-_STARTED: Final = re.compile(r"Start proc (\d{1,9}):([\w.]{1,255})(?::[\w.]+)?/")
+_STARTED: Final = r"Start proc (\d{1,9}):([\w.]{1,255})(?::[\w.]{1,255})?/"
 """What Android's ActivityManager says of each process that it starts."""
 SYSTEM: Final = "system_server"
 """The process that ActivityManager is in: anybody may log under its tag, and make others' processes its own."""
@@ -44,7 +44,7 @@ class Wanted:
     def __call__(self, line: LogLine) -> bool:
         """Whether `line` is wanted; to be asked for each one in its order."""
         told = line.tag == "ActivityManager" and line.pid in self._system
-        started = _STARTED.match(line.message) if told else None
+        started = re.match(_STARTED, line.message) if told else None
         if started is not None and started[2] == self._app_id:
             self._pids.add(int(started[1]))
         return (

@@ -20,9 +20,8 @@ MAX_SCREEN = 512
 """Characters of a screen's name: a Java class name has up to 255."""
 _MAX_DATE = 64
 
-_DATE: Final = re.compile(
-    r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) (\d{1,2}) (\d\d):(\d\d):(\d\d) ([A-Z]{1,5})(?:([+-])(\d\d):?(\d\d))? (\d{4})",
-    re.ASCII,
+_DATE: Final = (
+    r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) (\d{1,2}) (\d\d):(\d\d):(\d\d) ([A-Z]{1,5})(?:([+-])(\d\d):?(\d\d))? (\d{4})"
 )
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _ZONES: Final = {
@@ -46,7 +45,7 @@ _ZONES: Final = {
     "KST": 9,
 }
 """Zones whose letters stand for one offset alone, in hours; others (CST, IST, BST…) stand for several."""
-_PLACE: Final = re.compile(r"\{([^{}]*)\}")
+_PLACE: Final = r"\{([^{}]*)\}"
 _MARKS: Final = "?#!"
 
 
@@ -76,7 +75,7 @@ def visit(params: Mapping[str, Any], now: float) -> Visit:
 
 def java_date(shown: str) -> float | None:
     """Milliseconds since 1970 of a date as Java's Date.toString() writes it; None for anything else."""
-    found = _DATE.fullmatch(shown)
+    found = re.fullmatch(_DATE, shown, re.ASCII)
     if found is None:
         return None
     month, day, hour, minute, second, zone, sign, hours, minutes, year = found.groups()
@@ -100,7 +99,7 @@ def is_of(seen: Visit, wanted: str) -> bool:
 def places(template: str) -> list[str]:
     """The parameters of a link's template, with their marks: `{id}`, `{#id}` a number, `{!on}` a boolean, `{?src}`
     may be left out. What reads as JSON between braces is not one."""
-    return [name for name in _PLACE.findall(template) if _is_place(name)]
+    return [name for name in re.findall(_PLACE, template) if _is_place(name)]
 
 
 def filled(template: str, values: Mapping[str, object]) -> str:
@@ -118,7 +117,7 @@ def filled(template: str, values: Mapping[str, object]) -> str:
         name = found[1].lstrip(_MARKS)
         return _written(found[1][: len(found[1]) - len(name)], name, values.get(name))
 
-    return _PLACE.sub(put, template)
+    return re.sub(_PLACE, put, template)
 
 
 def _is_place(name: str) -> bool:

@@ -22,7 +22,6 @@ MAX_LINE = 256 * 1024
 MAX_SAID = 300
 """Characters that are passed on of what a tool says when it fails."""
 
-UDID: Final = re.compile(r"[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}")
 _BUNDLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _LEVELS: Final = {"debug": "debug", "info": "info", "default": "info", "error": "error", "fault": "fatal"}
 _TIME: Final = "%Y-%m-%d %H:%M:%S.%f%z"
