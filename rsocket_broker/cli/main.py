@@ -119,7 +119,7 @@ def common_options() -> list[click.Parameter]:
 def take_home(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
     """Runs before every other option of the command is read: only now is it known which config.toml counts."""
     obj = ctx.find_object(Context)
-    if obj is None or ctx.resilient_parsing:
+    if obj is None or ctx.resilient_parsing or ctx.parent is None:  # the last: by a program, not by our command line
         return
     if value is not None:
         obj.use_home(value)
