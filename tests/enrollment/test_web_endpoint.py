@@ -4,18 +4,21 @@ import asyncio
 import json
 import logging
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from rsocket_broker.claims import Claims
 from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE
-from rsocket_broker.enrollment.web_endpoint import Turn, WebEnrolment, claims_of, host_of
+from rsocket_broker.enrollment.modes import Mode
+from rsocket_broker.enrollment.throttle import EnrollmentLimits, Rate
+from rsocket_broker.enrollment.web_endpoint import FAILED, Turn, WebEnrolment, claims_of, host_of
 from rsocket_broker.errors import SetupRefused
 from rsocket_broker.messages import MessageLine
 from rsocket_broker.protocol.limits import PLAIN
 from rsocket_broker.transports.base import Channel, Peer
-from tests.enrollment.workshop import DesktopApp, Workshop
+from tests.enrollment.workshop import DesktopApp, Workshop, open_workshop
 from tests.test_messages import Letters
 from tests.two_sides import until
 
@@ -154,3 +157,42 @@ async def test_a_new_app_gets_the_anchor_of_what_the_websocket_port_presents_fir
     assert kept.knows_one_anchor, "before its first session: a rotation may reach it first"
     assert Claims.from_query(QUERY).os == "Linux"
     await line.close()
+
+
+@pytest.mark.row("A-11")
+async def test_the_modes_hold_here_too(tmp_path: Path) -> None:
+    with open_workshop(tmp_path / "home", mode=Mode.TOKEN) as workshop:
+        app = DesktopApp(tmp_path / "sonar")
+        token = workshop.grants.make(app.app_id, now=datetime.now(UTC), life=timedelta(hours=1))[1]
+        for message, succeeds in ((app.message(), False), (app.message(grant=app.grant(token)), True)):
+            line, letters, _ = dial(workshop)
+            await tell(line, message)
+            assert ("deviceId" in json.loads(letters.sent[0])) is succeeds
+            await line.close()
+    with open_workshop(tmp_path / "other", mode=Mode.WINDOW) as workshop:
+        workshop.gate.open_window(timedelta(hours=1), None)
+        workshop.gate.barred.add("ws_insecure")
+        app = DesktopApp(tmp_path / "second")
+        line, letters, _ = dial(workshop)
+        await tell(line, app.message())
+        assert letters.sent == [FAILED], "the operator has closed this port"
+        workshop.gate.barred.clear()
+        again, more, _ = dial(workshop)
+        await tell(again, app.message())
+        assert "deviceId" in json.loads(more.sent[0])
+        await line.close()
+        await again.close()
+
+
+@pytest.mark.row("A-13")
+async def test_whoever_asks_too_often_is_slowed_down(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with open_workshop(tmp_path / "home", limits=EnrollmentLimits(per_peer=Rate(2, 0.001))) as workshop:
+        app = DesktopApp(tmp_path / "sonar")
+        answers = []
+        for _ in range(4):
+            line, letters, _ = dial(workshop)
+            await tell(line, app.message())
+            answers += letters.sent
+            await line.close()
+        assert [answer == FAILED for answer in answers] == [False, False, True, True]
+        assert "asked too often" in caplog.text
