@@ -26,7 +26,7 @@ from rsocket_broker.enrollment.forwards import AdbMonitor
 from rsocket_broker.enrollment.grants import Grants
 from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import server_address
-from rsocket_broker.enrollment.mediums.registry import Mediums
+from rsocket_broker.enrollment.mediums.registry import OPT_IN, Mediums
 from rsocket_broker.enrollment.modes import PORTS, Gate, Mode
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.lifecycle.contexts import CurrentContexts
@@ -40,6 +40,7 @@ from rsocket_broker.lifecycle.rotation import Rotator
 from rsocket_broker.lifecycle.session_verbs import session_verbs
 from rsocket_broker.lifecycle.sessions_plugin import SessionsPlugin
 from rsocket_broker.lifecycle.upkeep import Upkeep
+from rsocket_broker.listening.approvals import approval_verbs
 from rsocket_broker.listening.lines import Lines, Served
 from rsocket_broker.listening.listeners import Listeners
 from rsocket_broker.listening.pairing import PairingDesk
@@ -167,12 +168,16 @@ class Broker:
         self._revoker = revoker = Revoker(authority, endpoint, enroller, contexts, lines.connections)
         self._expiry = Expiry(lambda session, why: endpoint.children.end(session.node.id, why), sessions.__iter__)
         endpoint.watchers.append(self._expiry.watch)
-        table = {**verbs(sessions, plugins, self.status, upkeep.describe, endpoint.plugin_state), **switches.verbs(), **policy.verbs()}
+        table = {
+            **verbs(sessions, plugins, self.status, upkeep.describe, endpoint.plugin_state),
+            **switches.verbs(),
+            **policy.verbs(),
+        }
         self._rotator = rotator = Rotator(authority, upkeep.spreader, endpoint, contexts)
         table |= {**revocation_verbs(revoker, authority), **rotator.verbs()}
         table |= {**session_verbs(children, sessions), **app_verbs(sessions), **recording_verbs(endpoint, audit)}
         await endpoint.start_plugins()
-        table |= desk.verbs()
+        table |= {**desk.verbs(), **approval_verbs(enroller, audit)}
         await listeners.start(table, closed=PORTS if gate.mode is Mode.WINDOW else ())
         self._watch_loop(endpoint)
         upkeep.start()
@@ -379,7 +384,7 @@ def load_mediums(settings: Settings, devices: DeviceRegistry) -> Mediums:
         raise ConfigurationError(f"[mediums.{name}] has no settings; take them out.{hint}")
     tables[ADB] = {"server": settings.adb}
     mediums = Mediums.load(devices, tables)
-    known = {*mediums.offered, *mediums.broken, ADB}
+    known = {*mediums.offered, *mediums.broken, ADB, *OPT_IN}
     for name in tables.keys() - known:
         raise ConfigurationError(f"[mediums.{name}]: there is no such driver. {nearest(name, known)}")
     return mediums

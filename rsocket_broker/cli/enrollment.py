@@ -9,6 +9,7 @@ import click
 from rsocket_broker.admin.client import ask
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.audit import Audit
+from rsocket_broker.cli.approvals import approvals
 from rsocket_broker.cli.context import Context, Duration, WholeNumber
 from rsocket_broker.cli.pairing import pair
 from rsocket_broker.cli.render import cell, facts, json_option, note, print_json, table
@@ -30,6 +31,7 @@ def enrollment() -> None:
     Examples:
       rsocket-broker enrollment open --for 10m --uses 5
       rsocket-broker enrollment grant --app com.example.app --for 1h
+      rsocket-broker enrollment approvals list
       rsocket-broker enrollment status
     """
 
@@ -66,7 +68,7 @@ def open_(obj: Context, duration: timedelta, uses: int | None, as_json: bool) ->
         print_json(found)
     else:
         bound = "" if uses is None else f", for {uses} certificate{'s' if uses > 1 else ''}"
-        note(f"Enrolment is open on port {found['insecure_port']} for {show_duration(duration)}{bound}.")
+        note(f"Enrolment is open on port {shown_ports(found)} for {show_duration(duration)}{bound}.")
 
 
 @enrollment.command()
@@ -103,10 +105,17 @@ def status(obj: Context, as_json: bool) -> None:
         facts(describe(found))
 
 
+def shown_ports(found: dict[str, Any]) -> str:
+    """Where apps enrol, from `enrollment.status`."""
+    plain, web = found["insecure_port"], found["ws_insecure_port"]
+    words = ([str(plain)] if plain else []) + ([f"{web} (WebSocket)"] if web else [])
+    return " and ".join(words) or "closed"
+
+
 def describe(found: dict[str, Any]) -> list[tuple[str, object]]:
     """`enrollment.status` as people read it."""
-    port, window = found["insecure_port"], found["window"]
-    lines: list[tuple[str, object]] = [("mode", found["mode"]), ("port", port or "closed")]
+    window = found["window"]
+    lines: list[tuple[str, object]] = [("mode", found["mode"]), ("port", shown_ports(found))]
     if window is not None:
         bound = window["issued"] if window["uses"] is None else f"{window['issued']} of {window['uses']}"
         left = show_duration(timedelta(seconds=window["seconds_left"]))
@@ -239,3 +248,4 @@ def _warn_of_mode(obj: Context) -> None:
 
 
 enrollment.add_command(pair)
+enrollment.add_command(approvals)

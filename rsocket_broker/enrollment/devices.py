@@ -33,7 +33,8 @@ class DeviceRegistry:
     """The devices that this broker has seen, in its `state.db`. May be called from any thread; waits for the disk."""
 
     def __init__(self, state: State) -> None:
-        self._state = state
+        self.state = state
+        """Where drivers may keep tables of their own (`State.migrate`)."""
         self._host: str | None = None
         """The id of this machine, which stays what it is while the broker runs."""
         state.migrate("devices", _SCHEMA)
@@ -47,11 +48,11 @@ class DeviceRegistry:
         if not hardware_key:
             raise ValueError("a device without a hardware key cannot be recognised again")
         digest = hashlib.sha256(hardware_key.encode("utf-8", "surrogateescape")).hexdigest()
-        if known := self._state.read(
+        if known := self.state.read(
             "SELECT device_id FROM devices WHERE kind = ? AND hardware_key = ?", (kind, digest)
         ):
             return str(known[0]["device_id"])
-        with self._state.transaction() as database:
+        with self.state.transaction() as database:
             database.execute(
                 "INSERT INTO devices VALUES (?, ?, ?, ?) ON CONFLICT (kind, hardware_key) DO NOTHING",
                 (kind, digest, f"{kind}-{secrets.token_hex(_ID_BYTES)}", datetime.now(UTC).isoformat()),

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from rsocket_broker.enrollment.pairing import Pairings
 
 _REFUSALS = "enrolments that were refused"
-_UNREACHED = (Step.PROOF, Step.DEPLOY)
+_UNREACHED = (Step.MEDIUM, Step.PROOF, Step.DEPLOY)
 """Where an app's folder was not reached: it may be let in by a fallback then, where one is offered."""
 _SEE_LOG = "The log of the broker says why."
 _NUMBER = re.compile(r"\d+")

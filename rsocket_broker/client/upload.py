@@ -1,0 +1,148 @@
+"""Medium 2 from the app's side: a token or the operator vouches for our key, and the certificate is fetched, sealed.
+
+What was fetched counts as soon as our own key opens it, bound to our own request and the id that we were told; that it
+comes from the right broker is as sure as the line that the id came over, and the token's proof shows nothing of that.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import attrs
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from rsocket_broker.client.folder import AppFolder, Enrolled
+from rsocket_broker.client.line import Address, open_plain, reason
+from rsocket_broker.client.profile import MEDIUM_UPLOAD, AppProfile
+from rsocket_broker.client.responder import Refuser
+from rsocket_broker.connection import Connection
+from rsocket_broker.credentials import SigningRequest, make_signing_request
+from rsocket_broker.errors import (
+    AuthorityError,
+    ConnectionClosed,
+    EnrollmentRefused,
+    HomeError,
+    RequestFailed,
+    SetupRefused,
+)
+from rsocket_broker.grant_tokens import GrantToken
+from rsocket_broker.jsontext import JsonError, dump, parse_object
+from rsocket_broker.nonce_proof import PICKUP_PURPOSE, sign
+from rsocket_broker.payload import Payload
+from rsocket_broker.sealed_bundle import Unsealed, unseal
+
+ANSWER_TIMEOUT = 180.0
+"""Seconds for one answer: a broker keeps us waiting for its operator for up to two minutes."""
+WAIT_S = 600.0
+"""Seconds that an operator is waited for in all, over several questions with the same request."""
+PAUSE_S = 2.0
+"""Between two of those questions."""
+MAX_DEVICE_ID = 256
+CHALLENGE_BYTES = 32
+
+Fetch = Callable[[str], Awaitable[bytes]]
+"""Gets the sealed bundle for a device id from wherever the operator's uploader has put it; it may raise OSError."""
+Tell = Callable[[str], object]
+
+
+async def upload(
+    profile: AppProfile,
+    folder: AppFolder,
+    address: Address,
+    *,
+    token: GrantToken | None = None,
+    fetch: Fetch | None = None,
+    wait_s: float = WAIT_S,
+    tell: Tell = lambda step: None,
+) -> Enrolled:
+    """A certificate by medium 2, in the place of what lay in the folder, which stays as it was until the end.
+
+    Without a `token` the operator has to approve the fingerprint that `tell` is told. Without a `fetch` the bundle is
+    fetched from the broker itself. Raises EnrollmentRefused when nobody vouches for us within `wait_s` seconds, or what
+    was fetched cannot be used; HomeError, OSError and ConnectionClosed as `enroll`.
+    """
+    request = await asyncio.to_thread(make_signing_request, profile.app_id)
+    claims = attrs.evolve(profile, medium=MEDIUM_UPLOAD).plain_claims()
+    tell(f"asking the broker at {address}")
+    if token is None:
+        tell(f"waiting for the operator to approve {fingerprint(request)}")
+    try:
+        connection = await open_plain(address, claims, Refuser())
+        try:
+            device_id = await _vouched(connection, request, token, time.monotonic() + wait_s)
+            tell("fetching the certificate")
+            bundle = await (_pickup(connection, request, device_id) if fetch is None else fetch(device_id))
+        except ConnectionClosed as error:
+            why = reason(connection, error)
+            raise (_refusal(why.public) if isinstance(why, SetupRefused) else why) from error
+        finally:
+            await connection.close()
+        csr = request.csr_pem.decode()
+        found: Unsealed = await asyncio.to_thread(unseal, request.key_pem, csr, device_id, bundle)
+        return await asyncio.to_thread(
+            folder.adopt, request, found.certificate_pem, found.trust_pem, device_id, MEDIUM_UPLOAD
+        )
+    except RequestFailed as error:
+        raise _refusal(error.public) from error
+    except (AuthorityError, HomeError) as error:
+        raise EnrollmentRefused("pickup", "what was fetched cannot be stored.", error.public) from error
+
+
+def fingerprint(request: SigningRequest) -> str:
+    """Of the request's key, as the operator sees it: SHA-256 of the SubjectPublicKeyInfo, in hex."""
+    key = load_pem_private_key(request.key_pem, None).public_key()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+async def _vouched(connection: Connection, request: SigningRequest, token: GrantToken | None, until: float) -> str:
+    """The device id, once somebody has vouched for the request. `until`: seconds of the monotonic clock."""
+    csr = request.csr_pem.decode()
+    question: dict[str, object] = {
+        "method": "signCertificate",
+        "csr": csr,
+        "medium": MEDIUM_UPLOAD,
+        "timestamp": int(time.time() * 1000),
+    }
+    if token is not None:
+        question["grant"] = token.grant_for(csr)
+    while True:
+        try:
+            device_id = (await _ask(connection, question)).get("deviceId")
+        except RequestFailed as error:
+            waits = error.public.startswith("approval: the operator has not approved it yet")
+            if not waits or time.monotonic() + PAUSE_S > until:
+                raise
+            await asyncio.sleep(PAUSE_S)
+            continue
+        if not isinstance(device_id, str) or not 0 < len(device_id) <= MAX_DEVICE_ID:
+            raise EnrollmentRefused("answer", "the broker's answer names no device.", "Is that port a broker's?")
+        return device_id
+
+
+async def _pickup(connection: Connection, request: SigningRequest, device_id: str) -> bytes:
+    begun = await _ask(connection, {"method": "pickupBegin", "deviceId": device_id})
+    try:
+        challenge = base64.b64decode(str(begun.get("challenge")), validate=True)
+    except binascii.Error:
+        challenge = b""
+    if len(challenge) != CHALLENGE_BYTES:
+        raise EnrollmentRefused("answer", "the broker has given no challenge.", "Is that port a broker's?")
+    proof = await asyncio.to_thread(sign, request.key_pem, challenge, device_id, PICKUP_PURPOSE)
+    answer = await _ask(connection, {"method": "pickup", "deviceId": device_id, "proof": proof})
+    return str(answer.get("bundle")).encode()
+
+
+async def _ask(connection: Connection, message: Mapping[str, object]) -> dict[str, object]:
+    answer = await connection.request_response(Payload(dump(message)), timeout=ANSWER_TIMEOUT)
+    try:
+        return parse_object(bytes(answer.data or b""))
+    except JsonError as error:
+        raise EnrollmentRefused("answer", f"the broker's answer is {error}.", "Is that port a broker's?") from error
+
+
+def _refusal(text: str) -> EnrollmentRefused:
+    step, colon, rest = text.partition(": ")
+    return EnrollmentRefused(step, rest, "") if colon else EnrollmentRefused("enrolment", text, "")
