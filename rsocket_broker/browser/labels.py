@@ -1,6 +1,6 @@
 """What a client that has proved nothing is called in lists, logs and rules: its own words, made fit for that. Pure.
 
-Two clients that call themselves differently stay two: what is cut or replaced leaves a digest of the whole behind.
+Two names that differ in more than blanks and signs stay two: what is cut, or beyond ASCII, leaves a digest behind.
 """
 
 import hashlib
