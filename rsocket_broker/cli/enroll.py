@@ -10,6 +10,7 @@ from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.cli.context import Context, WholeNumber
 from rsocket_broker.cli.prompt import Lines
 from rsocket_broker.cli.render import facts, json_option, note, print_json
+from rsocket_broker.client.enroll import Upload
 from rsocket_broker.client.enroll import enroll as obtain
 from rsocket_broker.client.folder import Enrolled
 from rsocket_broker.client.pairing import Pairing
@@ -18,8 +19,8 @@ from rsocket_broker.files import read_private
 from rsocket_broker.grant_tokens import MAX_TEXT
 from rsocket_broker.settings import INSECURE_PORT, LOCALHOST
 
-FILES, PAIRING = "files", "pairing"
-MEDIUMS = (FILES, PAIRING)
+FILES, UPLOAD, PAIRING = "files", "upload", "pairing"
+MEDIUMS = (FILES, UPLOAD, PAIRING)
 """The ways to a certificate."""
 
 MAX_CODE = 1024
@@ -54,8 +55,8 @@ MAX_CODE = 1024
     type=click.Choice(MEDIUMS),
     default=FILES,
     show_default=True,
-    help="How the certificate gets here: the broker puts it into the folder, or sends it once you have seen the same "
-    "digits here and there.",
+    help="How the certificate gets here: the broker puts it into the folder; or it is fetched, once a token or the "
+    "broker's operator has vouched for this request; or sent, once you have seen the same digits here and there.",
 )
 @click.option(
     "--code-file",
@@ -82,8 +83,8 @@ def enroll(
     """Obtain a certificate for APP_ID on this machine, as a desktop app does.
 
     With files the broker must run on this machine, as the same user: it proves the request by reading it from the
-    folder. With pairing it may be anywhere: its operator runs `enrollment pair`, whose text says where it is. What an
-    earlier enrolment left in the folder is replaced.
+    folder. With upload and pairing it may be anywhere. For pairing its operator runs `enrollment pair`, whose text says
+    where it is. What an earlier enrolment left in the folder is replaced.
 
     \b
     Examples:
@@ -91,6 +92,7 @@ def enroll(
       rsocket-broker enroll com.example.app --into ~/.example --app "Example App"
       rsocket-broker enroll com.example.app --token-file ./token
       rsocket-broker enroll com.example.app --medium pairing
+      rsocket-broker enroll com.example.app --medium upload --host broker.example
     """
     port = INSECURE_PORT if medium == PAIRING else insecure_port or running_port(obj.home, host)
     folder = (into or Path(app_id)).absolute()
@@ -105,6 +107,8 @@ def enroll(
             insecure_port=port,
             device=device,
             token=read_token(token_file),
+            upload=Upload() if medium == UPLOAD else None,
+            tell=note if medium == UPLOAD else lambda step: None,
         )
     try:
         found = asyncio.run(asking)

@@ -3,7 +3,7 @@
 from rsocket_broker.client.app_plugin import AppPlugin, method
 from rsocket_broker.client.child import connect_child
 from rsocket_broker.client.connect import connect
-from rsocket_broker.client.enroll import enroll
+from rsocket_broker.client.enroll import Upload, enroll
 from rsocket_broker.client.folder import Enrolled
 from rsocket_broker.client.line import Lease
 from rsocket_broker.client.pairing import Pairing
@@ -41,6 +41,7 @@ __all__ = [
     "Session",
     "SetupRefused",
     "Stage",
+    "Upload",
     "connect",
     "connect_child",
     "enroll",

@@ -12,7 +12,7 @@ from os import PathLike
 import attrs
 
 from rsocket_broker.client.app_plugin import AppPlugin, by_id
-from rsocket_broker.client.enroll import exchange, parse_token
+from rsocket_broker.client.enroll import Upload, exchange, fetched, parse_token
 from rsocket_broker.client.flipper import FlipperApp
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import (
@@ -64,6 +64,7 @@ class Settings:
     plugins: Sequence[AppPlugin] = ()
     token: GrantToken | None = None
     pairing: Pairing | None = None
+    upload: Upload | None = None
     backoff: Backoff = attrs.field(factory=Backoff)
     retry_refusals: bool = False
     resume: bool = True
@@ -88,6 +89,7 @@ async def connect(
     device: str | None = None,
     token: str | None = None,
     pairing: Pairing | None = None,
+    upload: Upload | None = None,
     timeout: float | None = None,
     retry_refusals: bool = False,
     resume: bool = True,
@@ -108,7 +110,8 @@ async def connect(
     proven whenever there is no certificate, or none that is accepted, and works as often as the grant says;
     ConfigurationError for what is no token.
 
-    With `pairing` the certificate comes from the broker that its code leads to, and not through files.
+    With `pairing` the certificate comes from the broker that its code leads to, with `upload` it is fetched; else the
+    broker puts it into `directory`.
 
     A refusal in words (of the enrolment, of the session) before the first connection raises EnrollmentRefused or
     SetupRefused with the broker's text, unless `retry_refusals`. Later ones are logged and tried again, and so is
@@ -133,6 +136,7 @@ async def connect(
         plugins=plugins,
         token=parse_token(token),
         pairing=pairing,
+        upload=upload,
         backoff=backoff or Backoff(),
         retry_refusals=retry_refusals,
         resume=resume,
@@ -237,8 +241,20 @@ class Link:
     async def _obtain(self) -> Enrolled:
         settings = self._settings
         if settings.pairing is not None:
-            return await pair(settings.profile, settings.folder, settings.pairing)
+            return await pair(settings.profile, settings.folder, settings.pairing, self._tell_enrolling)
+        if settings.upload is not None:
+            return await fetched(
+                settings.profile,
+                settings.folder,
+                settings.plain,
+                settings.upload,
+                settings.token,
+                self._tell_enrolling,
+            )
         return await exchange(settings.profile, settings.folder, settings.plain, token=settings.token)
+
+    def _tell_enrolling(self, step: str) -> None:
+        self._tell(Stage.ENROLLING, step)
 
     def _load(self) -> Enrolled | None:
         try:

@@ -5,8 +5,10 @@ that the broker has put there meanwhile. Nothing that comes over the wire is tru
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from os import PathLike
+
+import attrs
 
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import Address, open_plain, reason
@@ -35,6 +37,16 @@ MAX_DEVICE_ID = 256
 """Characters. Device ids are serial numbers and UUIDs."""
 
 
+@attrs.frozen(slots=True)
+class Upload:
+    """How a certificate is fetched that the broker cannot bring. `fetch` gets the sealed bundle for a device id from
+    wherever the operator's uploader puts it, None from the broker itself; `wait_s` is how long the operator is awaited.
+    """
+
+    fetch: Callable[[str], Awaitable[bytes]] | None = None
+    wait_s: float = 600.0
+
+
 async def enroll(
     *,
     app_id: str,
@@ -45,6 +57,7 @@ async def enroll(
     device: str | None = None,
     token: str | None = None,
     pairing: Pairing | None = None,
+    upload: Upload | None = None,
     tell: Tell = lambda step: None,
 ) -> Enrolled:
     """Obtains a certificate for `app_id` into `directory`, in the place of what was there; the broker must be running.
@@ -52,7 +65,9 @@ async def enroll(
     A refusal leaves a certificate that was there as it was.
 
     With `pairing` the certificate comes over the line from the broker that its code leads to, once people have said on
-    both sides that both show the same digits; else the broker puts it into `directory`. `tell` hears of each step.
+    both sides that both show the same digits. With `upload` it is fetched, once the token or the broker's operator has
+    vouched for our key, whose fingerprint `tell` hears. Else the broker puts it into `directory`. `tell` hears of each
+    step.
     `token` is that of a grant, for a broker that enrols by token only; it works as often as the grant says, and does
     not cross the wire.
     `directory` is made with mode 0700 where missing. For files it must be one that the broker can write to: on the same
@@ -66,6 +81,8 @@ async def enroll(
     folder, grant = AppFolder(directory), parse_token(token)
     if pairing is not None:
         return await pair(profile, folder, pairing, tell)
+    if upload is not None:
+        return await fetched(profile, folder, Address(host, insecure_port), upload, grant, tell)
     tell(f"asking the broker at {host}:{insecure_port}")
     held = await asyncio.to_thread(folder.held)
     try:
@@ -108,6 +125,17 @@ async def exchange(
         raise (refusal(why.public) if isinstance(why, SetupRefused) else why) from error
     finally:
         await connection.close()
+
+
+async def fetched(
+    profile: AppProfile, folder: AppFolder, address: Address, upload: Upload, token: GrantToken | None, tell: Tell
+) -> Enrolled:
+    """As `enroll` with `upload`."""
+    from rsocket_broker.client import upload as medium  # what opens the bundle is loaded slowly, and most need it never
+
+    return await medium.upload(
+        profile, folder, address, token=token, fetch=upload.fetch, wait_s=upload.wait_s, tell=tell
+    )
 
 
 def parse_token(text: str | None) -> GrantToken | None:

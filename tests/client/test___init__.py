@@ -10,8 +10,8 @@ from rsocket_broker import client
 
 NAMES = {
     "AppPlugin", "ApplicationError", "Backoff", "BrokerError", "ConnectionClosed", "Enrolled", "EnrollmentRefused",
-    "Invalid", "Lease", "Observer", "Payload", "Progress", "Rejected", "RequestFailed", "Session", "SetupRefused",
-    "Stage", "connect", "connect_child", "enroll", "method",
+    "Invalid", "Lease", "Observer", "Pairing", "Payload", "Progress", "Rejected", "RequestFailed", "Session",
+    "SetupRefused", "Stage", "Upload", "connect", "connect_child", "enroll", "method",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from rsocket_broker.authority.requests import check_request
 from rsocket_broker.client.connect import connect
-from rsocket_broker.client.enroll import device_id_in, enroll, exchange, refusal, signing_fields
+from rsocket_broker.client.enroll import Upload, device_id_in, enroll, exchange, refusal, signing_fields
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import Address
 from rsocket_broker.client.profile import AppProfile
@@ -184,3 +184,34 @@ async def test_what_is_no_nonce_is_not_signed(stub: StubBroker, tmp_path: Path) 
     stub.answer = put
     with pytest.raises(EnrollmentRefused, match="holds no nonce"):
         await enrol_with(stub, folder)
+
+
+# ---- the mediums -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("F-12")
+async def test_each_medium_asks_by_its_number_and_upload_tells_what_to_approve(
+    stub: StubBroker, tmp_path: Path
+) -> None:
+    def refuse(message: dict[str, object]) -> object:
+        raise ApplicationError("medium: no driver offers that here. Ask the operator.")
+
+    stub.answer, told = refuse, list[str]()
+    host: dict[str, Any] = {"app_id": APP_ID, "app": "Demo", "directory": tmp_path / "app", "host": "127.0.0.1"}
+    with pytest.raises(EnrollmentRefused, match="medium: "):
+        await enroll(**host, insecure_port=stub.insecure_port, upload=Upload(), tell=told.append)
+    assert [line.rpartition(" ")[0] for line in told][-1] == "waiting for the operator to approve"
+    steps: list[str] = []
+    with pytest.raises(EnrollmentRefused, match="medium: "):
+        async with connect(
+            **host,
+            insecure_port=stub.insecure_port,
+            upload=Upload(),
+            observer=lambda progress: steps.append(progress.detail),
+        ):
+            pass
+    assert any("to approve" in step for step in steps), "whoever waits for the operator must be told"
+    with pytest.raises(EnrollmentRefused, match="medium: "):
+        await enroll(**host, insecure_port=stub.insecure_port)
+    assert [message["medium"] for message in stub.asked] == [2, 2, 1]
+    assert [setup["medium"] for setup in stub.plain_setups] == [2, 2, 1]
