@@ -44,7 +44,7 @@ _ZONES: Final = {
     "JST": 9,
     "KST": 9,
 }
-"""Zones whose letters stand for one offset alone, in hours; others (CST, IST, BST…) stand for several."""
+"""Zones whose letters stand for one offset alone, in hours; others (CST, AST, BST…) stand for several."""
 _PLACE: Final = r"\{([^{}]*)\}"
 _MARKS: Final = "?#!"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 
 import pytest
 
@@ -13,7 +14,9 @@ from rsocket_broker.plugin_api.testing import running
 from rsocket_broker.plugins import crash_reporter, images, layout, leak_canary, navigation
 from rsocket_broker.plugins.images import handler as images_handler
 from rsocket_broker.plugins.layout import inspector
+from rsocket_broker.quiet_log import BURST
 from tests.plugins.devices import until
+from tests.routing.line import Line
 
 BOTH = pytest.mark.parametrize("platform", list(Platform))
 
@@ -116,3 +119,30 @@ async def test_the_new_inspector_of_either_system(platform: Platform) -> None:
         app_side.frame()
         await app.deliver()
         assert (await asking)["nodes"] == 3
+
+
+@pytest.mark.row("M-7", "A-56")
+async def test_malformed_events_are_logged_and_dropped_and_nothing_else_suffers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    plugins = (crash_reporter.plugin, navigation.plugin, images.plugin, leak_canary.plugin, layout.UiDebugger)
+    async with Line(*plugins) as line:
+        bad = await line.app(["CrashReporter", "Navigation", "Fresco", "LeakCanary", "ui-debugger"])
+        good = await line.app(["Navigation"], certificate=b"com.good|dev2|adb|7")
+        for _ in range(50):
+            bad.event("CrashReporter", "crash-report", {"name": []})
+            bad.event("Navigation", "nav_event", {"uri": {"deep": [[[]]]}})
+            bad.event("Fresco", "events", [1])
+            bad.event("LeakCanary", "reportLeak2", {"leaks": [{"title": 7, "elements": []}]})
+            bad.event("ui-debugger", "frameScan", {"nodes": "all of them"})
+            bad.event("Navigation", "no such event", {})
+        bad.event("Navigation", "nav_event", {"uri": "shop://cart"})
+        good.event("Navigation", "nav_event", {"uri": "shop://pay"})
+        await bad.settled()
+        await good.settled()
+        for client, uri in ((bad, "shop://cart"), (good, "shop://pay")):
+            seat = await client.session.seat_of("Navigation")
+            assert [seen.uri for _, seen in seat.app.state.items()] == [uri]
+        told = [record.getMessage() for record in caplog.records if "was not handled" in record.getMessage()]
+        assert 0 < len(told) <= 5 * BURST, "a few of each kind, and not all 250"

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from rsocket_broker.errors import Canceled, ConnectionClosed, Invalid
-from rsocket_broker.plugin_api import App, Plugin, method
+from rsocket_broker.identity import Identity
+from rsocket_broker.plugin_api import App, ApplicationError, Device, Plugin, method
 from rsocket_broker.plugin_api.testing import fake_identity
 from rsocket_broker.sessions.live import Kind
+from tests.plugins.devices import PaperDevice
 from tests.routing.line import FLIPPER_CLAIMS, Line, until
 
 
@@ -125,3 +127,45 @@ async def test_parameters_that_are_no_json_never_leave() -> None:
         app = await line.app(["P"])
         with pytest.raises(Invalid, match="The parameters cannot be written as JSON"):
             await app.session.call("P", "m", {"x": object()})
+
+
+class Driver(Plugin):
+    """Asks for the device behind a session, and whether it is about to end."""
+
+    id = "Driver"
+    needs_app = False
+
+    @method("serial")
+    async def serial(self, app: App) -> str:
+        return (await app.device_access()).serial
+
+    @method("leaving")
+    def leaving(self, app: App) -> bool:
+        return app.leaving
+
+
+async def test_the_device_behind_a_session_is_asked_for_by_its_identity() -> None:
+    asked: list[Identity] = []
+
+    async def devices(identity: Identity) -> Device:
+        asked.append(identity)
+        return PaperDevice()
+
+    async with Line(Driver) as line:
+        client = await line.connect(certificate=b"com.demo|dev1|adb|1")
+        with pytest.raises(ApplicationError, match="reaches no devices"):
+            await client.json("Driver.serial")
+        line.endpoint.router.devices = devices
+        assert await client.json("Driver.serial") == "paper"
+        assert asked == [client.session.identity]
+        assert await client.json("Driver.leaving") is False
+        line.endpoint.router.ending = True
+        assert await client.json("Driver.leaving") is True
+
+
+async def test_a_plugin_that_needs_no_app_can_be_asked_about_one_without_it() -> None:
+    async with Line(Driver, Keeper) as line:
+        app = await line.app([])
+        assert (await app.session.seat_of("Driver")).app.id == app.session.id
+        with pytest.raises(ApplicationError, match="has no plugin Keeper"):
+            await app.session.seat_of("Keeper")

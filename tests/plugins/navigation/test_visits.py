@@ -31,7 +31,7 @@ def test_a_java_date(date: str) -> None:
     "date",
     [
         "",
-        "Mon Jun 10 08:00:00 IST 2024",
+        "Mon Jun 10 08:00:00 AST 2024",
         "Mon Foo 10 08:00:00 UTC 2024",
         "Mon Jun 31 08:00:00 UTC 2024",
         "2024-06-10T08:00:00Z",
