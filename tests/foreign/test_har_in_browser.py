@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.foreign.chromium import FLAGS, PATIENCE, find_browser
@@ -80,7 +79,6 @@ async def tools(folder: Path) -> AsyncIterator[Tools]:
         await process.wait()
 
 
-@pytest.mark.row("A-56")
 async def test_the_tools_of_a_browser_read_our_har(tmp_path: Path) -> None:
     written = har(secrets=True)
     async with tools(tmp_path) as page:

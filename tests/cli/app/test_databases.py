@@ -4,13 +4,10 @@ import csv
 import json
 from pathlib import Path
 
-import pytest
-
 from rsocket_broker.cli.app.databases import shown
 from tests.cli.app.conftest import Phone
 
 
-@pytest.mark.row("A-56", "M-7")
 def test_databases_tables_and_their_structure_are_listed(phone: Phone) -> None:
     assert phone.say("databases", "list").stdout.splitlines()[1].split() == ["app.db", "users"]
     assert phone.say("databases", "tables").stdout.splitlines()[1].split() == ["app.db", "users"]
@@ -23,7 +20,6 @@ def test_databases_tables_and_their_structure_are_listed(phone: Phone) -> None:
     assert found["definition"].startswith("CREATE TABLE users")
 
 
-@pytest.mark.row("A-56", "M-7")
 def test_queries_read_and_writing_must_be_said(phone: Phone) -> None:
     done = phone.say("databases", "query", "SELECT id, name, hex(photo) AS h FROM users ORDER BY id")
     assert done.stdout.splitlines()[0].split() == ["id", "name", "h"]
@@ -47,7 +43,6 @@ def test_queries_read_and_writing_must_be_said(phone: Phone) -> None:
     assert (done.returncode, "no such table: missing" in done.stderr) == (1, True)
 
 
-@pytest.mark.row("A-56", "M-7")
 def test_a_table_is_exported_by_the_ending_of_its_file(phone: Phone, tmp_path: Path) -> None:
     path = tmp_path / "users.csv"
     done = phone.say("databases", "export", "users", "--out", str(path), "--page", "2", "--order", "id")

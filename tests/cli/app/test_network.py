@@ -26,7 +26,6 @@ def told(phone: Phone) -> None:
         pass
 
 
-@pytest.mark.row("A-56", "M-7")
 def test_the_traffic_is_listed_and_filtered(phone: Phone) -> None:
     lines = phone.say("network", "list").stdout.splitlines()
     assert lines[0].split() == ["NUMBER", "TIME", "METHOD", "STATUS", "DURATION", "RESPONSE_BYTES", "URL"]
@@ -42,7 +41,6 @@ def test_the_traffic_is_listed_and_filtered(phone: Phone) -> None:
     assert (done.returncode, "status: wanted" in done.stderr) == (1, True)
 
 
-@pytest.mark.row("A-56", "M-7")
 def test_a_har_is_written_for_its_owner_alone(phone: Phone, tmp_path: Path) -> None:
     path = tmp_path / "traffic.har"
     done = phone.say("network", "har", "--out", str(path))
@@ -75,7 +73,6 @@ def test_figures_are_told(phone: Phone) -> None:
     assert json.loads(phone.say("network", "statistics", "--json").stdout)["exchanges"] == 3
 
 
-@pytest.mark.row("A-56", "M-7")
 def test_mock_routes_are_set_listed_and_cleared(phone: Phone, tmp_path: Path) -> None:
     body = tmp_path / "body.json"
     body.write_text("{}")
@@ -95,7 +92,6 @@ def test_mock_routes_are_set_listed_and_cleared(phone: Phone, tmp_path: Path) ->
     assert (done.returncode, "write NAME: VALUE" in done.stderr) == (2, True)
 
 
-@pytest.mark.row("A-56", "M-7")
 async def test_the_traffic_is_followed(phone: Phone) -> None:
     command = program(phone.broker.home, "app", "network", "follow", "--known", "--json", "--status", "404")
     process = await asyncio.create_subprocess_exec(

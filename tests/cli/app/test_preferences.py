@@ -13,7 +13,6 @@ from tests.cli.app.conftest import Phone
 from tests.end_to_end.processes import clean_environment, program
 
 
-@pytest.mark.row("A-56", "M-7")
 def test_preferences_are_read(phone: Phone) -> None:
     lines = phone.say("preferences", "list").stdout.splitlines()
     assert [line.split() for line in lines] == [["FILE", "KEYS"], ["settings", "3"], ["other", "2"]]
@@ -26,7 +25,6 @@ def test_preferences_are_read(phone: Phone) -> None:
     assert (done.returncode, "is in 2 files" in done.stderr) == (1, True)
 
 
-@pytest.mark.row("A-56", "M-7")
 def test_preferences_are_changed_and_put_back(phone: Phone, tmp_path: Path) -> None:
     path = tmp_path / "before.json"
     assert "Wrote 5 keys" in phone.say("preferences", "snapshot", "--out", str(path)).stderr
@@ -61,7 +59,6 @@ def test_a_key_is_deleted(phone: Phone) -> None:
     assert (done.returncode, "is not in any file" in done.stderr) == (1, True)
 
 
-@pytest.mark.row("A-56", "M-7")
 async def test_changes_are_followed(phone: Phone) -> None:
     command = program(phone.broker.home, "app", "preferences", "follow")
     process = await asyncio.create_subprocess_exec(

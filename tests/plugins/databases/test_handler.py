@@ -34,7 +34,6 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Databases:
     return made
 
 
-@pytest.mark.row("A-56")
 async def test_databases_are_listed_and_described(app: Databases) -> None:
     async with running(plugin) as bench, on_bench(bench, app) as on:
         (found,) = (await on.client.request("list"))["databases"]
@@ -54,7 +53,6 @@ async def test_databases_are_listed_and_described(app: Databases) -> None:
         assert info["definition"].startswith('CREATE TABLE "my order"')
 
 
-@pytest.mark.row("A-56")
 async def test_a_table_is_read_page_by_page(app: Databases) -> None:
     async with running(plugin) as bench, on_bench(bench, app) as on:
         page = await on.client.request("rows", {"table": "things", "start": 100, "count": 50})
@@ -78,7 +76,6 @@ async def test_blobs_are_exact_where_that_is_asked_for(app: Databases) -> None:
         assert bytes.fromhex(found["rows"][0][0]) == BYTES
 
 
-@pytest.mark.row("A-56")
 async def test_types_come_back_as_they_went(app: Databases) -> None:
     async with running(plugin) as bench, on_bench(bench, app) as on:
         await on.client.request("execute", {"sql": "CREATE TABLE typed (a, b, c, d, e)"})
@@ -143,6 +140,7 @@ async def test_which_database_is_meant(app: Databases) -> None:
         assert (await on.client.request("rows", {"table": "t", "database": "2"}))["total"] == 0
 
 
+@pytest.mark.row("A-56")
 async def test_numbers_of_databases_are_never_kept(app: Databases) -> None:
     """Another database comes first now; the app forgets all numbers with its session."""
     async with running(plugin) as bench:
@@ -225,6 +223,7 @@ def odd() -> Iterator[list[Any]]:
     yield [None, [], {}, 5, "x", [{"id": []}], {"columns": ["a"], "values": [[]]}, {"columns": 5}]
 
 
+@pytest.mark.row("M-7")
 async def test_answers_that_make_no_sense_are_errors_and_nothing_else_suffers(odd: list[Any]) -> None:
     good = [{"id": 1, "name": "a", "tables": []}]
     async with running(Plugin) as bench:

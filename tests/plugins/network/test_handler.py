@@ -23,7 +23,6 @@ CART = "https://api.example.org/v1/cart"
 
 
 @BOTH
-@pytest.mark.row("A-56")
 async def test_what_an_app_of_either_system_does_is_seen(platform: Platform) -> None:
     network = Network(platform, draw=random.Random(7))
     async with running(plugin) as bench, on_bench(bench, network) as app:
@@ -61,7 +60,6 @@ async def test_a_body_in_parts_is_put_together() -> None:
         assert (shown["state"], shown["response_bytes"]) == ("done", 3_000_000)
 
 
-@pytest.mark.row("A-56")
 async def test_a_test_waits_for_what_it_wants_to_see() -> None:
     network = Network()
     async with running(Plugin) as bench, on_bench(bench, network) as app:
@@ -132,6 +130,7 @@ async def test_mock_routes_are_set_listed_taken_out_and_served() -> None:
         assert await app.client.request("mocks") == {"mocks": [], "overlapping": []}
 
 
+@pytest.mark.row("A-56")
 async def test_mock_routes_are_sent_whole_again_when_the_app_is_back() -> None:
     network = Network(Platform.ANDROID)
     async with running(Plugin) as bench:
@@ -209,6 +208,7 @@ MALFORMED: list[Any] = [
 ]
 
 
+@pytest.mark.row("M-7")
 async def test_malformed_messages_are_logged_and_dropped_and_nothing_else_suffers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

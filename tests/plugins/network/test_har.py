@@ -53,7 +53,6 @@ def entries(**more: Any) -> dict[str, Any]:
     return {entry["_id"]: entry for entry in har(**more)["log"]["entries"]}
 
 
-@pytest.mark.row("A-56")
 @pytest.mark.parametrize("secrets", [False, True])
 def test_whatever_apps_tell_is_valid_har(secrets: bool) -> None:
     found = har(secrets=secrets, dropped=7)["log"]
@@ -78,7 +77,6 @@ def test_an_entry_says_what_was_asked_answered_and_how_long_it_took() -> None:
     assert found["_mock"] is True
 
 
-@pytest.mark.row("A-56")
 def test_secrets_are_nowhere_unless_they_are_asked_for() -> None:
     text = json.dumps(har())
     for secret in ("Bearer b", "c=d", "sid=1", "token=t", 'access_token\\": \\"t', '\\"p\\"'):

@@ -30,7 +30,6 @@ def ios() -> Preferences:
     return Preferences(IOS_FILES, Platform.IOS)
 
 
-@pytest.mark.row("A-56")
 async def test_preferences_are_read_whole_by_file_and_by_key() -> None:
     async with running(plugin) as bench, on_bench(bench, android()) as app:
         get = app.client.request
@@ -48,7 +47,6 @@ async def test_preferences_are_read_whole_by_file_and_by_key() -> None:
             await get("get", {"file": "missing"})
 
 
-@pytest.mark.row("A-56")
 async def test_an_android_app_changes_what_is_there_and_keeps_its_types() -> None:
     preferences = android()
     async with running(plugin) as bench, on_bench(bench, preferences) as app:
@@ -70,7 +68,6 @@ async def test_an_android_app_changes_what_is_there_and_keeps_its_types() -> Non
         assert (done["before"], "name" in preferences.files["settings"]) == ("n", False)
 
 
-@pytest.mark.row("A-56")
 async def test_an_ios_app_takes_any_json_and_new_keys() -> None:
     preferences = ios()
     async with running(plugin) as bench, on_bench(bench, preferences) as app:
@@ -83,7 +80,6 @@ async def test_an_ios_app_takes_any_json_and_new_keys() -> None:
             await app.client.request("set", {"file": "Suite", "key": "dark", "value": 1})
 
 
-@pytest.mark.row("A-56")
 async def test_changes_of_both_shapes_are_kept_followed_and_waited_for() -> None:
     for preferences, file in ((android(), "settings"), (ios(), STANDARD)):
         async with running(plugin) as bench, on_bench(bench, preferences) as app:
@@ -118,7 +114,6 @@ async def test_a_file_that_is_emptied_is_one_change_without_a_key() -> None:
         assert (found["key"], found["deleted"]) == (None, True)
 
 
-@pytest.mark.row("A-56")
 async def test_a_snapshot_is_put_back() -> None:
     preferences = android()
     async with running(plugin) as bench, on_bench(bench, preferences) as app:
@@ -186,6 +181,7 @@ async def test_an_app_that_answers_nothing_is_told_apart_from_one_that_is_slow(m
             await client.request("get")
 
 
+@pytest.mark.row("M-7")
 async def test_malformed_changes_are_dropped_and_nothing_else_suffers(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with Line(Plugin) as line:
