@@ -182,6 +182,7 @@ def site(packages: Path) -> Iterator[Site]:
         yield made
 
 
+@pytest.mark.timeout(180)  # a browser with a dozen pages, on a machine that may be busy
 @pytest.mark.row("M-9", "F-25", "F-3", "F-5")
 async def test_in_a_browser_its_own_pages_talk_and_foreign_ones_get_nothing(
     brokers: Brokers, site: Site, tmp_path: Path

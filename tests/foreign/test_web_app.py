@@ -85,6 +85,7 @@ async def test_the_shop_in_node(broker: BrokerProcess, packages: Path, tmp_path:
     await gone(broker)
 
 
+@pytest.mark.timeout(180)  # a browser, on a machine that may be busy
 @pytest.mark.row("F-25", "M-9")
 async def test_the_shop_in_a_page(broker: BrokerProcess, packages: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle.js"
