@@ -1,4 +1,7 @@
-"""What both generations of layout inspectors answer, the same for both."""
+"""What both generations of layout inspectors answer, the same for both.
+
+A heavy screen takes a tenth of a second to be made a tree or a text: that is done on a thread, beside the event loop.
+"""
 
 import abc
 import asyncio
@@ -8,7 +11,7 @@ from typing import Any, Literal
 
 from rsocket_broker.plugin_api import App, ApplicationError, Canceled, Invalid, Plugin, method
 from rsocket_broker.plugin_api.history import MAX_WAIT
-from rsocket_broker.plugins.layout.tree import Node, Query, as_json, as_xml, brief, find, walk
+from rsocket_broker.plugins.layout.tree import Node, Query, as_json, as_json_text, as_xml, brief, find, walk
 
 LOOK_AGAIN = 0.5
 """Seconds after which `wait` looks again when the app has not said that anything changed."""
@@ -40,17 +43,14 @@ class LayoutPlugin(Plugin, abc.ABC):
     async def tree(self, app: App, attributes: bool = False, client: str = "") -> dict[str, object]:
         """What the app shows, as a tree: `{"root": {...}, "nodes": N}`."""
         root = await self.root(await app.reach(client, "tree"))
-        return {"root": as_json(root, attributes=attributes), "nodes": sum(1 for _ in walk(root))}
+        shown = await asyncio.to_thread(as_json, root, attributes=attributes)
+        return {"root": shown, "nodes": sum(1 for _ in walk(root))}
 
     @method("dump")
     async def dump(self, app: App, form: Literal["json", "xml"] = "xml", client: str = "") -> dict[str, object]:
         """The tree as one text, `{"text": ...}`: XML, or JSON with all attributes."""
         root = await self.root(await app.reach(client, "dump"))
-        if form == "xml":
-            return {"text": as_xml(root)}
-        import json
-
-        return {"text": json.dumps(as_json(root), indent=2, ensure_ascii=False)}
+        return {"text": await asyncio.to_thread(as_xml if form == "xml" else as_json_text, root)}
 
     @method("find")
     async def find(
@@ -66,7 +66,7 @@ class LayoutPlugin(Plugin, abc.ABC):
         """The views that have `text` in their text or label, the developer's id `resource`, the class `kind`."""
         query = Query(text, resource, kind, exact, hidden).check()
         root = await self.root(await app.reach(client, "find"))
-        return {"views": [brief(node) for node in find(root, query)]}
+        return {"views": [brief(node) for node in await asyncio.to_thread(find, root, query)]}
 
     @method("wait", deadline=None)
     async def wait(
@@ -89,7 +89,7 @@ class LayoutPlugin(Plugin, abc.ABC):
         ends = time.monotonic() + timeout
         while True:
             changed = self.changed(target)
-            found = find(await self.root(target), query)
+            found = await asyncio.to_thread(find, await self.root(target), query)
             if bool(found) is not gone:
                 return brief(found[0]) if found else {}
             left = ends - time.monotonic()

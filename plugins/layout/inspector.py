@@ -100,7 +100,7 @@ class Inspector(LayoutPlugin):
             root, nodes = await (_all_nodes(app) if await app.supports("getAllNodes") else _walked(app))
         except Invalid as error:
             raise ApplicationError(f"The app's views make no sense: {error.public}") from error
-        return tree(root, nodes)
+        return await asyncio.to_thread(tree, root, nodes)
 
     async def picture(self, app: App, node_id: str) -> tuple[str, bytes]:
         await app.wake()

@@ -120,6 +120,13 @@ def as_json(root: Node, *, attributes: bool = True) -> dict[str, object]:
     return top[0]
 
 
+def as_json_text(root: Node) -> str:
+    """The tree as indented JSON, with all attributes."""
+    import json  # as in `as_xml`
+
+    return json.dumps(as_json(root), indent=2, ensure_ascii=False)
+
+
 def as_xml(root: Node) -> str:
     """The tree as XML, one `<view>` a node, for tools that search by XPath."""
     from xml.sax.saxutils import quoteattr  # rarely wanted, and not free

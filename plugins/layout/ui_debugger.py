@@ -93,7 +93,7 @@ class UiDebugger(LayoutPlugin):
 
     async def root(self, app: App) -> Node:
         newest = await self.newest(app)
-        return tree(newest, _state(app).table)
+        return await asyncio.to_thread(tree, newest, dict(_state(app).table))
 
     async def newest(self, app: App) -> Frame:
         """The newest frame; the first one after a start is waited for. Raises ApplicationError when none comes."""
