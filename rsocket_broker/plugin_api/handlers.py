@@ -6,6 +6,7 @@ a handler that takes and gives raw payloads costs no more than its own call.
 """
 
 import abc
+import dataclasses
 import enum
 import types
 import typing
@@ -139,7 +140,7 @@ def encode_raw(result: object) -> Payload:
 
 
 def plain(result: object) -> object:
-    """`result` with attrs objects and enums, at any depth, as what JSON has for them."""
+    """`result` with attrs objects, dataclasses and enums, at any depth, as what JSON has for them."""
     if isinstance(result, dict):
         return {key: plain(value) for key, value in result.items()}
     if isinstance(result, list | tuple):
@@ -149,6 +150,8 @@ def plain(result: object) -> object:
     cls: Any = type(result)
     if attrs.has(cls):
         return {field.alias: plain(getattr(result, field.name)) for field in attrs.fields(cls)}
+    if dataclasses.is_dataclass(cls) and not isinstance(result, type):
+        return {field.name: plain(getattr(result, field.name)) for field in dataclasses.fields(cls)}
     return result
 
 

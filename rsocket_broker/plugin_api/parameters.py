@@ -9,11 +9,13 @@ What an annotation may say:
     dict, dict[str, T]              a JSON object
     Literal[...], an Enum           one of the values
     A | B, Optional[A]              the first that fits
+    a dataclass, a TypedDict        an object with its fields
     an attrs class                  an object with its fields (under their `alias`); unknown keys are ignored in
                                     messages, since apps grow fields, and refused in settings, which people misspell
 """
 
 import collections.abc
+import dataclasses
 import difflib
 import enum
 import types
@@ -162,11 +164,37 @@ class _Builder:
             return self._array(arguments[0], tuple)
         if origin in _OBJECTS and arguments[:1] == (str,):
             return self._mapping(arguments[1])
-        if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-            return _enumeration(annotation)
-        if isinstance(annotation, type) and attrs.has(annotation):
-            return self._class(annotation)
+        if isinstance(annotation, type):
+            return self._type(annotation)
         raise UnknownAnnotation(annotation)
+
+    def _type(self, cls: type) -> Check:
+        if issubclass(cls, enum.Enum):
+            return _enumeration(cls)
+        if attrs.has(cls):
+            return self._class(cls)
+        if dataclasses.is_dataclass(cls):
+            return self._dataclass(cls)
+        if typing.is_typeddict(cls):
+            return self._typed_dict(cls)
+        raise UnknownAnnotation(cls)
+
+    def _dataclass(self, cls: type) -> Check:
+        hints = typing.get_type_hints(cls)
+        table = [
+            _Field(one.name, self.build(hints[one.name]), _is_needed(one), type_name(hints[one.name]))
+            for one in dataclasses.fields(cls)
+            if one.init
+        ]
+        gather = _object_check(table, wanted=cls.__name__, refuse_unknown=self._strict)
+        return lambda value: cls(**gather(value))
+
+    def _typed_dict(self, cls: type) -> Check:
+        """Only the keys that it has."""
+        needed: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
+        hints = typing.get_type_hints(cls)
+        table = [_Field(key, self.build(hint), key in needed, type_name(hint)) for key, hint in hints.items()]
+        return _object_check(table, wanted=cls.__name__, refuse_unknown=self._strict)
 
     def _union(self, annotation: object, members: Sequence[object]) -> Check:
         wanted = type_name(annotation)
@@ -244,6 +272,10 @@ class _Builder:
 
         self._classes[cls] = check
         return check
+
+
+def _is_needed(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _object_check(

@@ -1,6 +1,8 @@
 """JSON into Python by annotation."""
 
+import dataclasses
 import enum
+import typing
 from typing import Any, Literal, Optional
 
 import attrs
@@ -135,3 +137,25 @@ def test_a_message_holds_no_value_and_no_control_character() -> None:
     assert "hunter2" not in text
     assert text.isprintable()
     assert len(text) < 150
+
+
+@dataclasses.dataclass
+class Spot:
+    x: int
+    y: int = 2
+
+
+class Named(typing.TypedDict):
+    spot: Spot
+    label: typing.NotRequired[str]
+
+
+def test_dataclasses_and_typed_dicts_are_objects() -> None:
+    check = checker(Named)
+    assert check({"spot": {"x": 1}, "label": "a", "more": 1}) == {"spot": Spot(1, 2), "label": "a"}
+    for value, path in (({}, "spot"), ({"spot": {}}, "spot.x"), ({"spot": {"x": "1"}}, "spot.x")):
+        with pytest.raises(Mismatch) as mismatch:
+            check(value)
+        assert mismatch.value.path == path
+    with pytest.raises(Mismatch):
+        check([])
