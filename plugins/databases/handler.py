@@ -101,7 +101,9 @@ class Databases(Plugin):
         app = await app.reach(client, "query")
         asked = statement(sql)
         if not asked.reads:
-            raise Invalid("query only reads: SELECT, WITH, VALUES, EXPLAIN, and PRAGMAs that set nothing. Use execute.")
+            raise Invalid(
+                "query only reads: SELECT, WITH, VALUES, EXPLAIN, PRAGMAs that set nothing. Use execute (or --write)."
+            )
         if not 1 <= limit <= MAX_ROWS:
             raise Invalid(f"limit: wanted 1 to {MAX_ROWS} rows.")
         async with self._chosen(app, database) as chosen:

@@ -15,7 +15,8 @@ SIZE = 4 * 1024 * 1024
 """Changes of one app that are kept, and their bytes together."""
 MAX_RESTORED = 10_000
 """Keys of one snapshot: each that differs is a question of its own to the app."""
-ANDROID = "Android"
+APPLE = frozenset({"ios", "ipados", "tvos", "macos"})
+"""Systems whose apps keep user defaults. All others are held to Android's rules, which are the stricter ones."""
 STANDARD = "Standard UserDefaults"
 """The file that every iOS app has."""
 
@@ -97,7 +98,7 @@ class Preferences(Plugin):
         with its own words, and where it has another value afterwards."""
         app = await app.reach(client, "set")
         name, content = await self._to_write(app, file, key)
-        if app.os == ANDROID:
+        if not _is_apple(app):
             values.check_android(name, content, key, value)
         after = await _write(app, name, key, value)
         return {"file": name, "key": key, "before": content.get(key), "value": after.get(key)}
@@ -139,7 +140,7 @@ class Preferences(Plugin):
         try:
             return await self._holding(app, file, key)
         except ApplicationError:
-            if app.os == ANDROID:
+            if not _is_apple(app):
                 raise
         return STANDARD, await _one(app, STANDARD)
 
@@ -172,7 +173,7 @@ class _Restoring:
         difference = values.difference(now, wished)
         for key, value in difference.set.items():
             try:
-                if self._app.os == ANDROID:
+                if not _is_apple(self._app):
                     values.check_android(name, now, key, value)
                 await _write(self._app, name, key, value)
             except RequestFailed as error:
@@ -188,11 +189,15 @@ class _Restoring:
                 self.deleted.append({"file": name, "key": key})
 
 
+def _is_apple(app: App) -> bool:
+    return app.os.lower() in APPLE
+
+
 async def _all(app: App) -> Files:
     try:
         return values.files(await app.call("getAllSharedPreferences"))
     except Canceled as error:
-        hint = " iOS apps answer nothing where a value is no JSON." if app.os != ANDROID else ""
+        hint = " iOS apps answer nothing where a value is no JSON." if _is_apple(app) else ""
         raise Canceled(f"{error.public}{hint}") from error
 
 

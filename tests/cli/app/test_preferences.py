@@ -34,7 +34,9 @@ def test_preferences_are_changed_and_put_back(phone: Phone, tmp_path: Path) -> N
     done = phone.say("preferences", "set", "name", "0000", "--text", "--json")
     assert json.loads(done.stdout)["value"] == "0000"
     done = phone.say("preferences", "set", "new", "1", "--file", "other")
-    assert (done.returncode, "no new keys" in done.stderr) == (1, True)
+    assert (done.returncode, "make none" in done.stderr) == (1, True)
+    done = phone.say("preferences", "set", "count", "many")
+    assert (done.returncode, "is a whole number, and stays one" in done.stderr) == (1, True)
     done = phone.say("preferences", "restore", str(path))
     assert (done.returncode, done.stderr) == (0, "2 keys were set, 0 deleted.\n")
     assert phone.preferences.files == before
