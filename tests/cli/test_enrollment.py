@@ -29,7 +29,10 @@ def test_a_window_from_opening_to_its_last_use(start: Start, tmp_path: Path) -> 
 
     opened = say(broker, "enrollment", "open", "--for", "10m", "--uses", "1")
     port = ports(broker)["insecure_port"]
-    assert port and opened.stderr == f"Enrolment is open on port {port} for 10m, for 1 certificate.\n"
+    web = json.loads((broker.home / "run" / "ports.json").read_text())["ws_insecure_port"]
+    assert port and opened.stderr == (
+        f"Enrolment is open on port {port} and {web} (WebSocket) for 10m, for 1 certificate.\n"
+    )
     shown = say(broker, "enrollment", "status").stdout
     assert "closes in" in shown and "0 of 1" in shown and str(port) in shown
 
