@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsocket_broker.errors import Invalid
@@ -64,6 +64,7 @@ def test_what_makes_no_sense_is_invalid(read: Callable[[dict[str, Any]], object]
 
 
 @pytest.mark.row("M-7")
+@settings(max_examples=30)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda s: st.lists(s)))
 def test_nothing_else_is_ever_raised(value: object) -> None:
     for read in (lenient.number, lenient.flag, lenient.identifier, lambda f, k: lenient.text(f, k, 5)):

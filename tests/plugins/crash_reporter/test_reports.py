@@ -73,7 +73,7 @@ def test_what_is_no_report_is_passed_over(content: str) -> None:
 
 
 @pytest.mark.row("M-7")
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),

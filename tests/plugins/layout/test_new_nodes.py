@@ -102,7 +102,7 @@ NODE = st.recursive(
 
 
 @pytest.mark.row("M-7")
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     st.dictionaries(
         st.sampled_from(["attributes", "inlineAttributes", "bounds", "children", "name", "activeChild"]), NODE

@@ -69,7 +69,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.row("M-7")
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(JSON, JSON)
 def test_no_data_makes_it_fail(data: Any, attributes: Any) -> None:
     node = {"id": "1", "name": data, "data": data, "attributes": attributes if isinstance(attributes, list) else []}
