@@ -152,7 +152,9 @@ def test_what_no_driver_serves_is_refused_with_what_is_on_offer(
         workshop.mediums.select(request(**change))
     assert caught.value.step == "medium"
     assert caught.value.reason == reason
-    assert caught.value.remedy.startswith("On offer here: 1 (file-system access): filesystem, simulator; ")
+    assert caught.value.remedy.startswith(
+        "On offer here: 1 (file-system access): filesystem, physical_ios, simulator; "
+    )
     assert "4 (pairing): pairing" in caught.value.remedy
 
 
