@@ -1,6 +1,5 @@
 """`rsocket-broker app network`: what an app asks of its servers."""
 
-import contextlib
 import json
 from collections.abc import Callable
 from datetime import datetime
@@ -331,6 +330,5 @@ def show_mocks(found: dict[str, Any], as_json: bool) -> None:
     if not found["mocks"]:
         note("The client has no mock routes.")
         return
-    with contextlib.suppress(BrokenPipeError):
-        rows = ([one["method"], one["url"], one["status"], one["enabled"], len(one["body"])] for one in found["mocks"])
-        show_rows(rows, ["METHOD", "URL", "STATUS", "ON", "BODY"])
+    rows = ([one["method"], one["url"], one["status"], one["enabled"], len(one["body"])] for one in found["mocks"])
+    show_rows(rows, ["METHOD", "URL", "STATUS", "ON", "BODY"])
