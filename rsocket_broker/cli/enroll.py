@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -94,6 +95,9 @@ def enroll(
       rsocket-broker enroll com.example.app --medium pairing
       rsocket-broker enroll com.example.app --medium upload --host broker.example
     """
+    check_medium(
+        medium, code_file, {"--host": host != LOCALHOST, "--insecure-port": insecure_port, "--token-file": token_file}
+    )
     port = INSECURE_PORT if medium == PAIRING else insecure_port or running_port(obj.home, host)
     folder = (into or Path(app_id)).absolute()
     if medium == PAIRING:
@@ -136,6 +140,16 @@ def read_token(path: Path | None) -> str | None:
     if not token or len(token) > MAX_TEXT or not token.isprintable():
         raise ConfigurationError(f"{'stdin' if str(path) == '-' else path} holds no token.")
     return token
+
+
+def check_medium(medium: str, code_file: Path | None, given: Mapping[str, object]) -> None:
+    """Raises click.UsageError for options that mean nothing with the medium; `given` are those that pairing has no use
+    for."""
+    if medium != PAIRING and code_file is not None:
+        raise click.UsageError("--code-file is for --medium pairing.")
+    for name, value in given.items():
+        if medium == PAIRING and value:
+            raise click.UsageError(f"{name} means nothing with --medium pairing: the code says where the broker is.")
 
 
 async def pairing(app_id: str, folder: Path, app: str, device: str | None, code_file: Path | None) -> Enrolled:

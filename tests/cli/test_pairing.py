@@ -132,6 +132,13 @@ def test_commands_without_what_they_need_say_what(broker: BrokerProcess, tmp_pat
         done = broker.command("enrollment", "pair", *options)
         assert done.returncode == 1 and words in done.stderr
     assert say(tmp_path / "none", "enrollment", "pair").returncode == 1
+    for options, words in (
+        (["--medium", "pairing", "--host", "broker.example"], "--host means nothing"),
+        (["--medium", "pairing", "--insecure-port", "1"], "--insecure-port means nothing"),
+        (["--code-file", "-"], "--code-file is for --medium pairing"),
+    ):
+        wrong = say(tmp_path / "none", "enroll", DEMO, *options)
+        assert wrong.returncode == 2 and words in wrong.stderr
 
 
 def test_a_code_is_drawn_where_there_is_a_terminal(
