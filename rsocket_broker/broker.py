@@ -65,7 +65,7 @@ from rsocket_broker.transports.http import Page
 ADB = "adb"
 """The name of the medium driver whose deployments wait for a device, and of its settings."""
 
-BUNDLED = (ADB, "filesystem", "simulator", "pairing")
+BUNDLED = (ADB, "filesystem", "simulator", "pairing", "physical_ios")
 """Our own drivers, which have nothing to set: what stands in their tables is a mistake of the one who wrote it."""
 
 METRICS_PATH = "/metrics"

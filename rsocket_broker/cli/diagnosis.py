@@ -19,12 +19,14 @@ from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.ends import Foreseen
 from rsocket_broker.broker import load_mediums
+from rsocket_broker.enrollment.command import CommandFailed
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.exchange import CLOCK_TOLERANCE
 from rsocket_broker.enrollment.forwards import READY
 from rsocket_broker.enrollment.journal import Journal
 from rsocket_broker.enrollment.mediums.adb_shell import AdbAbsent, AdbProblem, AdbServer, server_address
 from rsocket_broker.enrollment.modes import PORTS
+from rsocket_broker.enrollment.simulators import booted
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.routing.policy_files import PolicyFiles
 from rsocket_broker.settings import LOCALHOST, Settings
@@ -335,3 +337,15 @@ async def check_clock(server: AdbServer, serial: str, now: Callable[[], datetime
     return problem(
         what, f"its clock says {theirs:%Y-%m-%d %H:%M} UTC, ours {ours:%Y-%m-%d %H:%M} UTC. Set the one that is wrong."
     )
+
+
+async def check_simulators() -> AsyncIterator[Symptom]:
+    """The iOS simulators that run, where there is an Xcode."""
+    try:
+        found = await booted()
+    except CommandFailed as error:
+        yield warning("simulators", f"{error.public} Run: xcode-select --install")
+        return
+    if found is not None:
+        names = ", ".join(f"{one.name} ({one.runtime}, {one.udid})" for one in found)
+        yield ok("simulators", names or "none is booted")

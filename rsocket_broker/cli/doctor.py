@@ -153,6 +153,8 @@ async def outside(settings: Settings, running: bool) -> AsyncIterator[Symptom]:
             yield symptom
     except BrokerError as error:
         yield problem("adb", error.public)
+    async for symptom in diagnosis.check_simulators():
+        yield symptom
 
 
 async def gathered(symptoms: AsyncIterator[Symptom]) -> list[Symptom]:

@@ -19,6 +19,8 @@ from rsocket_broker.settings import ListenSettings, Settings
 from rsocket_broker.state import STATE_FILE, State
 from tests.emulated_device import AdbServer, EmulatedDevice
 from tests.emulated_device.server import free_port
+from tests.enrollment.stand_ins import XCRUN, StandIn
+from tests.enrollment.workshop import UDID
 
 NOW = datetime.now(UTC)
 
@@ -158,7 +160,7 @@ def test_a_driver_that_cannot_be_made_is_a_problem(tmp_path: Path, monkeypatch: 
         return guarded("medium drivers", lambda: diagnosis.check_mediums(settings))
 
     (sound,) = checked({})
-    assert sound == ok("medium drivers", "adb, filesystem, simulator")
+    assert sound == ok("medium drivers", "adb, filesystem, pairing, physical_ios, simulator")
     assert "no settings" in wrong(checked({"nonsense": 1}))["medium drivers"]
     assert "nobody" in wrong(checked({}, "nobody"))["medium drivers"]
     assert list(tmp_path.iterdir()) == []
@@ -307,3 +309,18 @@ def test_what_the_broker_has_warned_of_lately_is_told_in_its_own_words() -> None
 def test_no_warning_is_well() -> None:
     (found,) = diagnosis.check_warnings([], NOW)
     assert found == ok("warnings", "none in the last 60 minutes")
+
+
+@pytest.mark.row("F-14")
+async def test_simulators_that_run_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert await collected(diagnosis.check_simulators()) == [], "no Xcode, nothing to say"
+    one = {"udid": UDID, "name": "iPhone 15", "state": "Booted"}
+    listed = {"devices": {"com.apple.CoreSimulator.SimRuntime.iOS-17-5": [one]}}
+    xcode = StandIn.make(tmp_path / "xcode", "xcrun", XCRUN, {"listed": listed})
+    monkeypatch.setenv("PATH", str(xcode.base))
+    assert await collected(diagnosis.check_simulators()) == [ok("simulators", f"iPhone 15 (iOS 17.5, {UDID})")]
+    xcode.tell(fails="unable to find utility")
+    (symptom,) = await collected(diagnosis.check_simulators())
+    assert "unable to find utility" in symptom.detail
+    assert "xcode-select" in symptom.detail
