@@ -169,7 +169,7 @@ class AdbMedium(Medium):
 
     async def remove_nonce(self, container: Container, name: str) -> StillPending | None:
         try:
-            serial = await self._where(container.location["device"])
+            serial = await self._likely(container.location["device"])
             if serial is None:
                 return StillPending(AWAY)
             entered, _files = await AppContainer.enter(self._adb(), serial, _location(container))
@@ -264,6 +264,13 @@ class AdbMedium(Medium):
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
         return None
+
+    async def _likely(self, device_id: str) -> str | None:
+        """As `_where`, asking the device that it was a moment ago before all the others."""
+        last = self._serials.get(device_id)
+        if last is not None and await self._is(self._adb(), last, device_id):
+            return last
+        return await self._where(device_id)
 
     async def _is(self, server: AdbServer, serial: str, device_id: str) -> str | None:
         with contextlib.suppress(AdbProblem, EnrollmentRefused):

@@ -15,6 +15,7 @@ from cryptography import x509
 from rsocket_broker.claims import Claims
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.enrollment.mediums import adb, adb_shell
+from rsocket_broker.enrollment.mediums.base import StillPending
 from rsocket_broker.enrollment.modes import Mode
 from rsocket_broker.errors import ConfigurationError, EnrollmentRefused
 from rsocket_broker.grant_tokens import GrantToken
@@ -525,3 +526,25 @@ async def test_a_deployment_to_an_app_that_is_gone_or_asks_anew_is_undone(adb_se
         await adb_server.bring_back(device)
         assert await asker.workshop.enroller.settle() == []
         assert not app.folder.exists() or leftovers(app) == set()
+
+
+@pytest.mark.row("D-6")
+async def test_a_nonce_on_a_device_that_has_gone_is_removed_when_it_is_back(
+    home: Path, adb_server: AdbServer, tmp_path: Path
+) -> None:
+    name = "nonce-0123456789abcdef"
+    with android_workshop(home, adb_server.address) as workshop:
+        driver = workshop.mediums.offered["adb"]
+        phone = EmulatedDevice(tmp_path / "phone")
+        async with adb_server.attached(phone) as device:
+            app = app_on(device)
+            await Asker(workshop, app).enrol()
+            container = workshop.containers.all()[0].container
+            await driver.write_nonce(container, name, b"0" * 64)
+        away = await driver.remove_nonce(container, name)
+        assert isinstance(away, StillPending) and away.reason == "the device is not attached"
+        with pytest.raises(EnrollmentRefused, match="proof: "):
+            await driver.write_nonce(container, "nonce-0123456789abcde0", b"0" * 64)
+        async with adb_server.attached(phone):
+            assert await driver.remove_nonce(container, name) is None
+            assert not app.file(name).exists()
