@@ -30,7 +30,7 @@ async def test_it_enrols_and_both_sides_call(adb_server: AdbServer, tmp_path: Pa
         adb_server.attached(EmulatedDevice(tmp_path / "phone")) as device,
     ):
         phone = phone_on(device)
-        async with phone.sdk(keepalive=0.05) as sdk:
+        async with phone.sdk(keepalive=0.05, fragment=1000, largest=10_000) as sdk:
             assert isinstance(sdk, RSocketSdk)
             await sdk.connected()
             assert sdk.tls == "TLSv1.2 rs"
@@ -42,6 +42,13 @@ async def test_it_enrols_and_both_sides_call(adb_server: AdbServer, tmp_path: Pa
             session = phone.session(broker)
             with pytest.raises(ApplicationError, match="Receiver explode not found"):
                 await session.call("Recorder", "explode", {}, PATIENCE)
+
+            long = "abc" * 1500  # comes in parts that all look like the last
+            assert await session.call("Recorder", "reverse", {"text": long}, PATIENCE) == {"text": long[::-1]}
+            with pytest.raises(ApplicationError) as caught:
+                await session.call("Recorder", "reverse", {"text": long * 3}, PATIENCE)
+            assert str(caught.value).startswith(TOO_LARGE)
+
             assert sdk.line is not None
             await until(lambda: sdk.line.keepalives > 5)
             assert sdk.line.dropped == []
@@ -50,22 +57,3 @@ async def test_it_enrols_and_both_sides_call(adb_server: AdbServer, tmp_path: Pa
                 "exchanged",
                 "connected",
             ]
-
-
-@pytest.mark.row("F-3")
-async def test_large_answers_come_in_parts_that_all_look_like_the_last(adb_server: AdbServer, tmp_path: Path) -> None:
-    async with (
-        running(tmp_path / "home", adb_server) as broker,
-        adb_server.attached(EmulatedDevice(tmp_path / "phone")) as device,
-    ):
-        phone = phone_on(device)
-        async with phone.sdk(fragment=1000, largest=10_000) as sdk:
-            await sdk.connected()
-            await exchange_both_ways(phone, broker, sdk)
-            session = phone.session(broker)
-            long = "abc" * 1500
-            assert await session.call("Recorder", "reverse", {"text": long}, PATIENCE) == {"text": long[::-1]}
-            with pytest.raises(ApplicationError) as caught:
-                await session.call("Recorder", "reverse", {"text": long * 3}, PATIENCE)
-            assert str(caught.value).startswith(TOO_LARGE)
-            await exchange_both_ways(phone, broker, sdk)
