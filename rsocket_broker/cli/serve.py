@@ -359,6 +359,27 @@ def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
     )
 
 
+def settings_of_words(home: Path, words: Sequence[str]) -> Settings:
+    """What `rsocket-broker --home HOME serve WORDS` runs with: its defaults, HOME/config.toml, the environment.
+
+    Raises ConfigurationError that names the option at fault.
+    """
+    obj = Context(home.expanduser().absolute())
+    try:
+        with serve.make_context(
+            "serve",
+            list(words),
+            obj=obj,
+            default_map=obj.defaults(serve, ("serve",)),
+            auto_envvar_prefix="RSOCKET_BROKER_SERVE",
+            help_option_names=[],
+        ) as context:
+            check_usage(context.params)
+            return settings_of(obj, context.params)
+    except click.ClickException as error:
+        raise ConfigurationError(error.format_message()) from error
+
+
 def listen_settings(options: Mapping[str, Any]) -> ListenSettings:
     web: dict[str, Any] = {
         name: open_port(options[name]) for name in ("ws_insecure_port", "ws_secure_port") if options[name] is not None

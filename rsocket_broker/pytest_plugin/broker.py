@@ -4,12 +4,9 @@ import shlex
 from pathlib import Path
 from types import TracebackType
 
-import click
-
 from rsocket_broker.admin.run_folder import Ports
 from rsocket_broker.broker import Broker
-from rsocket_broker.cli.context import Context
-from rsocket_broker.cli.serve import check_usage, serve, settings_of
+from rsocket_broker.cli.serve import settings_of_words
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.pytest_plugin.app import AppUnderTest, Wanted
 from rsocket_broker.pytest_plugin.broker_thread import BrokerThread
@@ -19,24 +16,11 @@ WHERE = "rsocket_serve, the options of `rsocket-broker serve`"
 
 
 def broker_settings(home: Path, arguments: str = "") -> Settings:
-    """What `rsocket-broker --home HOME serve ARGUMENTS` runs with: its defaults, HOME/config.toml, the environment.
-
-    Raises ConfigurationError that names the option at fault.
-    """
-    obj = Context(home.expanduser().absolute())
+    """What `rsocket-broker --home HOME serve ARGUMENTS` runs with. Raises ConfigurationError."""
     try:
-        with serve.make_context(
-            "serve",
-            shlex.split(arguments),
-            obj=obj,
-            default_map=obj.defaults(serve, ("serve",)),
-            auto_envvar_prefix="RSOCKET_BROKER_SERVE",
-            help_option_names=[],
-        ) as context:
-            check_usage(context.params)
-            return settings_of(obj, context.params)
-    except click.ClickException as error:
-        raise ConfigurationError(f"{WHERE}: {error.format_message()}") from error
+        return settings_of_words(home, shlex.split(arguments))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{WHERE}: {error.public}") from error
     except ValueError as error:  # of shlex
         raise ConfigurationError(f"{WHERE}: {error}.") from error
 

@@ -261,6 +261,7 @@ class Layout(Tool):
 
         async def work(plugin: Any, app: Any) -> bytes:
             assert isinstance(plugin, LayoutPlugin)
-            return (await plugin.picture(app, node_id))[1]
+            _, picture = await plugin.picture(app, node_id)
+            return bytes(picture)
 
         return self._app.ask(self.plugin, work)
