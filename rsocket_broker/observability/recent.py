@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"\d+")
 
 @attrs.frozen(slots=True)
 class Warned:
-    """Lines of the log that differ in their numbers alone: ports, counts. `text` is the last of them; times are aware."""
+    """Lines of the log that differ in their numbers alone: ports, counts. `text` is the last one; times are aware."""
 
     text: str
     times: int
