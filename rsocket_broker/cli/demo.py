@@ -37,6 +37,27 @@ class Greeter(client.AppPlugin):
         return {"greeting": f"Hello, {params['name']}. This is {APP_NAME}."}
 
 
+class Traffic(client.AppPlugin):
+    """The app's side of the network plugin, as the SDKs of apps have it: it tells what the app asks of its server."""
+
+    id = "Network"
+    background = True
+
+    def __init__(self) -> None:
+        self.used = asyncio.Event()
+
+    async def on_init(self) -> None:
+        self.used.set()
+
+    def fetch(self) -> None:
+        """One request and its answer, told as they happen."""
+        began = int(time.time() * 1000)
+        asked = {"id": "1", "timestamp": began, "method": "GET", "url": "https://api.example.com/cart", "headers": []}
+        answered = {"id": "1", "timestamp": began + 40, "status": 200, "headers": [], "data": "W10="}
+        self.emit("newRequest", asked)
+        self.emit("newResponse", answered)
+
+
 class Unverified(BrokerError):
     """A step did not do what the story says."""
 
@@ -101,9 +122,11 @@ def demo(verbose: bool) -> None:
 
 async def story(folder: Path, narrator: Narrator) -> None:
     async with running(folder, narrator) as stage:
-        async with connected(stage, narrator) as session:
+        traffic = Traffic()
+        async with connected(stage, traffic, narrator) as session:
             await app_calls_broker(session, narrator)
             await broker_calls_app(stage, narrator)
+            await broker_sees_traffic(stage, traffic, narrator)
             for scene in SCENES:
                 await scene(stage, narrator)
             await rotation(stage, session, narrator)
@@ -136,7 +159,7 @@ async def running(folder: Path, narrator: Narrator) -> AsyncIterator[Stage]:
 
 
 @contextlib.asynccontextmanager
-async def connected(stage: Stage, narrator: Narrator) -> AsyncIterator[client.Session]:
+async def connected(stage: Stage, traffic: Traffic, narrator: Narrator) -> AsyncIterator[client.Session]:
     steps: list[client.Stage] = []
     line = client.connect(
         app_id=APP_ID,
@@ -144,7 +167,7 @@ async def connected(stage: Stage, narrator: Narrator) -> AsyncIterator[client.Se
         directory=stage.app,
         insecure_port=stage.plain_port,
         secure_port=stage.secure_port,
-        plugins=[Greeter()],
+        plugins=[Greeter(), traffic],
         timeout=PATIENCE_S,
         observer=lambda progress: steps.append(progress.stage),
     )
@@ -186,6 +209,22 @@ async def broker_calls_app(stage: Stage, narrator: Narrator) -> None:
         answer = await live.call("Greeter", "greet", {"name": "app"}, PATIENCE_S)
         verify(answer == {"greeting": f"Hello, app. This is {APP_NAME}."}, "the app answered")
         found(f'Greeter.greet answered "{answer["greeting"]}"')
+
+
+async def broker_sees_traffic(stage: Stage, traffic: Traffic, narrator: Narrator) -> None:
+    with narrator.step("The app asks its own server for something, and a plugin of the broker sees it") as found:
+        app = await stage.broker.app(APP_ID, traffic.id)
+        network: Any = stage.broker.plugin(traffic.id)
+        await asyncio.wait_for(traffic.used.wait(), PATIENCE_S)
+        traffic.fetch()
+        entry = await network.wait(app, url="/cart", status=200, timeout=PATIENCE_S)
+        har = await network.har(app)
+        urls = [each["request"]["url"] for each in har["log"]["entries"]]
+        verify(urls == [entry["request"]["url"]], "it is in the HAR file that the plugin makes")
+        asked = entry["request"]
+        found(
+            f"{asked['method']} {asked['url']} was answered with {entry['response']['status']}: one entry of a HAR file"
+        )
 
 
 async def without_certificate(stage: Stage, narrator: Narrator) -> None:
