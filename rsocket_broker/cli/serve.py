@@ -48,6 +48,9 @@ from rsocket_broker.settings import (
 STOP_LIMIT_S = 4.5
 """From the first signal to the end of the process, whatever hangs: whoever stops us is promised 5 seconds."""
 
+COLLECTING = (700, 10, 10)
+"""How often Python looks for cycles, from the moment on in which the broker is ready: its own default."""
+
 SPARE_FILES = 1024
 """Open files beside the sessions: listeners, the database, the admin line, adb, and connections on their way out."""
 
@@ -465,6 +468,7 @@ async def run(settings: Settings) -> None:
             if starting.done():
                 starting.result()
                 gc.freeze()  # what is there now stays: it need not be looked through again and again
+                gc.set_threshold(*COLLECTING)
                 announce(broker)
                 await waiting
         finally:
