@@ -72,6 +72,11 @@ class Asked:
         """How many lines wait for it at this moment."""
         self.signing = False
 
+    def is_for(self, checked: CheckedRequest, app_id: str, driver: Medium) -> bool:
+        """Whether it is the very same that the operator sees. The app's id is not always in the request: a long one is
+        a claim, and a yes to one must not become a certificate for another."""
+        return (self.medium, self.app_id) == (driver.name, app_id) and same_request(self.csr, checked.csr_pem)
+
     def describe(self, now: float) -> dict[str, object]:
         """As JSON, without the key. Nothing in it but the fingerprint and the address is proven."""
         return {
@@ -134,7 +139,7 @@ class Approvals:
         now = self._clock()
         self._forget(now)
         asked = self._asked.get(checked.key_fingerprint)
-        if asked is not None and asked.medium == driver.name and same_request(asked.csr, checked.csr_pem):
+        if asked is not None and asked.is_for(checked, app_id, driver):
             asked.asked = now
             return asked
         if asked is not None:

@@ -165,3 +165,27 @@ async def test_where_no_window_is_open_nobody_waits(home: Path) -> None:
         with pytest.raises(EnrollmentRefused, match="no window is open"):
             await workshop.enroller.serve(message(csr), CLAIMS, "192.0.2.7")
         assert workshop.enroller.approvals.list() == []
+
+
+@pytest.mark.row("F-21", "A-02")
+async def test_a_yes_for_one_app_signs_for_no_other(opened: Workshop, upload: Medium) -> None:
+    """The id of an app with a long one is no part of its request, and could be another at each question."""
+    opened.mediums.offered["upload"] = upload  # type: ignore[index]
+    harmless, bank = "org.example." + "a" * 60, "org.example." + "b" * 60
+    csr = make_signing_request(harmless).csr_pem.decode()
+    key, peer = check_request(csr).key_fingerprint, "192.0.2.7"
+    waiting = asyncio.create_task(
+        opened.enroller.serve(message(csr), Claims(os="iOS", app="Demo", app_id=harmless), peer)
+    )
+    async with asyncio.timeout(20):
+        while not opened.enroller.approvals.list():
+            await asyncio.sleep(0.01)
+    assert opened.enroller.approvals.list()[0]["app_id"] == harmless
+    other = Claims(os="iOS", app="Demo", app_id=bank)
+    with pytest.raises(EnrollmentRefused, match="another request with that key"):
+        await opened.enroller.serve(message(csr), other, peer)
+    opened.enroller.approvals.approve(key, can_show_key=False)
+    with pytest.raises(EnrollmentRefused, match="another request with that key"):
+        await opened.enroller.serve(message(csr), other, peer)
+    assert "deviceId" in await waiting
+    assert (opened.issued(bank), opened.issued(harmless)) == (0, 1)
