@@ -9,7 +9,6 @@ from rsocket_broker.admin.endpoint import Kinds, Params, Stream, Verb
 from rsocket_broker.errors import ApplicationError
 from rsocket_broker.line import Line
 from rsocket_broker.plugin_api.plugin import Kind
-
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from rsocket_broker.plugin_api.device import LogLine
 
 _LINE: Final = re.compile(
-    r"(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{3,6}) +(?:[A-Za-z0-9_]+ +)?(\d{1,9}) +(\d{1,9}) ([A-Z]) (.{0,128}?) {0,32}: (.*)",
+    r"(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{3,6}) +(?:[A-Za-z0-9_]+ +)?"
+    r"(\d{1,9}) +(\d{1,9}) ([A-Z]) (.{0,128}?) {0,32}: (.*)",
     re.ASCII,
 )
 _LEVELS: Final = {"V": "verbose", "D": "debug", "I": "info", "W": "warn", "E": "error", "F": "fatal", "A": "fatal"}

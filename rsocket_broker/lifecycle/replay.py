@@ -1,4 +1,4 @@
-"""A recorded app as a session of this broker: no device, no line, the same plugins, the policy of who proves nothing."""
+"""A recorded app as a session of this broker: no device, the same plugins, the policy for those who prove nothing."""
 
 import asyncio
 import io
