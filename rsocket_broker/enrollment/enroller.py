@@ -270,6 +270,9 @@ class Enroller:
             answer = await self._through(approved, checked, app_id, asker, course, driver)
             issued = True
             return {**answer, **voucher.answer}
+        except asyncio.CancelledError:
+            issued = voucher.signing  # nobody waits for it any more, and it goes on
+            raise
         finally:
             self.approvals.used(checked, issued=issued)
 
@@ -299,6 +302,8 @@ class Enroller:
                 if asker.challenge is None and self.nonces.wanted(driver, request, checked, asker.line):
                     course.counts = False
                     return await self._challenge(driver, container, checked, asker.line)
+                if request.voucher is not None:
+                    request.voucher.signing = True
                 work = self._finish(driver, checked, container, passage, exchange, web=asker.line.web)
                 return await self._finish_for(claims, peer, work, passage)
 

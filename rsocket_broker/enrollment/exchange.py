@@ -89,16 +89,18 @@ class Voucher:
     """Who has vouched for a request, where no device can be asked: `by` is "token" or "operator", `csr` its text.
 
     `key`: what the operator shows to the device, to encrypt with; b"" without one. `answer` is what the driver adds to
-    what the app is told, once the certificate is there.
+    what the app is told, once the certificate is there. `signing`: what it vouches for is being signed, whether or not
+    somebody still waits for that.
     """
 
-    __slots__ = ("__weakref__", "answer", "by", "csr", "key")
+    __slots__ = ("__weakref__", "answer", "by", "csr", "key", "signing")
 
     def __init__(self, csr: str, by: str, key: bytes = b"") -> None:
         self.csr = csr
         self.by = by
         self.key = key
         self.answer: dict[str, object] = {}
+        self.signing = False
 
 
 class PickupMessage(NamedTuple):
