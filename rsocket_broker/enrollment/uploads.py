@@ -64,9 +64,11 @@ class Uploads:
         return str(rows[0]["device_id"]) if rows else None
 
     def lying(self, device_id: str, now: datetime) -> tuple[bytes, bytes] | None:
-        """(key, bundle) of what lies here for that id; None for everything else, whatever the reason."""
+        """(key, bundle) of what lies here for that id, the last one where its key has asked twice; None for everything
+        else, whatever the reason."""
         rows = self._state.read(
-            "SELECT key, bundle, device_id FROM uploads WHERE device_id = ? AND made > ? AND bundle IS NOT NULL",
+            "SELECT key, bundle, device_id FROM uploads WHERE device_id = ? AND made > ? AND bundle IS NOT NULL"
+            " ORDER BY rowid DESC LIMIT 1",
             (device_id, _oldest(now)),
         )
         if not rows or not hmac.compare_digest(str(rows[0]["device_id"]).encode(), device_id.encode()):

@@ -40,3 +40,13 @@ def test_it_ends_and_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert kept.answered("one", later) is None
         kept.put("upload-2", "two", b"key", b"bundle", later)
         assert kept.lying("upload-2", later) == (b"key", b"bundle")
+
+
+def test_a_key_that_asks_twice_is_given_what_was_made_last(tmp_path: Path) -> None:
+    """Only the request that it holds at present opens it."""
+    with State.open(tmp_path / "home" / "state.db") as state:
+        kept = Uploads(state)
+        for number in (3, 1, 2):
+            kept.put("upload-1", f"request {number}", b"key", b"bundle %d" % number, NOW)
+        kept.put("upload-1", "request 3", b"key", b"bundle 4", NOW)
+        assert kept.lying("upload-1", NOW) == (b"key", b"bundle 4")

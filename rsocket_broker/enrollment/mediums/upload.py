@@ -5,6 +5,7 @@ The certificate carries the proof `upload`; the device id follows from the key, 
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -91,8 +92,15 @@ class UploadMedium(Medium):
             ) from error
 
     async def settle(self, entry: JournalEntry) -> Settled | StillPending:
-        """Whoever was waiting asks again: what was left is remembered by its request, and nothing else has to go."""
+        """Whoever was waiting asks again: what was left is remembered by its request, and nothing else has to go.
+
+        What lies here is left now, where it was not: a token was used up for it. A service is not called once more.
+        """
         known = await asyncio.to_thread(self._uploads.answered, entry.bundle.csr, _now())
+        if known is None and self._uploader.keeps_here:
+            with contextlib.suppress(EnrollmentRefused):
+                await self.deploy(entry.container, entry.bundle)
+                return Settled(Outcome.FINISHED)
         return Settled(Outcome.UNDONE if known is None else Outcome.FINISHED)
 
     async def begin_pickup(self, device_id: str) -> bytes | None:

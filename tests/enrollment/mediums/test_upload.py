@@ -17,13 +17,14 @@ from rsocket_broker.claims import Claims
 from rsocket_broker.credentials import SigningRequest, make_signing_request
 from rsocket_broker.enrollment.devices import DeviceRegistry
 from rsocket_broker.enrollment.exchange import SignRequest, Voucher
-from rsocket_broker.enrollment.mediums.base import Bundle, JournalEntry, Outcome, Settled
+from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry, Outcome, Settled
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.enrollment.mediums.upload import UploadMedium
 from rsocket_broker.enrollment.uploaders import Uploader, UploadFailed
 from rsocket_broker.errors import EnrollmentRefused
 from rsocket_broker.grant_tokens import GrantToken
 from rsocket_broker.identity import Proof
+from rsocket_broker.nonce_proof import PICKUP_PURPOSE, sign
 from rsocket_broker.sealed_bundle import unseal
 from tests.enrollment.mediums.vouched import medium
 from tests.enrollment.workshop import Workshop, open_workshop
@@ -156,3 +157,52 @@ async def test_a_cut_off_one_is_over_and_finished_only_if_it_was_left(workshop: 
     assert await driver.settle(entry) == Settled(Outcome.FINISHED)
     with pytest.raises(EnrollmentRefused, match="nothing is fetched from this broker"):
         await workshop.enroller.serve(b'{"method":"pickupBegin","deviceId":"x"}', CLAIMS, PEER)
+
+
+@pytest.mark.row("F-20")
+async def test_a_crash_before_it_lay_here_costs_nobody_his_token(home: Path) -> None:
+    with open_workshop(home) as opened:
+        driver, request = medium(UploadMedium, opened.state, {"uploader": "pickup"}), make_signing_request(DEMO)
+        checked = check_request(request.csr_pem)
+        vouched = SignRequest(csr=checked.csr_pem, claims=CLAIMS, voucher=Voucher(checked.csr_pem, "token"))
+        container = await driver.prove(vouched, checked)
+        bundle = Bundle(csr=checked.csr_pem, trust_pem=b"anchors", certificate_pem=b"certificate")
+        entry = opened.journal.begin(container, bundle, datetime.now(UTC))
+    with open_workshop(home) as opened:
+        driver = medium(UploadMedium, opened.state, {"uploader": "pickup"})
+        assert await driver.settle(entry) == Settled(Outcome.FINISHED)
+        device_id = container.principal.device_id
+        assert await driver.answered(checked) == {"deviceId": device_id}
+        challenge = await driver.begin_pickup(device_id)
+        assert challenge is not None
+        proof = sign(request.key_pem, challenge, device_id, PICKUP_PURPOSE)
+        found = str((await driver.pick_up(device_id, challenge, proof))["bundle"]).encode()
+        assert unseal(request.key_pem, checked.csr_pem, device_id, found).certificate_pem == b"certificate"
+
+
+async def test_a_yes_is_used_up_where_its_asker_has_left_while_it_was_signed(workshop: Workshop) -> None:
+    request = make_signing_request(DEMO)
+    signing, go_on = asyncio.Event(), asyncio.Event()
+    driver, approvals = workshop.mediums.offered["upload"], workshop.enroller.approvals
+    deploy = driver.deploy
+
+    async def slow(container: Container, bundle: Bundle) -> None:
+        signing.set()
+        await go_on.wait()
+        await deploy(container, bundle)
+
+    driver.deploy = slow  # type: ignore[method-assign]
+    asking = asyncio.create_task(workshop.enroller.serve(message(workshop, request), CLAIMS, PEER))
+    async with asyncio.timeout(20):
+        while not approvals.list():
+            await asyncio.sleep(0.01)
+        approvals.approve(str(approvals.list()[0]["id"]), can_show_key=False)
+        await signing.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert approvals.list() == [], "one yes, one certificate"
+        go_on.set()
+        await workshop.enroller.drain(10)
+    assert workshop.issued(DEMO) == 1
+    assert "deviceId" in await workshop.enroller.serve(message(workshop, request), CLAIMS, PEER)
