@@ -87,9 +87,10 @@ class PairExchange:
         self._pairings.fail(self, "the app has gone away.")
 
     def request(self) -> SignRequest:
-        """What was confirmed on both sides, to be signed."""
+        """What was confirmed on both sides, to be signed. Raises EnrollmentRefused where it has ended since."""
         opening = self.side.opening
-        assert opening is not None and self.side.confirmed
+        if opening is None or not self.side.confirmed:
+            raise refused("it has ended before it could be signed.")
         confirmed = Confirmed(f"{self.window.offer.code}-{self.number}", opening.csr)
         return SignRequest(csr=opening.csr, claims=self.claims, medium=PAIRING, confirmed=confirmed)
 
@@ -231,10 +232,11 @@ class Pairings:
         self._or_fail(exchange, lambda: exchange.side.app_confirms(message.fields))
         exchange.window.events.put_nowait({"event": "app_confirmed", "number": exchange.number})
         await asyncio.shield(exchange.decided)
+        request = exchange.request()
         exchange.signing = True
         if exchange.timer is not None:
             exchange.timer.cancel()
-        return exchange.request()
+        return request
 
     def finish(self, exchange: PairExchange, request: SignRequest, answer: Mapping[str, object]) -> dict[str, object]:
         """The certificate that was signed, sealed for the app; the window has done its work."""

@@ -278,3 +278,19 @@ async def test_a_request_that_no_certificate_fits_never_reaches_a_person(open_mo
     with pytest.raises(EnrollmentRefused, match="signing request: "):
         await app.digits()
     assert desk.window.seat is None
+
+
+@pytest.mark.row("D-10")
+async def test_a_yes_that_comes_with_the_end_signs_nothing(open_mode: Workshop, desk: Desk) -> None:
+    app = App(open_mode, desk.window)
+    await app.digits()
+    number = (await desk.event("compare"))["number"]
+    waiting = asyncio.ensure_future(app.finish())
+    await desk.event("app_confirmed")
+    exchange = desk.window.seat
+    assert exchange is not None
+    desk.answer(number)
+    desk.pairings.fail(exchange, "not both sides have said yes in time.")
+    with pytest.raises(EnrollmentRefused, match="ended before it could be signed"):
+        await waiting
+    assert open_mode.issued(DEMO) == 0
