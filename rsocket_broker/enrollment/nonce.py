@@ -123,7 +123,7 @@ class Nonces:
         if not (self._required or request.answers_nonces or checked.wants_nonce):
             return False
         if not driver.writes_nonces:
-            if self._required and driver.number == FILE_SYSTEM_ACCESS:
+            if self._required and driver.number == FILE_SYSTEM_ACCESS and not driver.needs_voucher:
                 raise unproven(
                     f"this broker signs only what answers a nonce, and its driver {driver.name} can write none.",
                     "Use a driver that can, or start the broker without --require-nonce.",

@@ -65,6 +65,7 @@ def open_workshop(
     limits: EnrollmentLimits = PLENTY,
     drivers: Mapping[str, Medium] | None = None,
     mode: Mode = Mode.OPEN,
+    require_nonce: bool = False,
 ) -> Iterator[Workshop]:
     """A start of the enrolment core on `home`, which is made when new; closed at the end of the block.
 
@@ -78,7 +79,9 @@ def open_workshop(
         containers = Containers(state)
         grants = Grants(home, state, authority.audit)
         gate = Gate(mode, grants, authority.audit, clock=clock)
-        enroller = Enroller(authority, mediums, journal, containers, limits, gate=gate, clock=clock)
+        enroller = Enroller(
+            authority, mediums, journal, containers, limits, gate=gate, require_nonce=require_nonce, clock=clock
+        )
         yield Workshop(
             home=home,
             state=state,

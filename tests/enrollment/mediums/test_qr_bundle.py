@@ -91,3 +91,16 @@ async def test_off_until_it_is_switched_on(home: Path) -> None:
         for wrong in ({}, {"enabled": False}, {"enabled": True, "key": "x"}):
             with pytest.raises(ConfigurationError, match="enabled = true"):
                 medium(QrBundleMedium, opened.state, wrong)
+
+
+@pytest.mark.row("F-14", "D-6")
+async def test_an_operators_word_stands_also_where_nonces_are_wanted(home: Path) -> None:
+    """The driver has no folder to put one into, and lets nobody in without that word."""
+    with open_workshop(home, require_nonce=True) as opened:
+        opened.mediums.offered["qr_bundle"] = medium(QrBundleMedium, opened.state, {"enabled": True})  # type: ignore[index]
+        csr = make_signing_request(DEMO).csr_pem.decode()
+        asking = asyncio.create_task(opened.enroller.serve(message(csr), CLAIMS, PEER))
+        number = await waiting(opened)
+        assert opened.issued(DEMO) == 0
+        opened.enroller.approvals.approve(number, can_show_key=True)
+        assert "certificates" in await asking
