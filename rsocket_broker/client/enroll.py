@@ -11,10 +11,10 @@ from os import PathLike
 import attrs
 
 from rsocket_broker.client.folder import AppFolder, Enrolled
-from rsocket_broker.client.line import Address, open_plain, reason
+from rsocket_broker.client.line import Address
 from rsocket_broker.client.pairing import Pairing, Tell, pair
 from rsocket_broker.client.profile import MEDIUM_FILE_SYSTEM, AppProfile
-from rsocket_broker.client.responder import Refuser
+from rsocket_broker.client.questions import ask, asking, device_id_in
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import (
     AuthorityError,
@@ -22,19 +22,14 @@ from rsocket_broker.errors import (
     EnrollmentRefused,
     HomeError,
     Rejected,
-    RequestFailed,
-    SetupRefused,
 )
 from rsocket_broker.grant_tokens import GrantToken
-from rsocket_broker.jsontext import JsonError, dump, parse_object
+from rsocket_broker.jsontext import dump
 from rsocket_broker.nonce_proof import LEVEL
 from rsocket_broker.payload import Payload
 
 ANSWER_TIMEOUT = 90.0
 """Seconds. The broker may have to ask several devices, each with a time limit of its own."""
-
-MAX_DEVICE_ID = 256
-"""Characters. Device ids are serial numbers and UUIDs."""
 
 
 @attrs.frozen(slots=True)
@@ -101,15 +96,14 @@ async def exchange(
     token: GrantToken | None = None,
 ) -> Enrolled:
     """One exchange, as `enroll`. The old files are thrown away only once somebody listens. `clock`: the time of day."""
-    connection = await open_plain(address, profile.plain_claims(), Refuser())
-    try:
+    async with asking(address, profile.plain_claims()) as connection:
         csr = await asyncio.to_thread(folder.begin, profile.app_id)
         grant = None if token is None else token.grant_for(csr)
         question = signing_fields(csr, folder.destination, clock(), grant)
-        answer = await _ask(connection, question)
+        answer = await ask(connection, question, ANSWER_TIMEOUT)
         if (name := nonce_in(answer)) is not None:
             proof = await asyncio.to_thread(_answer_nonce, folder, name, csr)
-            answer = await _ask(connection, question | {"proof": proof})
+            answer = await ask(connection, question | {"proof": proof}, ANSWER_TIMEOUT)
         device_id = device_id_in(answer)
         try:
             enrolled = await asyncio.to_thread(folder.complete, device_id)
@@ -118,13 +112,6 @@ async def exchange(
             raise _not_deployed(folder, error) from error
         await _acknowledge(connection, has_files=True)
         return enrolled
-    except RequestFailed as error:
-        raise refusal(error.public) from error
-    except ConnectionClosed as error:
-        why = reason(connection, error)
-        raise (refusal(why.public) if isinstance(why, SetupRefused) else why) from error
-    finally:
-        await connection.close()
 
 
 async def fetched(
@@ -143,11 +130,6 @@ def parse_token(text: str | None) -> GrantToken | None:
     return None if text is None else GrantToken.parse(text)
 
 
-async def _ask(connection: Connection, question: Mapping[str, object]) -> bytes:
-    answer = await connection.request_response(Payload(dump(question)), timeout=ANSWER_TIMEOUT)
-    return bytes(answer.data or b"")
-
-
 def signing_fields(csr_pem: str, destination: str, now: float, grant: str | None = None) -> dict[str, object]:
     """The question; `now` is the time of day in seconds, by which the broker finds clocks that are wrong."""
     fields: dict[str, object] = {
@@ -162,12 +144,9 @@ def signing_fields(csr_pem: str, destination: str, now: float, grant: str | None
     return fields if grant is None else {**fields, "grant": grant}
 
 
-def nonce_in(answer: bytes) -> str | None:
+def nonce_in(answer: Mapping[str, object]) -> str | None:
     """The name under which the broker has put a nonce into our folder, if it wants that answered first."""
-    try:
-        name = parse_object(answer).get("nonce")
-    except JsonError:
-        return None
+    name = answer.get("nonce")
     return name if isinstance(name, str) else None
 
 
@@ -180,23 +159,6 @@ def _answer_nonce(folder: AppFolder, name: str, csr: str) -> str:
             f"the broker has asked for a nonce in {folder.path}, and there is none that can be read. {error.public}",
             "Does the broker run on this machine, as this user?",
         ) from error
-
-
-def device_id_in(answer: bytes) -> str:
-    """The only thing in the broker's answer that counts; certificates in it, say, do not. Raises EnrollmentRefused."""
-    try:
-        device_id = parse_object(answer).get("deviceId")
-    except JsonError as error:
-        raise EnrollmentRefused("answer", f"the broker's answer is {error}.", "Is that port a broker's?") from error
-    if not isinstance(device_id, str) or len(device_id) > MAX_DEVICE_ID:
-        raise EnrollmentRefused("answer", "the broker's answer names no device.", "Is that port a broker's?")
-    return device_id
-
-
-def refusal(text: str) -> EnrollmentRefused:
-    """The broker's text (`step: reason and remedy`) as the error that it was there."""
-    step, colon, rest = text.partition(": ")
-    return EnrollmentRefused(step, rest, "") if colon else EnrollmentRefused("enrolment", text, "")
 
 
 def _not_deployed(folder: AppFolder, error: HomeError | AuthorityError) -> EnrollmentRefused:

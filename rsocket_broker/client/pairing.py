@@ -4,27 +4,17 @@ comes back over the same line. No file of the app is looked at by anybody.
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import attrs
 
 from rsocket_broker.client.folder import AppFolder, Enrolled
-from rsocket_broker.client.line import Address, open_plain, reason
+from rsocket_broker.client.line import Address
 from rsocket_broker.client.profile import MEDIUM_PAIRING, AppProfile
-from rsocket_broker.client.responder import Refuser
-from rsocket_broker.connection import Connection
+from rsocket_broker.client.questions import ask, asking
 from rsocket_broker.credentials import make_signing_request
-from rsocket_broker.errors import (
-    AuthorityError,
-    ConnectionClosed,
-    EnrollmentRefused,
-    HomeError,
-    RequestFailed,
-    SetupRefused,
-)
-from rsocket_broker.jsontext import JsonError, dump, parse_object
-from rsocket_broker.payload import Payload
+from rsocket_broker.errors import AuthorityError, EnrollmentRefused, HomeError
 
 if TYPE_CHECKING:
     from rsocket_broker.pairing_sides import Offer
@@ -80,8 +70,8 @@ async def pair(profile: AppProfile, folder: AppFolder, pairing: Pairing, tell: T
     offer = parse_offer(pairing.code)
     address = Address(offer.host, offer.insecure_port)
     tell(f"connecting to {address}")
-    connection = await open_plain(address, attrs.evolve(profile, medium=MEDIUM_PAIRING).plain_claims(), Refuser())
-    try:
+    claims = attrs.evolve(profile, medium=MEDIUM_PAIRING).plain_claims()
+    async with asking(address, claims, "pairing") as connection:
         request = await asyncio.to_thread(make_signing_request, profile.app_id)
         side = AppSide(
             offer,
@@ -90,43 +80,22 @@ async def pair(profile: AppProfile, folder: AppFolder, pairing: Pairing, tell: T
             device=profile.device_name,
             os=profile.os,
         )
-        begun = await _ask(connection, side.begin())
-        digits = side.compare(await _ask(connection, side.reveal(begun)))
+        begun = await ask(connection, side.begin(), STEP_TIMEOUT)
+        digits = side.compare(await ask(connection, side.reveal(begun), STEP_TIMEOUT))
         tell("waiting for somebody to compare the digits on both sides")
         if not await _confirmed(pairing.confirm, digits):
             raise EnrollmentRefused("pairing", "it was not confirmed on this side.", "Begin anew on both sides.")
         tell("waiting for the broker's side to confirm")
-        paired = side.complete(await _ask(connection, side.confirm(), PEOPLE_TIMEOUT))
-        tell("storing the certificate")
+        paired = side.complete(await ask(connection, side.confirm(), PEOPLE_TIMEOUT))
+    tell("storing the certificate")
+    try:
         return await asyncio.to_thread(
             folder.adopt, request, paired.certificate_pem, paired.trust_pem, paired.device_id, MEDIUM_PAIRING
         )
-    except RequestFailed as error:
-        raise _refusal(error.public) from error
     except (AuthorityError, HomeError) as error:
         raise EnrollmentRefused("pairing", "what the broker has sent cannot be stored.", error.public) from error
-    except ConnectionClosed as error:
-        why = reason(connection, error)
-        raise (_refusal(why.public) if isinstance(why, SetupRefused) else why) from error
-    finally:
-        await connection.close()
 
 
 async def _confirmed(confirm: Confirm, digits: str) -> bool:
     answer = confirm(digits)
     return await answer if inspect.isawaitable(answer) else answer
-
-
-async def _ask(
-    connection: Connection, message: Mapping[str, object], timeout: float = STEP_TIMEOUT
-) -> dict[str, object]:
-    answer = await connection.request_response(Payload(dump(message)), timeout=timeout)
-    try:
-        return parse_object(bytes(answer.data or b""))
-    except JsonError as error:
-        raise EnrollmentRefused("answer", f"the broker's answer is {error}.", "Is that port a broker's?") from error
-
-
-def _refusal(text: str) -> EnrollmentRefused:
-    step, colon, rest = text.partition(": ")
-    return EnrollmentRefused(step, rest, "") if colon else EnrollmentRefused("pairing", text, "")

@@ -9,29 +9,20 @@ import base64
 import binascii
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import attrs
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from rsocket_broker.client.folder import AppFolder, Enrolled
-from rsocket_broker.client.line import Address, open_plain, reason
+from rsocket_broker.client.line import Address
 from rsocket_broker.client.profile import MEDIUM_UPLOAD, AppProfile
-from rsocket_broker.client.responder import Refuser
+from rsocket_broker.client.questions import ask, asking, device_id_in, not_understood
 from rsocket_broker.connection import Connection
 from rsocket_broker.credentials import SigningRequest, make_signing_request
-from rsocket_broker.errors import (
-    AuthorityError,
-    ConnectionClosed,
-    EnrollmentRefused,
-    HomeError,
-    RequestFailed,
-    SetupRefused,
-)
+from rsocket_broker.errors import AuthorityError, EnrollmentRefused, HomeError, RequestFailed
 from rsocket_broker.grant_tokens import GrantToken
-from rsocket_broker.jsontext import JsonError, dump, parse_object
 from rsocket_broker.nonce_proof import PICKUP_PURPOSE, sign
-from rsocket_broker.payload import Payload
 from rsocket_broker.sealed_bundle import Unsealed, unseal
 
 ANSWER_TIMEOUT = 180.0
@@ -40,7 +31,6 @@ WAIT_S = 600.0
 """Seconds that an operator is waited for in all, over several questions with the same request."""
 PAUSE_S = 2.0
 """Between two of those questions."""
-MAX_DEVICE_ID = 256
 CHALLENGE_BYTES = 32
 
 Fetch = Callable[[str], Awaitable[bytes]]
@@ -69,24 +59,16 @@ async def upload(
     tell(f"asking the broker at {address}")
     if token is None:
         tell(f"waiting for the operator to approve {fingerprint(request)}")
+    async with asking(address, claims) as connection:
+        device_id = await _vouched(connection, request, token, time.monotonic() + wait_s)
+        tell("fetching the certificate")
+        bundle = await (_pickup(connection, request, device_id) if fetch is None else fetch(device_id))
+    csr = request.csr_pem.decode()
     try:
-        connection = await open_plain(address, claims, Refuser())
-        try:
-            device_id = await _vouched(connection, request, token, time.monotonic() + wait_s)
-            tell("fetching the certificate")
-            bundle = await (_pickup(connection, request, device_id) if fetch is None else fetch(device_id))
-        except ConnectionClosed as error:
-            why = reason(connection, error)
-            raise (_refusal(why.public) if isinstance(why, SetupRefused) else why) from error
-        finally:
-            await connection.close()
-        csr = request.csr_pem.decode()
         found: Unsealed = await asyncio.to_thread(unseal, request.key_pem, csr, device_id, bundle)
         return await asyncio.to_thread(
             folder.adopt, request, found.certificate_pem, found.trust_pem, device_id, MEDIUM_UPLOAD
         )
-    except RequestFailed as error:
-        raise _refusal(error.public) from error
     except (AuthorityError, HomeError) as error:
         raise EnrollmentRefused("pickup", "what was fetched cannot be stored.", error.public) from error
 
@@ -110,39 +92,22 @@ async def _vouched(connection: Connection, request: SigningRequest, token: Grant
         question["grant"] = token.grant_for(csr)
     while True:
         try:
-            device_id = (await _ask(connection, question)).get("deviceId")
+            return device_id_in(await ask(connection, question, ANSWER_TIMEOUT))
         except RequestFailed as error:
             waits = error.public.startswith("approval: the operator has not approved it yet")
             if not waits or time.monotonic() + PAUSE_S > until:
                 raise
             await asyncio.sleep(PAUSE_S)
-            continue
-        if not isinstance(device_id, str) or not 0 < len(device_id) <= MAX_DEVICE_ID:
-            raise EnrollmentRefused("answer", "the broker's answer names no device.", "Is that port a broker's?")
-        return device_id
 
 
 async def _pickup(connection: Connection, request: SigningRequest, device_id: str) -> bytes:
-    begun = await _ask(connection, {"method": "pickupBegin", "deviceId": device_id})
+    begun = await ask(connection, {"method": "pickupBegin", "deviceId": device_id}, ANSWER_TIMEOUT)
     try:
         challenge = base64.b64decode(str(begun.get("challenge")), validate=True)
     except binascii.Error:
         challenge = b""
     if len(challenge) != CHALLENGE_BYTES:
-        raise EnrollmentRefused("answer", "the broker has given no challenge.", "Is that port a broker's?")
+        raise not_understood("the broker has given no challenge.")
     proof = await asyncio.to_thread(sign, request.key_pem, challenge, device_id, PICKUP_PURPOSE)
-    answer = await _ask(connection, {"method": "pickup", "deviceId": device_id, "proof": proof})
+    answer = await ask(connection, {"method": "pickup", "deviceId": device_id, "proof": proof}, ANSWER_TIMEOUT)
     return str(answer.get("bundle")).encode()
-
-
-async def _ask(connection: Connection, message: Mapping[str, object]) -> dict[str, object]:
-    answer = await connection.request_response(Payload(dump(message)), timeout=ANSWER_TIMEOUT)
-    try:
-        return parse_object(bytes(answer.data or b""))
-    except JsonError as error:
-        raise EnrollmentRefused("answer", f"the broker's answer is {error}.", "Is that port a broker's?") from error
-
-
-def _refusal(text: str) -> EnrollmentRefused:
-    step, colon, rest = text.partition(": ")
-    return EnrollmentRefused(step, rest, "") if colon else EnrollmentRefused("enrolment", text, "")

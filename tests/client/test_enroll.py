@@ -1,6 +1,5 @@
 """The exchange from the app's side: what is asked, and what of the answer counts."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from cryptography import x509
 
 from rsocket_broker.authority.requests import check_request
 from rsocket_broker.client.connect import connect
-from rsocket_broker.client.enroll import Upload, device_id_in, enroll, exchange, refusal, signing_fields
+from rsocket_broker.client.enroll import Upload, enroll, exchange, signing_fields
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import Address
 from rsocket_broker.client.profile import AppProfile
@@ -107,23 +106,6 @@ async def test_without_a_broker_nothing_is_thrown_away(stub: StubBroker, tmp_pat
     with pytest.raises(OSError):
         await enrol_with(stub, tmp_path / "app")
     assert AppFolder(tmp_path / "app").load() == before
-
-
-@pytest.mark.parametrize(
-    "answer", [b"", b"{", b"[]", b"{}", b'{"deviceId": null}', b'{"deviceId": 7}', b'{"deviceId": "%s"}' % (b"x" * 257)]
-)
-def test_an_answer_that_names_no_device_is_none(answer: bytes) -> None:
-    with pytest.raises(EnrollmentRefused, match="answer"):
-        device_id_in(answer)
-
-
-@pytest.mark.parametrize("device_id", ["", "emulator-5554", "é"])
-def test_the_device_id_is_taken_as_it_is(device_id: str) -> None:
-    assert device_id_in(json.dumps({"deviceId": device_id, "more": 1}).encode()) == device_id
-
-
-def test_a_refusal_without_a_step_keeps_its_text() -> None:
-    assert "go away" in refusal("go away").public
 
 
 async def test_an_app_id_that_cannot_be_certified_asks_nobody(stub: StubBroker, tmp_path: Path) -> None:
