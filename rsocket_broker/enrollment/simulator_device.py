@@ -1,7 +1,5 @@
 """An iOS simulator as plugins see it, by Xcode's `simctl`. Every command is a list of arguments; there is no shell."""
 
-import asyncio
-import contextlib
 import json
 import re
 import shutil
@@ -10,17 +8,14 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Final
 
+from rsocket_broker.enrollment.command import MAX_SAID, TIMEOUT_S, CommandFailed, run, started, words
 from rsocket_broker.errors import ApplicationError, Invalid
 from rsocket_broker.plugin_api.device import Device, LogLine, at_least, check_link
 
-LIMIT = 20.0
-"""Seconds for one command: the first one after a start of the Mac takes several."""
 MAX_OUTPUT = 32 * 1024 * 1024
 """Bytes read of one command: a picture of the largest iPad's screen."""
 MAX_LINE = 256 * 1024
 """Bytes of one log entry as JSON."""
-MAX_SAID = 300
-"""Characters that are passed on of what a tool says when it fails."""
 
 _BUNDLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _LEVELS: Final = {"debug": "debug", "info": "info", "default": "info", "error": "error", "fault": "fatal"}
@@ -69,20 +64,13 @@ class SimulatorDevice(Device):
 
     async def _simctl(self, arguments: Sequence[str]) -> bytes:
         """Raises ApplicationError with what the tool says."""
-        async with _running(arguments) as child:
-            try:
-                async with asyncio.timeout(LIMIT):
-                    found, said = await asyncio.gather(_read(child.stdout), _read(child.stderr))
-                    code = await child.wait()
-            except TimeoutError:
-                raise ApplicationError(f"xcrun simctl {arguments[0]} was not done within {LIMIT:g} s.") from None
-        if code != 0:
-            reason = " ".join(said.decode("utf-8", "replace").split())[:MAX_SAID] or f"it ended with {code}"
-            raise ApplicationError(f"The simulator {self._udid} did not do it: {reason}")
-        return found
+        try:
+            return (await run(_xcrun(), ["simctl", *arguments], TIMEOUT_S, MAX_OUTPUT)).stdout
+        except CommandFailed as error:
+            raise ApplicationError(f"The simulator {self._udid} did not do it: {error.public}") from error
 
     async def _lines(self, arguments: Sequence[str]) -> AsyncGenerator[bytes, None]:
-        async with _running(arguments, limit=MAX_LINE) as child:
+        async with started(_xcrun(), ["simctl", *arguments], MAX_LINE) as child:
             assert child.stdout is not None
             while True:
                 try:
@@ -94,39 +82,16 @@ class SimulatorDevice(Device):
                 yield line
             if await child.wait() != 0:
                 assert child.stderr is not None
-                said = " ".join((await child.stderr.read(MAX_SAID)).decode("utf-8", "replace").split())
-                raise ApplicationError(
-                    f"The log of the simulator {self._udid} cannot be read: {said or 'no reason given'}"
-                )
+                said = words(await child.stderr.read(MAX_SAID)) or "no reason given"
+                raise ApplicationError(f"The log of the simulator {self._udid} cannot be read: {said}")
 
 
-@contextlib.asynccontextmanager
-async def _running(arguments: Sequence[str], limit: int = MAX_LINE) -> AsyncGenerator[asyncio.subprocess.Process, None]:
-    """`xcrun simctl …`, which has ended at the end of the block. Raises ApplicationError where there is no Xcode."""
+def _xcrun() -> str:
+    """Raises ApplicationError where there is no Xcode."""
     program = shutil.which("xcrun")
     if program is None:
         raise ApplicationError("A simulator is reached with Xcode's tools, and there is no xcrun here: install Xcode.")
-    pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    child = await asyncio.create_subprocess_exec(
-        program, "simctl", *arguments, stdin=none, stdout=pipe, stderr=pipe, limit=limit
-    )
-    try:
-        yield child
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
-        child._transport.close()  # type: ignore[attr-defined]  # else its pipes stay open while nobody reads them
-
-
-async def _read(reader: asyncio.StreamReader | None) -> bytes:
-    assert reader is not None
-    found = bytearray()
-    while piece := await reader.read(64 * 1024):
-        found += piece
-        if len(found) > MAX_OUTPUT:
-            raise ApplicationError(f"xcrun simctl printed more than {MAX_OUTPUT} bytes.")
-    return bytes(found)
+    return program
 
 
 def processes(listed: str, bundle: str) -> frozenset[int]:

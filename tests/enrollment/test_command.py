@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from rsocket_broker.enrollment.command import MAX_OUTPUT, CommandFailed, run
+from rsocket_broker.enrollment.command import MAX_OUTPUT, CommandFailed, run, started
 
 PYTHON = sys.executable
 
@@ -32,3 +32,18 @@ async def test_how_it_fails(code: str, says: str) -> None:
 async def test_one_that_is_not_there() -> None:
     with pytest.raises(CommandFailed, match="idb cannot be run: No such file"):
         await run("/nowhere/idb", [])
+
+
+async def test_one_whose_lines_are_read_ends_with_its_reader() -> None:
+    endless = "import time\nwhile True: print('x', flush=True); time.sleep(0.01)"
+    async with started(PYTHON, ["-c", endless]) as child:
+        assert child.stdout is not None
+        assert await child.stdout.readline() == b"x\n"
+        assert child.returncode is None
+    assert child.returncode is not None
+
+
+async def test_how_much_it_may_print_is_up_to_the_caller() -> None:
+    with pytest.raises(CommandFailed, match="printed more than 10 bytes"):
+        await run(PYTHON, ["-c", "print('x' * 10)"], max_output=10)
+    assert (await run(PYTHON, ["-c", "print('x' * 9)"], max_output=10)).stdout == b"x" * 9 + b"\n"

@@ -90,12 +90,12 @@ async def test_the_log_is_what_it_remembers_and_what_comes(tmp_path: Path, monke
 async def test_errors_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, monkeypatch, "refuse")
     device = SimulatorDevice(UDID)
-    with pytest.raises(ApplicationError, match="did not do it: Invalid device: nobody"):
+    with pytest.raises(ApplicationError, match="did not do it: xcrun simctl openurl failed: Invalid device: nobody"):
         await device.open_link("a:b", "x")
     with pytest.raises(ApplicationError, match="cannot be read: Invalid device"):
         await anext(device.log())
     install(tmp_path, monkeypatch, "hang")
-    monkeypatch.setattr(simulator_device, "LIMIT", 0.3)
+    monkeypatch.setattr(simulator_device, "TIMEOUT_S", 0.3)
     with pytest.raises(ApplicationError, match=r"not done within 0\.3 s"):
         await device.open_link("a:b", "x")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
