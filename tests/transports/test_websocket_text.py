@@ -81,6 +81,7 @@ def test_characters_may_be_cut_between_frames_and_reads() -> None:
         (frame(TEXT, b"x" * LIMIT, fin=False) + frame(CONT, b"x"), 1009),
         (b"\x81\xff" + bytes([0x7F] * 12), 1009),
     ],
+    ids=range(14),  # masks are random, and names must be the same in every process
 )
 def test_what_breaks_the_rules_is_told_so_by_its_code(data: bytes, code: int) -> None:
     reader = framing()
