@@ -23,6 +23,7 @@ from rsocket_broker.plugin_api import (
     event,
     method,
 )
+from rsocket_broker.plugin_api.history import MAX_WAIT
 from rsocket_broker.plugins.network import messages
 from rsocket_broker.plugins.network.traffic import Exchange, Shelf, Traffic
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from rsocket_broker.plugins.network.filters import Wanted
     from rsocket_broker.plugins.network.mocks import Mocks
 
-MAX_WAIT = 3600.0
-"""Longest that `wait` waits, in seconds."""
 MOCK_TIMEOUT = 5.0
 """Seconds that an app has to take its mock routes when it comes; what it tells meanwhile waits."""
 MAX_DEFINITIONS = 256 * 1024
@@ -112,8 +111,15 @@ class Network(Plugin):
         return {"exchanges": shown, "fitting": len(found), "dropped": traffic.dropped, "newest": traffic.newest}
 
     @method("show")
-    async def show(self, app: App, id: str, secrets: bool = False, client: str = "") -> dict[str, Any]:  # noqa: A002
-        """One exchange with headers and bodies, in the shape of a HAR's entry. `id` is its id, or its number."""
+    async def show(
+        self,
+        app: App,
+        id: int | str,  # noqa: A002  as the app calls it
+        secrets: bool = False,
+        client: str = "",
+    ) -> dict[str, Any]:
+        """One exchange with headers and bodies, in the shape of a HAR's entry. `id` is its id as text, or its number:
+        an integer, or text where no exchange has that id."""
         exchange = self._find(await app.reach(client, "show"), id)
         return await asyncio.to_thread(_entry, exchange.seen(), secrets)
 
@@ -137,8 +143,15 @@ class Network(Plugin):
         return await asyncio.to_thread(lambda: write(found, creator=_version(), dropped=traffic.dropped))
 
     @method("curl")
-    async def curl(self, app: App, id: str, secrets: bool = False, client: str = "") -> str:  # noqa: A002
-        """A command that sends the request again. Raises ApplicationError for a response without its request."""
+    async def curl(
+        self,
+        app: App,
+        id: int | str,  # noqa: A002  as the app calls it
+        secrets: bool = False,
+        client: str = "",
+    ) -> str:
+        """A command that sends the request again; `id` as for `show`. Raises ApplicationError for a response without
+        its request."""
         from rsocket_broker.plugins.network.curl import command
 
         exchange = self._find(await app.reach(client, "curl"), id)
@@ -183,6 +196,8 @@ class Network(Plugin):
         status asked for is `open` or `partial`. Raises Canceled after `timeout` seconds, with what came instead."""
         from rsocket_broker.plugins.network.following import first
 
+        if not 0 <= timeout <= MAX_WAIT:
+            raise Invalid(f"timeout: wanted 0 to {MAX_WAIT:g} seconds.")
         traffic = self.traffic(await app.reach(client, "wait"))
         look_for = _look_for(method, url, status, after)
         unfinished = {"open", "partial"} & set(look_for.statuses)
@@ -191,7 +206,7 @@ class Network(Plugin):
             return (exchange.complete or bool(unfinished)) and look_for.fits(exchange)
 
         try:
-            async with asyncio.timeout(min(max(timeout, 0.0), MAX_WAIT)):
+            async with asyncio.timeout(timeout):
                 found = await first(traffic, fits)
         except TimeoutError:
             raise Canceled(_instead(traffic, look_for, timeout)) from None
@@ -287,9 +302,11 @@ class Network(Plugin):
             )
         await app.call(CALL, mocks.wire(self._of(app)), timeout=timeout)
 
-    def _find(self, app: App, name: str) -> Exchange:
+    def _find(self, app: App, name: int | str) -> Exchange:
+        """Ids of iOS are digits too, so a number given as one is looked for among the numbers alone."""
         traffic = self.traffic(app)
-        found = traffic.get(name) or next((one for one in traffic if str(one.number) == name), None)
+        found = traffic.get(name) if isinstance(name, str) else None
+        found = found or next((one for one in traffic if str(one.number) == str(name)), None)
         if found is None:
             raise ApplicationError("There is no such exchange, or no longer: the oldest make room for new ones.")
         return found

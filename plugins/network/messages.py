@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rsocket_broker.plugin_api import Invalid
+from rsocket_broker.plugin_api.lenient import identifier, items
 
-MAX_ID = 128
-"""Characters of an id: a UUID has 36, an iOS number 20."""
 MAX_HEADERS = 256
 """Headers of one message: servers refuse requests with a hundred."""
 MAX_PARTS = 4096
@@ -79,7 +78,7 @@ class Part(NamedTuple):
 def request(params: Mapping[str, Any]) -> Request:
     """Raises Invalid."""
     return Request(
-        key(params),
+        identifier(params, "id"),
         number(params.get("timestamp"), "timestamp"),
         text(params.get("method"), "method")[:MAX_METHOD].upper() or "GET",
         text(params.get("url"), "url"),
@@ -103,17 +102,7 @@ def response(params: Mapping[str, Any]) -> Part:
             headers(params.get("headers")),
             params.get("isMock") in (True, 1),
         )
-    return Part(key(params), head, index, total, body(params.get("data")))
-
-
-def key(params: Mapping[str, Any]) -> str:
-    """The id as text, for it is a number of up to 64 bits on iOS. Raises Invalid."""
-    found = params.get("id")
-    if isinstance(found, int) and not isinstance(found, bool):
-        found = str(found)
-    if not isinstance(found, str) or not 0 < len(found) <= MAX_ID:
-        raise Invalid(f"id: wanted text of up to {MAX_ID} characters or a whole number.")
-    return found
+    return Part(identifier(params, "id"), head, index, total, body(params.get("data")))
 
 
 def number(value: object, name: str) -> float:
@@ -141,10 +130,7 @@ def text(value: object, name: str) -> str:
 
 def headers(value: object) -> Headers:
     """Pairs of names and values, in their order. Raises Invalid."""
-    listed = [] if value is None else value
-    if not isinstance(listed, list) or len(listed) > MAX_HEADERS:
-        raise Invalid(f"headers: wanted a list of up to {MAX_HEADERS}.")
-    return tuple(_header(each) for each in listed)
+    return tuple(_header(each) for each in items(value, "headers", MAX_HEADERS))
 
 
 def _header(each: object) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rsocket_broker.plugin_api import ApplicationError, Invalid
+from rsocket_broker.plugin_api.lenient import flag
 
 MAX_FILES = 1000
 """Files of one app: real ones have a few dozen."""
@@ -17,8 +18,6 @@ MAX_NAME = 1000
 
 File = dict[str, Any]
 Files = dict[str, File]
-
-_TRUE = (True, 1, "YES", "true", "1")
 
 
 class Change(NamedTuple):
@@ -42,7 +41,7 @@ def change(params: Mapping[str, Any]) -> Change:
         raise Invalid("preferences and name: wanted texts.")
     if max(len(file), len(key or "")) > MAX_NAME:
         raise Invalid(f"preferences and name: wanted up to {MAX_NAME} characters.")
-    gone = key is None or params.get("deleted") in _TRUE
+    gone = key is None or flag(params, "deleted")
     return Change(file, key, gone, _time(params.get("time")), None if gone else params.get("value"))
 
 

@@ -251,3 +251,23 @@ async def test_an_app_that_never_takes_its_mocks_is_served(monkeypatch: pytest.M
         again = await bench.connect(answers={"mockResponses": never})
         await again.event("newRequest", asked())
         assert len((await again.request("list"))["exchanges"]) == 1
+
+
+@pytest.mark.parametrize("method", ["show", "curl"])
+async def test_a_number_is_no_id_where_an_apps_ids_are_digits(method: str) -> None:
+    async with running(Plugin) as bench:
+        client = await bench.connect()
+        for id_, address in (("2", "https://first.example/"), ("1", "https://second.example/")):
+            await client.event("newRequest", {"id": int(id_), "method": "GET", "url": address, "timestamp": 1})
+        assert "second.example" in str(await client.request(method, {"id": "1"}))
+        assert "first.example" in str(await client.request(method, {"id": 1}))
+        with pytest.raises(ApplicationError, match="no such exchange"):
+            await client.request(method, {"id": 3})
+
+
+@pytest.mark.parametrize("timeout", [-1, 601])
+async def test_nobody_waits_longer_than_anything_takes(timeout: float) -> None:
+    async with running(Plugin) as bench:
+        client = await bench.connect()
+        with pytest.raises(Invalid, match="0 to 600 seconds"):
+            await client.request("wait", {"timeout": timeout})
