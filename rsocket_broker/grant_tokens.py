@@ -22,6 +22,8 @@ MAX_TEXT = 256
 """Characters that are looked at, of a token and of a request's grant; ours have 56."""
 PURPOSE = b"rsocket_broker grant 1\0"
 """What is proven begins with it, so that nothing that is made with the same key for another purpose is a proof."""
+ANSWER_PURPOSE = b"rsocket_broker grant answer 1\0"
+"""The same for what a broker shows of a token, with the anchors that it gives out for it."""
 
 
 @attrs.frozen(slots=True)
@@ -43,6 +45,11 @@ class GrantToken:
         """What the request with that CSR (PEM) shows: `ID.PROOF`."""
         return f"{self.id}.{prove(proof_key(self.secret), csr)}"
 
+    def is_answered(self, shown: object, csr: str, device_id: str, trust_pem: bytes) -> bool:
+        """Whether `shown` comes from the broker that made the token, for these anchors and that request."""
+        expected = prove_answer(proof_key(self.secret), csr, device_id, trust_pem)
+        return isinstance(shown, str) and hmac.compare_digest(shown.encode("utf-8", "replace"), expected.encode())
+
 
 def proof_key(secret: str) -> bytes:
     """The key (32 bytes) that proofs of a token are made and checked with; the token cannot be had from it."""
@@ -51,6 +58,18 @@ def proof_key(secret: str) -> bytes:
 
 def prove(key: bytes, csr: str) -> str:
     """The proof for a CSR (PEM), whatever its line ends and the white space around it."""
-    request = hashlib.sha256(clean(csr).encode("utf-8", "surrogatepass")).digest()
-    proof = hmac.digest(key, PURPOSE + request, "sha256")
-    return base64.urlsafe_b64encode(proof).rstrip(b"=").decode()
+    return _proof(key, PURPOSE + _digest(csr))
+
+
+def prove_answer(key: bytes, csr: str, device_id: str, trust_pem: bytes) -> str:
+    """The broker's proof, where the anchors are not put into the app's own folder: that they are its own."""
+    device, trust = device_id.encode("utf-8", "surrogatepass"), trust_pem.strip()
+    return _proof(key, ANSWER_PURPOSE + _digest(csr) + hashlib.sha256(device).digest() + hashlib.sha256(trust).digest())
+
+
+def _digest(csr: str) -> bytes:
+    return hashlib.sha256(clean(csr).encode("utf-8", "surrogatepass")).digest()
+
+
+def _proof(key: bytes, text: bytes) -> str:
+    return base64.urlsafe_b64encode(hmac.digest(key, text, "sha256")).rstrip(b"=").decode()

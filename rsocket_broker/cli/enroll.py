@@ -66,6 +66,12 @@ MAX_CODE = 1024
     help="For pairing, the text that `enrollment pair` shows: in a file that only you can read, or - for the first "
     "line of stdin.  [default: asked for]",
 )
+@click.option(
+    "--anchor",
+    metavar="SHA256",
+    help="For upload without a token, the fingerprint that `ca show` prints at the broker: no other authority is "
+    "trusted then.",
+)
 @json_option
 @click.pass_obj
 def enroll(
@@ -79,6 +85,7 @@ def enroll(
     token_file: Path | None,
     medium: str,
     code_file: Path | None,
+    anchor: str | None,
     as_json: bool,
 ) -> None:
     """Obtain a certificate for APP_ID on this machine, as a desktop app does.
@@ -95,6 +102,8 @@ def enroll(
       rsocket-broker enroll com.example.app --medium pairing
       rsocket-broker enroll com.example.app --medium upload --host broker.example
     """
+    if anchor is not None and medium != UPLOAD:
+        raise click.UsageError("--anchor is for --medium upload.")
     check_medium(
         medium, code_file, {"--host": host != LOCALHOST, "--insecure-port": insecure_port, "--token-file": token_file}
     )
@@ -111,7 +120,7 @@ def enroll(
             insecure_port=port,
             device=device,
             token=read_token(token_file),
-            upload=Upload() if medium == UPLOAD else None,
+            upload=Upload(anchor=anchor) if medium == UPLOAD else None,
             tell=note if medium == UPLOAD else lambda step: None,
         )
     try:

@@ -4,6 +4,7 @@ that the broker has put there meanwhile. Nothing that comes over the wire is tru
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from os import PathLike
@@ -18,6 +19,7 @@ from rsocket_broker.client.questions import ask, asking, device_id_in
 from rsocket_broker.connection import Connection
 from rsocket_broker.errors import (
     AuthorityError,
+    ConfigurationError,
     ConnectionClosed,
     EnrollmentRefused,
     HomeError,
@@ -32,14 +34,29 @@ ANSWER_TIMEOUT = 90.0
 """Seconds. The broker may have to ask several devices, each with a time limit of its own."""
 
 
+def _digits(text: str | None) -> str | None:
+    return None if text is None else text.replace(":", "").lower()
+
+
 @attrs.frozen(slots=True)
 class Upload:
     """How a certificate is fetched that the broker cannot bring. `fetch` gets the sealed bundle for a device id from
     wherever the operator's uploader puts it, None from the broker itself; `wait_s` is how long the operator is awaited.
+
+    `anchor` is the fingerprint of the broker's authority (SHA-256 of the certificate in hex, as `ca show` prints it):
+    nothing else is trusted then. With a token it is not needed. Without both, whoever stands between this app and the
+    plain port could give it another authority. Raises ConfigurationError for what is no fingerprint.
     """
 
     fetch: Callable[[str], Awaitable[bytes]] | None = None
     wait_s: float = 600.0
+    anchor: str | None = attrs.field(default=None, converter=_digits)
+
+    def __attrs_post_init__(self) -> None:
+        if self.anchor is not None and not re.fullmatch("[0-9a-f]{64}", self.anchor):
+            raise ConfigurationError(
+                "that is no fingerprint of an authority: give the 64 hex digits that `rsocket-broker ca show` prints."
+            )
 
 
 async def enroll(
@@ -121,7 +138,14 @@ async def fetched(
     from rsocket_broker.client import upload as medium  # what opens the bundle is loaded slowly, and most need it never
 
     return await medium.upload(
-        profile, folder, address, token=token, fetch=upload.fetch, wait_s=upload.wait_s, tell=tell
+        profile,
+        folder,
+        address,
+        token=token,
+        fetch=upload.fetch,
+        wait_s=upload.wait_s,
+        anchor=upload.anchor,
+        tell=tell,
     )
 
 

@@ -1,17 +1,21 @@
 """Medium 2 from the app's side: a token or the operator vouches for our key, and the certificate is fetched, sealed.
 
-What was fetched counts as soon as our own key opens it, bound to our own request and the id that we were told; that it
-comes from the right broker is as sure as the line that the id came over, and the token's proof shows nothing of that.
+What was fetched counts once our own key opens it, bound to our own request and the id that we were told. Anybody could
+have sealed it, so that its anchors count only with a proof of the broker that made our token, or as the fingerprint
+that we were given; without either they are as sure as the line that the id came over.
 """
 
 import asyncio
 import base64
 import binascii
 import hashlib
+import re
 import time
 from collections.abc import Awaitable, Callable
 
 import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from rsocket_broker.client.folder import AppFolder, Enrolled
@@ -32,6 +36,8 @@ WAIT_S = 600.0
 PAUSE_S = 2.0
 """Between two of those questions."""
 CHALLENGE_BYTES = 32
+_DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+"""Of a broker: it becomes a part of an address, and whoever stands between must not choose another one by it."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 """Gets the sealed bundle for a device id from wherever the operator's uploader has put it; it may raise OSError."""
@@ -46,13 +52,15 @@ async def upload(
     token: GrantToken | None = None,
     fetch: Fetch | None = None,
     wait_s: float = WAIT_S,
+    anchor: str | None = None,
     tell: Tell = lambda step: None,
 ) -> Enrolled:
     """A certificate by medium 2, in the place of what lay in the folder, which stays as it was until the end.
 
     Without a `token` the operator has to approve the fingerprint that `tell` is told. Without a `fetch` the bundle is
-    fetched from the broker itself. Raises EnrollmentRefused when nobody vouches for us within `wait_s` seconds, or what
-    was fetched cannot be used; HomeError, OSError and ConnectionClosed as `enroll`.
+    fetched from the broker itself. With an `anchor` (SHA-256 of a certificate in hex) only that one is trusted.
+    Raises EnrollmentRefused when nobody vouches for us within `wait_s` seconds, or what was fetched cannot be used, or
+    is not from our broker as far as that can be told; HomeError, OSError and ConnectionClosed as `enroll`.
     """
     request = await asyncio.to_thread(make_signing_request, profile.app_id)
     claims = attrs.evolve(profile, medium=MEDIUM_UPLOAD).plain_claims()
@@ -60,17 +68,42 @@ async def upload(
     if token is None:
         tell(f"waiting for the operator to approve {fingerprint(request)}")
     async with asking(address, claims) as connection:
-        device_id = await _vouched(connection, request, token, time.monotonic() + wait_s)
+        answer = await _vouched(connection, request, token, time.monotonic() + wait_s)
+        device_id = device_id_in(answer)
+        if not _DEVICE_ID.fullmatch(device_id):
+            raise not_understood("the broker's answer names no device that anything could be fetched for.")
         tell("fetching the certificate")
         bundle = await (_pickup(connection, request, device_id) if fetch is None else fetch(device_id))
     csr = request.csr_pem.decode()
     try:
         found: Unsealed = await asyncio.to_thread(unseal, request.key_pem, csr, device_id, bundle)
+        if token is not None and not token.is_answered(answer.get("vouched"), csr, device_id, found.trust_pem):
+            raise EnrollmentRefused(
+                "pickup",
+                "what was fetched is not from the broker that has made the token: somebody may stand between the two.",
+                "Nothing was stored. Begin anew with a new token, over another network.",
+            )
+        trust_pem = found.trust_pem if anchor is None else pinned(found.trust_pem, anchor)
         return await asyncio.to_thread(
-            folder.adopt, request, found.certificate_pem, found.trust_pem, device_id, MEDIUM_UPLOAD
+            folder.adopt, request, found.certificate_pem, trust_pem, device_id, MEDIUM_UPLOAD
         )
     except (AuthorityError, HomeError) as error:
         raise EnrollmentRefused("pickup", "what was fetched cannot be stored.", error.public) from error
+
+
+def pinned(trust_pem: bytes, anchor: str) -> bytes:
+    """The one of the anchors that has this fingerprint. Raises AuthorityError where none has."""
+    try:
+        anchors = x509.load_pem_x509_certificates(trust_pem)
+    except ValueError as error:
+        raise AuthorityError("What was sent as the broker's authority is no certificate.") from error
+    for one in anchors:
+        if one.fingerprint(hashes.SHA256()).hex() == anchor:
+            return one.public_bytes(Encoding.PEM)
+    raise AuthorityError(
+        "The broker's authority has another fingerprint than the one that was given: somebody may stand between the "
+        "two. Nothing was stored."
+    )
 
 
 def fingerprint(request: SigningRequest) -> str:
@@ -79,8 +112,10 @@ def fingerprint(request: SigningRequest) -> str:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-async def _vouched(connection: Connection, request: SigningRequest, token: GrantToken | None, until: float) -> str:
-    """The device id, once somebody has vouched for the request. `until`: seconds of the monotonic clock."""
+async def _vouched(
+    connection: Connection, request: SigningRequest, token: GrantToken | None, until: float
+) -> dict[str, object]:
+    """The answer, once somebody has vouched for the request. `until`: seconds of the monotonic clock."""
     csr = request.csr_pem.decode()
     question: dict[str, object] = {
         "method": "signCertificate",
@@ -92,7 +127,7 @@ async def _vouched(connection: Connection, request: SigningRequest, token: Grant
         question["grant"] = token.grant_for(csr)
     while True:
         try:
-            return device_id_in(await ask(connection, question, ANSWER_TIMEOUT))
+            return await ask(connection, question, ANSWER_TIMEOUT)
         except RequestFailed as error:
             waits = error.public.startswith("approval: the operator has not approved it yet")
             if not waits or time.monotonic() + PAUSE_S > until:

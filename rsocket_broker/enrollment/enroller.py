@@ -16,7 +16,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterator, Mapping
 from datetime import UTC, datetime
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
@@ -259,10 +259,12 @@ class Enroller:
         course.medium = driver.name
         self.gate.check_waiting(PORTS[asker.line.web])
         if (known := await driver.answered(checked)) is not None:
-            return dict(known)
+            return await self._vouching(request, known, asker)
         if not driver.fallback and (request.grant or self.gate.mode is Mode.TOKEN):
             by_token = attrs.evolve(request, voucher=Voucher(checked.csr_pem, "token"))
-            return await self._through(by_token, checked, app_id, asker, course, driver)
+            return await self._vouching(
+                request, await self._through(by_token, checked, app_id, asker, course, driver), asker
+            )
         voucher = await self.approvals.voucher(checked, app_id, asker.claims, asker.peer, driver)
         issued = False
         try:
@@ -275,6 +277,11 @@ class Enroller:
             raise
         finally:
             self.approvals.used(checked, issued=issued)
+
+    async def _vouching(self, request: SignRequest, answer: Mapping[str, object], asker: _Asker) -> dict[str, object]:
+        """The answer, with what shows whoever has the token that the anchors which it fetches are ours."""
+        trust_pem = self._authority.web_trust_pem if asker.line.web else self._authority.trust_pem
+        return {**answer, **await self.gate.answer(request, str(answer["deviceId"]), trust_pem)}
 
     async def _through(
         self,

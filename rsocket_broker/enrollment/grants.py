@@ -21,7 +21,7 @@ from rsocket_broker.credentials import APP_ID, MAX_APP_ID
 from rsocket_broker.enrollment.exchange import Step
 from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused, HomeError
 from rsocket_broker.files import check_private_file, locked, read_private, write_private
-from rsocket_broker.grant_tokens import ID_BYTES, SECRET_BYTES, SHAPE, proof_key, prove
+from rsocket_broker.grant_tokens import ID_BYTES, SECRET_BYTES, SHAPE, proof_key, prove, prove_answer
 from rsocket_broker.state import State
 
 KEY_FILE = "grants.key"
@@ -163,6 +163,15 @@ class Grants:
         The time it takes tells nothing of a secret: a key is unsealed and a proof made and compared as a whole, also
         where there is no grant of that id.
         """
+        row, _key = self._proven(shown, csr)
+        return None if row is None else _grant(row)
+
+    def answer(self, shown: str, csr: str, device_id: str, trust_pem: bytes) -> str | None:
+        """What shows the holder of that token that those anchors are ours; None for any other text, as `find`."""
+        row, key = self._proven(shown, csr)
+        return None if row is None else prove_answer(key, csr, device_id, trust_pem)
+
+    def _proven(self, shown: str, csr: str) -> tuple[Row | None, bytes]:
         parts = SHAPE.fullmatch(shown)
         number, proof = parts.groups() if parts else ("", "")
         rows = self._state.read("SELECT * FROM grants WHERE id = ?", (number,))
@@ -172,7 +181,7 @@ class Grants:
         except InvalidTag:  # its key file was lost
             key, rows = bytes(KEY_BYTES), []
         same = hmac.compare_digest(prove(key, csr).encode(), proof.encode())
-        return _grant(rows[0]) if rows and same else None
+        return (rows[0] if rows and same else None), key
 
     def use(self, database: Connection, grant: Grant, device_id: str, now: datetime) -> None:
         """One use less, in the transaction that records the certificate, and with it or not at all.

@@ -193,6 +193,13 @@ class Gate:
             raise ended(state)
         return grant
 
+    async def answer(self, request: SignRequest, device_id: str, trust_pem: bytes) -> dict[str, object]:
+        """What is added to the answer for whoever has shown a token: `vouched`, see `grant_tokens.prove_answer`."""
+        if not request.grant or self._grants is None:
+            return {}
+        vouched = await asyncio.to_thread(self._grants.answer, request.grant, request.csr, device_id, trust_pem)
+        return {} if vouched is None else {"vouched": vouched}
+
     def use(self, database: Connection, grant: Grant, device_id: str) -> None:
         """See `Passage.use`. On whatever thread writes."""
         assert self._grants is not None

@@ -2,12 +2,15 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from rsocket_broker import client
 from rsocket_broker.admin.client import admin_line
@@ -20,14 +23,15 @@ from rsocket_broker.client.upload import fingerprint, upload
 from rsocket_broker.connection import Connection
 from rsocket_broker.credentials import SigningRequest, make_signing_request
 from rsocket_broker.enrollment.grants import Grants
-from rsocket_broker.errors import EnrollmentRefused, RequestFailed
+from rsocket_broker.errors import ConfigurationError, EnrollmentRefused, RequestFailed
 from rsocket_broker.grant_tokens import GrantToken
 from rsocket_broker.identity import Proof
 from rsocket_broker.jsontext import dump, parse_object
 from rsocket_broker.nonce_proof import PICKUP_PURPOSE, sign
 from rsocket_broker.payload import Payload
-from rsocket_broker.sealed_bundle import unseal
+from rsocket_broker.sealed_bundle import Unsealed, seal, unseal
 from rsocket_broker.settings import ListenSettings, Settings
+from tests.client.stub_broker import StubBroker
 
 DEMO = "org.example.demo"
 PROFILE = AppProfile(app_id=DEMO, app="Demo", device="Phone")
@@ -179,3 +183,57 @@ async def test_the_fingerprint_is_that_of_the_key(app: App) -> None:
     from rsocket_broker.authority.requests import check_request
 
     assert fingerprint(app.request) == check_request(app.request.csr_pem).key_fingerprint
+
+
+def impostor(stub: StubBroker) -> Callable[[dict[str, object]], object]:
+    """Stands where the broker should be: seals a certificate and an authority of its own for whoever asks."""
+    requests: list[str] = []
+
+    def answer(message: dict[str, object]) -> object:
+        if message["method"] == "signCertificate":
+            requests.append(str(message["csr"]))
+            return {"deviceId": "upload-1", "vouched": "A" * 43}
+        if message["method"] == "pickupBegin":
+            return {"challenge": base64.b64encode(bytes(32)).decode()}
+        asked = x509.load_pem_x509_csr(requests[-1].encode())
+        made = stub.authority.issue(asked.subject, asked.public_key())
+        key = asked.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
+        return {"bundle": seal(key, requests[-1], Unsealed("upload-1", made, stub.authority.pem)).decode()}
+
+    return answer
+
+
+@pytest.mark.row("F-20", "M-5")
+async def test_whoever_stands_between_gives_no_authority_of_its_own_to_an_app_with_a_token(
+    broker: Broker, tmp_path: Path
+) -> None:
+    folder = AppFolder(tmp_path / "app")
+    before = await upload(PROFILE, folder, address(broker), token=token(broker))
+    async with StubBroker() as stub:
+        stub.answer = impostor(stub)
+        there = Address("localhost", stub.insecure_port)
+        with pytest.raises(EnrollmentRefused, match="not from the broker that has made the token"):
+            await upload(PROFILE, folder, there, token=token(broker))
+        wrong = client.Upload(anchor="0" * 64).anchor
+        with pytest.raises(EnrollmentRefused, match="another fingerprint"):
+            await upload(PROFILE, folder, there, anchor=wrong)
+        assert folder.load().credentials == before.credentials
+        mark = x509.load_pem_x509_certificate(stub.authority.pem).fingerprint(hashes.SHA256())
+        pin = client.Upload(anchor=mark.hex(":").upper()).anchor
+        assert (await upload(PROFILE, folder, there, anchor=pin)).device_id == "upload-1"
+
+
+async def test_an_id_that_is_none_is_no_part_of_an_address(tmp_path: Path) -> None:
+    async def fetch(device_id: str) -> bytes:
+        raise AssertionError(device_id)
+
+    async with StubBroker(answer=lambda message: {"deviceId": "../../evil?x="}) as stub:
+        with pytest.raises(EnrollmentRefused, match="names no device that anything could be fetched for"):
+            await upload(PROFILE, AppFolder(tmp_path / "app"), Address("localhost", stub.insecure_port), fetch=fetch)
+
+
+@pytest.mark.parametrize("text", ["", "00", "g" * 64, "0" * 65])
+def test_what_is_no_fingerprint_is_said_at_once(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="no fingerprint of an authority"):
+        client.Upload(anchor=text)

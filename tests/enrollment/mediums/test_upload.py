@@ -71,9 +71,10 @@ def token(workshop: Workshop, app_id: str = DEMO) -> str:
 @pytest.mark.row("F-18", "F-19", "F-33", "F-35")
 async def test_the_uploader_gets_the_bundle_once_and_the_app_its_id(workshop: Workshop) -> None:
     request = make_signing_request(DEMO)
-    answer = await workshop.enroller.serve(message(workshop, request, grant=token(workshop)), CLAIMS, PEER)
+    asking = token(workshop)
+    answer = await workshop.enroller.serve(message(workshop, request, grant=asking), CLAIMS, PEER)
     device_id = str(answer["deviceId"])
-    assert set(answer) == {"deviceId"}
+    assert set(answer) == {"deviceId", "vouched"}
     ((sent_to, bundle),) = SENT
     assert sent_to == device_id
     found = unseal(request.key_pem, request.csr_pem.decode(), device_id, bundle)
@@ -82,7 +83,18 @@ async def test_the_uploader_gets_the_bundle_once_and_the_app_its_id(workshop: Wo
     assert record.principal is not None
     assert (record.principal.proof, record.principal.device_id) == (Proof.UPLOAD, device_id)
     again = await workshop.enroller.serve(message(workshop, request), CLAIMS, PEER)
-    assert again == answer, "the same request, which nobody need vouch for again, as nothing is signed"
+    assert again == {"deviceId": device_id}, "which nobody need vouch for again, as nothing is signed"
+    assert await workshop.enroller.serve(message(workshop, request, grant=asking), CLAIMS, PEER) == answer
+    csr, trust_pem = request.csr_pem.decode(), workshop.authority.trust_pem
+    parsed, vouched = GrantToken.parse(asking), answer["vouched"]
+    assert parsed.is_answered(vouched, csr, device_id, trust_pem)
+    for other in (
+        (vouched, csr, device_id, b"other"),
+        (vouched, csr, "other", trust_pem),
+        (None, csr, device_id, trust_pem),
+    ):
+        assert not parsed.is_answered(*other)
+    assert not GrantToken.parse(token(workshop)).is_answered(vouched, csr, device_id, trust_pem)
     assert len(SENT) == 1
     assert workshop.issued(DEMO) == 1
 
