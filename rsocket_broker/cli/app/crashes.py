@@ -1,21 +1,26 @@
 """`rsocket-broker app crashes`: what became of an app that is gone."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from rsocket_broker.cli.app.shared import ask, client_option, follow, pick_any, safe, show_line, show_rows
-from rsocket_broker.cli.context import Context, Number, WholeNumber
+from rsocket_broker.cli.app.shared import (
+    after_option,
+    ask,
+    client_option,
+    follow,
+    moment,
+    pick_any,
+    safe,
+    show_line,
+    show_rows,
+)
+from rsocket_broker.cli.context import Context, Number
 from rsocket_broker.cli.render import cell, json_option, note, print_json
 
 PLUGIN = "CrashReporter"
 PATIENCE_S = 100.0
 """Longer than `none` may settle, 60 seconds."""
-
-after_option = click.option(
-    "--after", type=WholeNumber(min=0), default=0, metavar="N", help="Only those with a higher number."
-)
 
 
 @click.group()
@@ -53,7 +58,7 @@ def list_(obj: Context, after: int, client: str | None, as_json: bool) -> None:
     if not found["crashes"]:
         note("There is no crash.")
         return
-    rows = [[one["number"], when(one["time"]), one["source"], one["name"], one["reason"]] for one in found["crashes"]]
+    rows = [[one["number"], moment(one["time"]), one["source"], one["name"], one["reason"]] for one in found["crashes"]]
     show_rows(rows, ["NUMBER", "TIME", "SOURCE", "NAME", "REASON"])
 
 
@@ -74,7 +79,7 @@ def follow_(obj: Context, after: int, client: str | None, as_json: bool) -> None
 
 
 @crashes.command("none")
-@click.option("--settle", type=Number(min=0), default=0.0, metavar="S", help="Seconds for those who tell late.")
+@click.option("--settle", type=Number(min=0, max=60), default=0.0, metavar="S", help="Seconds for those who tell late.")
 @after_option
 @client_option
 @click.pass_obj
@@ -92,13 +97,8 @@ def none(obj: Context, settle: float, after: int, client: str | None) -> None:
 
 def show_crash(crash: dict[str, Any]) -> None:
     """One crash in full."""
-    click.echo(f"{crash['number']}  {when(crash['time'])}  {crash['source']}  {cell(crash['name'])}")
+    click.echo(f"{crash['number']}  {moment(crash['time'])}  {crash['source']}  {cell(crash['name'])}")
     if crash["reason"] and crash["reason"] != crash["name"]:
         click.echo(f"  {cell(crash['reason'])}")
     for line in crash["callstack"].splitlines():
         click.echo(safe(f"    {line.strip()}"))
-
-
-def when(milliseconds: float) -> str:
-    """A time in ms since 1970 as people read it, in UTC."""
-    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rsocket_broker.cli.app.shared import ask, client_option, show_rows, write_bytes
+from rsocket_broker.cli.app.shared import ask, client_option, picture_option, show_rows, write_bytes
 from rsocket_broker.cli.context import Context
 from rsocket_broker.cli.render import cell, json_option, note, print_json
 
@@ -45,9 +45,7 @@ def list_(obj: Context, disk: bool, client: str | None, as_json: bool) -> None:
 
 @images.command()
 @click.argument("image_id", metavar="ID")
-@click.option(
-    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where it is written."
-)
+@picture_option
 @client_option
 @click.pass_obj
 def get(obj: Context, image_id: str, out: Path, client: str | None) -> None:

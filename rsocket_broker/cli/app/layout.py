@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from rsocket_broker.admin import client as admin
-from rsocket_broker.cli.app.shared import ask, client_option, out_option, pick, show_rows, write_bytes, writing
+from rsocket_broker.cli.app.shared import (
+    ask,
+    client_option,
+    out_option,
+    pick,
+    picture_option,
+    show_rows,
+    write_bytes,
+    writing,
+)
 from rsocket_broker.cli.context import Context
 from rsocket_broker.cli.render import cell, json_option, note, print_json
 from rsocket_broker.errors import ApplicationError
@@ -101,17 +110,11 @@ def dump(obj: Context, form: str, out: Path | None, client: str | None) -> None:
 
 @layout.command()
 @click.argument("view", metavar="[ID]", default="")
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Where the PNG is written.",
-)
+@picture_option
 @client_option
 @click.pass_obj
 def snapshot(obj: Context, view: str, out: Path, client: str | None) -> None:
-    """Write a picture of one view, or of all that the app shows, into a file.
+    """Write a picture (PNG) of one view, or of all that the app shows, into a file.
 
     \b
     Example:

@@ -2,13 +2,13 @@
 
 import click
 
-from rsocket_broker.cli.app.crashes import after_option
-from rsocket_broker.cli.app.shared import ask, client_option, show_rows
+from rsocket_broker.cli.app.shared import after_option, ask, client_option, show_rows
 from rsocket_broker.cli.context import Context, Number
 from rsocket_broker.cli.render import json_option, note, print_json
 
 PLUGIN = "LeakCanary"
 GRACE_S = 30.0
+"""Seconds for the answer, on top of the time to settle."""
 
 
 @click.group()

@@ -1,11 +1,10 @@
 """`rsocket-broker app logs`: what the device's own log says of an app."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from rsocket_broker.cli.app.shared import ask, client_option, follow, pick_any, show_line
+from rsocket_broker.cli.app.shared import ask, client_option, follow, moment, pick_any, show_line
 from rsocket_broker.cli.context import Context, WholeNumber
 from rsocket_broker.cli.render import cell, json_option, print_json
 from rsocket_broker.plugin_api.device import LEVELS
@@ -100,6 +99,6 @@ def recent(
 
 def show_entry(entry: dict[str, Any]) -> None:
     """One entry a line; its time in UTC."""
-    at = datetime.fromtimestamp(entry["time"], UTC)
-    shown = f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}  {entry['pid']:>6}  {entry['level']:<7}"
+    at = moment(entry["time"] * 1000, "%H:%M:%S.%f")[:-3]
+    shown = f"{at}  {entry['pid']:>6}  {entry['level']:<7}"
     click.echo(f"{shown}  {cell(entry['tag'])}: {cell(entry['message'])}")

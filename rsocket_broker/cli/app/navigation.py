@@ -4,8 +4,7 @@ from typing import Any
 
 import click
 
-from rsocket_broker.cli.app.crashes import after_option, when
-from rsocket_broker.cli.app.shared import ask, client_option, json_value, pick_any, show_rows
+from rsocket_broker.cli.app.shared import after_option, ask, client_option, json_value, moment, pick_any, show_rows
 from rsocket_broker.cli.context import Context, Number
 from rsocket_broker.cli.render import cell, json_option, note, print_json
 
@@ -121,4 +120,4 @@ def pairs(values: tuple[str, ...]) -> dict[str, object]:
 
 def row(visit: dict[str, Any]) -> list[object]:
     """One visit as a table has it."""
-    return [visit["number"], when(visit["time"]), visit["uri"], visit["screen"]]
+    return [visit["number"], moment(visit["time"]), visit["uri"], visit["screen"]]

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from rsocket_broker.cli.app.shared import (
+    after_option,
     ask,
     client_option,
     follow,
+    moment,
     out_option,
     safe,
     show_line,
@@ -25,6 +26,8 @@ PLUGIN = "Network"
 EXPORT_S = 120.0
 """Seconds for an export, which decompresses all bodies."""
 
+MAX_DIGITS = 18
+"""Of an exchange's number: no more fit into the 64 bits of JSON's integers."""
 COLUMNS = ("number", "time", "method", "status", "duration", "response_bytes", "url")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -49,7 +52,7 @@ def network() -> None:
     """The HTTP traffic of an app, as its network plugin tells it.
 
     An app tells of requests that it sends while it is connected, and of a few hundred before. The newest 2000 are kept
-    for as long as it stays. Times are its own, in milliseconds.
+    for as long as it stays. Times are by its own clock, in UTC; durations are in milliseconds.
 
     \b
     Examples:
@@ -61,12 +64,13 @@ def network() -> None:
 
 @network.command("list")
 @filters
+@after_option
 @click.option("--limit", type=WholeNumber(min=1), default=100, show_default=True, help="The newest so many.")
 @secrets_option
 @client_option
 @json_option
 @click.pass_obj
-def list_(obj: Context, /, client: str | None, limit: int, with_secrets: bool, as_json: bool, **which: str) -> None:
+def list_(obj: Context, /, client: str | None, limit: int, with_secrets: bool, as_json: bool, **which: Any) -> None:
     """The newest exchanges, oldest first. A number names one for `show` and `curl`.
 
     \b
@@ -93,16 +97,15 @@ def row(exchange: dict[str, Any]) -> list[object]:
     mocked = " (mock)" if exchange["mock"] else ""
     duration = None if exchange["duration"] is None else round(exchange["duration"])
     size = exchange["response_bytes"] if exchange["status"] is not None else None
-    about = (clock(exchange["time"]), exchange["method"], f"{status}{mocked}", duration, size, exchange["url"])
+    about = (
+        moment(exchange["time"], "%H:%M:%S"),
+        exchange["method"],
+        f"{status}{mocked}",
+        duration,
+        size,
+        exchange["url"],
+    )
     return [exchange["number"], *about]
-
-
-def clock(milliseconds: float) -> str:
-    """A time of day on this machine; "-" for a time that no calendar has."""
-    try:
-        return f"{datetime.fromtimestamp(milliseconds / 1000):%H:%M:%S}"
-    except (ValueError, OverflowError, OSError):
-        return "-"
 
 
 @network.command()
@@ -118,7 +121,7 @@ def show(obj: Context, exchange: str, client: str | None, with_secrets: bool, as
     Example:
       rsocket-broker app network show 17
     """
-    found = ask(obj, client, PLUGIN, "show", {"id": exchange, "secrets": with_secrets})
+    found = ask(obj, client, PLUGIN, "show", {"id": named(exchange), "secrets": with_secrets})
     if as_json:
         print_json(found)
         return
@@ -126,6 +129,11 @@ def show(obj: Context, exchange: str, client: str | None, with_secrets: bool, as
         if name in found:
             show_message(name, found[name])
     facts([("time", f"{found['time']} ms"), ("state", found["_state"])])
+
+
+def named(exchange: str) -> int | str:
+    """What was typed: a number is one of `list`, although ids of iOS apps are digits too."""
+    return int(exchange) if exchange.isdecimal() and len(exchange) <= MAX_DIGITS else exchange
 
 
 def show_message(name: str, message: dict[str, Any]) -> None:
@@ -145,11 +153,12 @@ def show_message(name: str, message: dict[str, Any]) -> None:
 
 @network.command()
 @filters
+@after_option
 @out_option
 @secrets_option
 @client_option
 @click.pass_obj
-def har(obj: Context, /, client: str | None, out: Path | None, with_secrets: bool, **which: str) -> None:
+def har(obj: Context, /, client: str | None, out: Path | None, with_secrets: bool, **which: Any) -> None:
     """The traffic as HAR 1.2, which the network tools of browsers load.
 
     Secrets are replaced: headers, cookies, parameters, form fields and JSON keys whose names tell that they are some.
@@ -179,7 +188,7 @@ def curl(obj: Context, exchange: str, client: str | None, with_secrets: bool) ->
     Example:
       rsocket-broker app network curl 17 --with-secrets
     """
-    click.echo(safe(ask(obj, client, PLUGIN, "curl", {"id": exchange, "secrets": with_secrets})))
+    click.echo(safe(ask(obj, client, PLUGIN, "curl", {"id": named(exchange), "secrets": with_secrets})))
 
 
 @network.command("follow")

@@ -6,6 +6,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +14,7 @@ import click
 
 from rsocket_broker import jsontext
 from rsocket_broker.admin import client as admin
-from rsocket_broker.cli.context import Context
+from rsocket_broker.cli.context import Context, WholeNumber
 from rsocket_broker.cli.render import cell, table
 from rsocket_broker.errors import ApplicationError, HomeError
 from rsocket_broker.files import new_file
@@ -26,6 +27,10 @@ client_option = click.option(
     "--client",
     metavar="CLIENT",
     help="A session's id, or APP_ID[@DEVICE_ID].  [default: the one client that has the plugin]",
+)
+
+after_option = click.option(
+    "--after", type=WholeNumber(min=0), default=0, metavar="N", help="Only those with a higher number."
 )
 
 
@@ -141,6 +146,22 @@ out_option = click.option(
     metavar="FILE",
     help="Write into this file, which only you can read, and not to the terminal.",
 )
+
+picture_option = click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where it is written; only you can read it.",
+)
+
+
+def moment(milliseconds: float, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A time in ms since 1970 as people read it, in UTC; "-" for one that no calendar has, as apps may give."""
+    try:
+        return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):{pattern}}"
+    except (ValueError, OverflowError, OSError):
+        return "-"
 
 
 def show_line(value: object) -> None:

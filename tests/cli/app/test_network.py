@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rsocket_broker.cli.app.network import clock, show_item
+from rsocket_broker.cli.app.network import named, show_item
 from tests.cli.app.conftest import Phone
 from tests.end_to_end.processes import clean_environment, program
 from tests.plugins.network import har_schema
@@ -62,6 +62,10 @@ def test_one_exchange_is_shown_and_made_a_command(phone: Phone) -> None:
     assert "\x1b" not in said
     assert json.loads(phone.say("network", "show", str(number), "--json").stdout)["_number"] == number
     assert phone.say("network", "curl", str(number)).stdout.startswith("curl --globoff --header")
+    later = json.loads(phone.say("network", "list", "--json", "--after", str(number)).stdout)["exchanges"]
+    assert all(one["number"] > number for one in later)
+    entries = json.loads(phone.say("network", "har", "--after", str(number)).stdout)["log"]["entries"]
+    assert len(entries) == len(later)
     done = phone.say("network", "show", "999")
     assert (done.returncode, "no such exchange" in done.stderr) == (1, True)
 
@@ -119,4 +123,8 @@ def test_items_are_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.out.count("\n") == 1
     assert "\x1b" not in said.out
     assert "3 were left out" in said.err
-    assert clock(1e300) == "-"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("17", 17), ("a-b", "a-b"), ("9" * 19, "9" * 19), ("", "")])
+def test_what_is_typed_is_a_number_where_it_is_one(typed: str, meant: int | str) -> None:
+    assert named(typed) == meant

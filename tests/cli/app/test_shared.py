@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rsocket_broker.cli.app.shared import json_value, safe, show_line, show_rows, writing
+from rsocket_broker.cli.app.shared import json_value, moment, safe, show_line, show_rows, writing
 from rsocket_broker.errors import HomeError
 from tests.cli.app.conftest import Phone
 
@@ -75,3 +75,9 @@ def test_the_client_may_be_left_out_while_one_has_the_plugin(phone: Phone) -> No
     done = phone.say("databases", "list", "--client", "com.nobody")
     assert (done.returncode, done.stdout) == (1, "")
     assert "No client com.nobody is connected" in done.stderr
+
+
+@pytest.mark.parametrize("milliseconds", [1e300, -1e300, float("nan"), float("inf")])
+def test_a_time_that_no_calendar_has_is_none(milliseconds: float) -> None:
+    assert moment(milliseconds) == "-"
+    assert moment(1_718_000_000_250, "%H:%M:%S") == "06:13:20"
