@@ -95,6 +95,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{shown(page)} links to {target}"
 
 
+def test_every_page_can_be_found_from_another() -> None:
+    linked = {(page.parent / link).resolve() for page in PAGES for link in LINK.findall(page.read_text("utf-8"))}
+    assert [shown(page) for page in PAGES if page not in linked and page.name != "README.md"] == []
+
+
 def test_what_plugins_new_writes_is_what_the_next_lines_name() -> None:
     seen = 0
     for page, text in blocks("console"):
