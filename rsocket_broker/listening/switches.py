@@ -131,10 +131,12 @@ class Switches:
         Raises ApplicationError where there is none, or an operator has closed it by hand.
         """
         async with self._one_at_a_time:
-            if self._gate.mode is Mode.WINDOW:
+            if PLAIN in self._gate.barred:
+                if self._gate.mode is not Mode.WINDOW or self._gate.window_is_open:  # others would come in by it
+                    raise ApplicationError(
+                        "The plain port was closed by hand. Run: rsocket-broker listeners open insecure"
+                    )
                 self._gate.barred.discard(PLAIN)
-            elif PLAIN in self._gate.barred:
-                raise ApplicationError("The plain port was closed by hand. Run: rsocket-broker listeners open insecure")
             await self._listeners.open(PLAIN)
             self._gate.held += 1
         try:

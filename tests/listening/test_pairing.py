@@ -92,3 +92,20 @@ async def test_an_operator_who_closes_the_port_ends_the_codes(broker: Broker) ->
         await line.call("listeners.close", {"name": "insecure"})
         reasons = [event["reason"] async for event in events if event["event"] == "closed"]
         assert reasons == ["the plain port was closed"]
+
+
+@pytest.mark.row("D-10", "A-33")
+async def test_a_code_opens_no_port_for_others_that_was_closed_by_hand(broker: Broker) -> None:
+    """A window is open, by WebSocket alone as the operator wants it: whoever it lets in would come by the other too."""
+    async with admin_line(broker.settings.home) as line:
+        await line.call("enrollment.open", {"seconds": 60})
+        await line.call("listeners.close", {"name": "insecure"})
+        assert (await line.call("enrollment.status"))["window"] is not None
+        with pytest.raises(RequestFailed, match="was closed by hand"):
+            await first(line, line.stream("pairing.open", {"seconds": 60}))
+        assert not broker.listeners.listening("insecure")
+        await line.call("enrollment.close")
+        events = line.stream("pairing.open", {"seconds": 60})
+        await first(line, events)
+        assert broker.listeners.listening("insecure"), "no window is open, so that nobody else is let in"
+        await events.aclose()
