@@ -12,7 +12,7 @@ from rsocket_broker.client.enroll import Upload, enroll, exchange, signing_field
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.client.line import Address
 from rsocket_broker.client.profile import AppProfile
-from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused
+from rsocket_broker.errors import ApplicationError, ConfigurationError, ConnectionClosed, EnrollmentRefused
 from rsocket_broker.grant_tokens import GrantToken
 from rsocket_broker.nonce_proof import is_signed
 from tests.client.stub_broker import StubBroker
@@ -104,6 +104,22 @@ async def test_without_a_broker_nothing_is_thrown_away(stub: StubBroker, tmp_pat
     before = await enrol_with(stub, tmp_path / "app")
     await stub.stop()
     with pytest.raises(OSError):
+        await enrol_with(stub, tmp_path / "app")
+    assert AppFolder(tmp_path / "app").load() == before
+
+
+async def test_whoever_listens_in_the_brokers_place_takes_nothing_away_by_hanging_up(
+    stub: StubBroker, tmp_path: Path
+) -> None:
+    before = await enrol_with(stub, tmp_path / "app")
+
+    def hang_up(message: dict[str, object]) -> object:
+        for line in stub.all:
+            line.abort()
+        return {}
+
+    stub.answer = hang_up
+    with pytest.raises(ConnectionClosed):
         await enrol_with(stub, tmp_path / "app")
     assert AppFolder(tmp_path / "app").load() == before
 
