@@ -1,8 +1,8 @@
 """Requests that wait for an operator: nothing is signed for them before somebody here has said yes to that very key.
 
     waiting   --approved by its fingerprint-->  approved   --its certificate is signed-->  gone
-    waiting   --refused-->  refused   --LIFE-->  gone
-    any       --LIFE since it was asked last-->  gone
+    waiting   --refused-->  refused   --LIFE since then-->  gone
+    others    --LIFE since they were asked last-->  gone
 
 An app waits on its line for HOLD_S, and may ask again with the same request after that: what was said holds for it.
 What it says of itself is shown, and proves nothing. Approvals live in memory alone. The module is loaded with the
@@ -27,7 +27,7 @@ from rsocket_broker.enrollment.mediums.base import Medium
 from rsocket_broker.errors import ApplicationError, EnrollmentRefused
 
 MAX_WAITING: Final = 32
-"""In all: more than an operator looks through. Whoever comes then is told to come later."""
+"""In all: more than an operator looks through. Whoever comes then is told to come later. A refusal makes room."""
 MAX_OF_PEER: Final = 8
 """Of one address, so that a stranger does not take every place."""
 LIFE: Final = 600.0
@@ -77,6 +77,11 @@ class Asked:
         a claim, and a yes to one must not become a certificate for another."""
         return (self.medium, self.app_id) == (driver.name, app_id) and same_request(self.csr, checked.csr_pem)
 
+    def touch(self, now: float) -> None:
+        """It was asked again. Whoever was refused cannot hold on to a place by asking on and on."""
+        if self.standing is not Standing.REFUSED:
+            self.asked = now
+
     def describe(self, now: float) -> dict[str, object]:
         """As JSON, without the key. Nothing in it but the fingerprint and the address is proven."""
         return {
@@ -117,7 +122,7 @@ class Approvals:
             raise _not_yet(asked) from None
         finally:
             asked.listeners -= 1
-            asked.asked = self._clock()
+            asked.touch(self._clock())
         if asked.standing is Standing.REFUSED:
             raise EnrollmentRefused(Step.APPROVAL, "the operator has refused it.", "Ask the operator why.")
         if asked.signing or self._asked.get(asked.fingerprint) is not asked:
@@ -140,13 +145,14 @@ class Approvals:
         self._forget(now)
         asked = self._asked.get(checked.key_fingerprint)
         if asked is not None and asked.is_for(checked, app_id, driver):
-            asked.asked = now
+            asked.touch(now)
             return asked
         if asked is not None:
             raise EnrollmentRefused(
                 Step.APPROVAL, "another request with that key waits already.", "Make a new key and a new request."
             )
-        if len(self._asked) >= MAX_WAITING or sum(one.peer == peer for one in self._asked.values()) >= MAX_OF_PEER:
+        held = [one.peer for one in self._asked.values() if one.standing is not Standing.REFUSED]
+        if len(held) >= MAX_WAITING or held.count(peer) >= MAX_OF_PEER:
             raise EnrollmentRefused(
                 Step.LIMITS, "too many requests wait for the operator already.", "Try again in some minutes."
             )

@@ -189,3 +189,21 @@ async def test_a_yes_for_one_app_signs_for_no_other(opened: Workshop, upload: Me
         await opened.enroller.serve(message(csr), other, peer)
     assert "deviceId" in await waiting
     assert (opened.issued(bank), opened.issued(harmless)) == (0, 1)
+
+
+async def test_who_was_refused_holds_no_place_however_often_it_asks(clock: Clock, upload: Medium) -> None:
+    approvals = Approvals(None, clock, hold_s=0)
+    flood = [request() for _ in range(MAX_OF_PEER)]
+    for checked in flood:
+        with pytest.raises(EnrollmentRefused, match="not approved"):
+            await ask(approvals, checked, upload)
+    for checked in flood:
+        approvals.refuse(checked.key_fingerprint)
+    with pytest.raises(EnrollmentRefused, match="not approved"):
+        await ask(approvals, request(), upload)
+    clock.seconds += LIFE - 1
+    for checked in flood:
+        with pytest.raises(EnrollmentRefused, match="has refused it"):
+            await ask(approvals, checked, upload)
+    clock.seconds += 2
+    assert all(one["state"] != "refused" for one in approvals.list())
