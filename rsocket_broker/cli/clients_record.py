@@ -35,6 +35,7 @@ class Writing:
         if self._file is None:
             self._file = self._begin()
         self.size += self._file.write(jsontext.dump(item) + b"\n")
+        self._file.flush()  # whatever ends this process, what was said is in the file
         self.messages += "kind" in item
         self.left_out += item.get("dropped", 0)
         if sys.stderr.isatty() and time.monotonic() - self._told >= TELL_S:
@@ -69,7 +70,8 @@ def record(obj: Context, client: str, file: Path) -> None:
         raise HomeError(f"{file} exists already. Name another file, or take it away first.") from error
     except OSError as error:
         raise HomeError(f"{file} cannot be written: {error.strerror}.") from error
-    note(f"\r{writing.words()} in {file}")
+    start = "\r" if sys.stderr.isatty() else ""  # over the words that are there already
+    note(f"{start}{writing.words()} in {file}")
 
 
 @click.command()

@@ -8,6 +8,7 @@ import click
 from rsocket_broker.cli.app.shared import ask, client_option, follow, out_option, show_rows, writing
 from rsocket_broker.cli.context import Context, WholeNumber
 from rsocket_broker.cli.render import cell, json_option, note, print_json
+from rsocket_broker.errors import ApplicationError
 
 PLUGIN = "Databases"
 
@@ -88,10 +89,15 @@ def structure(obj: Context, table: str, database: str, client: str | None, as_js
     if as_json:
         print_json(found | ask(obj, client, PLUGIN, "info", about))
         return
-    for rows in (found["columns"], found["indexes"]):
-        if rows:
-            show_rows((list(row.values()) for row in rows), [str(name).upper() for name in rows[0]])
+    parts = [rows for rows in (found["columns"], found["indexes"]) if rows]
+    if not parts:  # SQLite has nothing to say of a table that is not there, and most apps pass that on
+        raise ApplicationError(
+            f"The app tells of no columns of {cell(table)}: `app databases tables` lists its tables."
+        )
+    for number, rows in enumerate(parts):
+        if number:
             click.echo()
+        show_rows((list(row.values()) for row in rows), [str(name).upper() for name in rows[0]])
 
 
 @databases.command()

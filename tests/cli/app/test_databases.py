@@ -16,6 +16,9 @@ def test_databases_tables_and_their_structure_are_listed(phone: Phone) -> None:
     said = phone.say("databases", "structure", "users").stdout
     assert "COLUMN_NAME" in said
     assert "photo" in said
+    done = phone.say("databases", "structure", "nope")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no columns of nope" in done.stderr
     found = json.loads(phone.say("databases", "structure", "users", "--json").stdout)
     assert found["definition"].startswith("CREATE TABLE users")
 
