@@ -7,7 +7,7 @@ import socket
 import ssl
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.settings import ListenSettings, Settings
 from rsocket_broker.state import STATE_FILE, State
 from tests.emulated_device import AdbServer, EmulatedDevice
+from tests.until import until
 
 ANY_PORTS = ListenSettings(insecure_port=0, secure_port=0)
 
@@ -275,8 +276,8 @@ async def test_a_device_finds_the_broker_at_its_own_fixed_ports(tmp_path: Path, 
             adb: Any = broker.status()["adb"]
             return any(each["serial"] == device.serial and not each["problem"] for each in adb["devices"])
 
-        await eventually(in_order)
-        await eventually(lambda: Journal(broker._state).pending() == [])  # type: ignore[arg-type]
+        await until(in_order)
+        await until(lambda: Journal(broker._state).pending() == [])  # type: ignore[arg-type]
         reader, writer = await asyncio.open_connection("127.0.0.1", device.reverse.port(18089))
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
         assert await asyncio.wait_for(reader.read(), 5) == b""  # carried to the plain port, which closes
@@ -372,7 +373,7 @@ async def test_what_is_under_way_ends_before_the_broker_does(tmp_path: Path) -> 
         app(broker, tmp_path / "app") as session,
     ):
         work = asyncio.ensure_future(session.request("Slow.work", {"seconds": 0.5}))
-        await eventually(Path(plugin + ".begun").exists)
+        await until(Path(plugin + ".begun").exists)
         stop = asyncio.ensure_future(broker.stop())
         await asyncio.sleep(0)
         with pytest.raises(OSError):
@@ -392,7 +393,7 @@ async def test_what_never_ends_is_cut_off_in_time(tmp_path: Path) -> None:
         app(broker, tmp_path / "app") as session,
     ):
         work = asyncio.ensure_future(session.request("Slow.work", {"seconds": 25.0}))
-        await eventually(Path(plugin + ".begun").exists)
+        await until(Path(plugin + ".begun").exists)
         began = time.monotonic()
         await broker.stop()
         assert time.monotonic() - began < STOP_S + 0.5
@@ -446,12 +447,6 @@ async def test_the_name_of_the_broker_is_in_its_certificate(tmp_path: Path) -> N
             "localhost", broker.ports.secure_port, ssl=context, server_hostname="broker.example"
         )
         writer.close()
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.row("A-13", "A-55")

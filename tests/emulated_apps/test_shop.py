@@ -15,8 +15,9 @@ from emulated_apps.sonar_folder import SonarFolder
 from rsocket_broker.broker import Broker
 from tests.emulated_apps.heard import listen
 from tests.emulated_device import AdbServer, AppSandbox, EmulatedDevice
-from tests.foreign.phone import PATIENCE, RETRY, until
+from tests.foreign.phone import PATIENCE, RETRY
 from tests.foreign.phone import running as broker_running
+from tests.until import until
 
 
 def cart(folder: Path) -> list[Any]:

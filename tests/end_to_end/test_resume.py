@@ -29,6 +29,7 @@ from tests.end_to_end.processes import BrokerProcess
 from tests.end_to_end.test_session import Recorder, noted
 from tests.end_to_end.wire import Line
 from tests.foreign.sdk_folder import client_context, enrolled_folder
+from tests.until import until
 
 SETUP_RESUME, SETUP_LEASE, RESUME, RESUME_OK, LEASE = 0x80, 0x40, 0x0D, 0x0E, 0x02
 REJECTED_RESUME, REJECTED = 0x4, 0x202
@@ -119,12 +120,6 @@ class Diary:
 
     def __call__(self, progress: client.Progress) -> None:
         self.stages.append(progress.stage)
-
-
-async def until(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(15):
-        while not what():
-            await asyncio.sleep(0.002)
 
 
 @pytest.mark.row("A-41", "D-4")

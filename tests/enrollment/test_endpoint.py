@@ -21,6 +21,7 @@ from rsocket_broker.protocol.limits import PLAIN
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.transports.memory import memory_pair
 from tests.enrollment.workshop import DesktopApp, Workshop
+from tests.until import until
 
 FLIPPER = {"os": "Linux", "device": "bench", "device_id": "unknown", "app": "Demo", "sdk_version": 4, "medium": 1}
 
@@ -80,12 +81,6 @@ async def refused(connection: Connection, message: bytes | dict[str, object]) ->
     with pytest.raises(ApplicationError) as caught:
         await ask(connection, message)
     return caught.value.public
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.row("F-7", "F-30")

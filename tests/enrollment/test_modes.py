@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import platform
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from rsocket_broker.enrollment.mediums.filesystem import FilesystemMedium
 from rsocket_broker.enrollment.modes import GUESSES, Gate, Mode
 from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused
 from tests.enrollment.workshop import LOCALHOST, DesktopApp, Workshop, open_workshop
+from tests.until import until
 
 HOUR = timedelta(hours=1)
 REQUEST = SignRequest(csr="", claims=Claims())
@@ -69,12 +70,6 @@ def patient(workshop: Workshop) -> PatientMedium:
     return driver
 
 
-async def eventually(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.002)
-
-
 # --- window ----------------------------------------------------------------------------------------------------------
 
 
@@ -110,7 +105,7 @@ async def test_a_window_closes_when_its_time_is_over(home: Path, tmp_path: Path,
         driver, gate, closed = patient(workshop), workshop.gate, asyncio.Event()
         gate.open_window(HOUR, None)
         under_way = asyncio.ensure_future(enrol(workshop, app))
-        await eventually(lambda: driver.proving)
+        await until(lambda: driver.proving)
         workshop.clock.seconds += 3600
         late = DesktopApp(tmp_path / "apps" / "late")
         assert (await refusal(enrol(workshop, late))).step == "window"
@@ -131,7 +126,7 @@ async def test_a_crowd_gets_no_more_than_the_window_has(home: Path, tmp_path: Pa
         driver = patient(workshop)
         workshop.gate.open_window(HOUR, 3)
         asked = [asyncio.ensure_future(enrol(workshop, app)) for app in apps]
-        await eventually(lambda: sum(task.done() for task in asked) == 5)
+        await until(lambda: sum(task.done() for task in asked) == 5)
         for task in asked:
             if task.done():
                 told = await refusal(task)
@@ -150,7 +145,7 @@ async def test_a_place_comes_free_when_its_holder_leaves_before_the_proof(home: 
         driver = patient(workshop)
         workshop.gate.open_window(HOUR, 1)
         leaving = asyncio.ensure_future(enrol(workshop, first))
-        await eventually(lambda: driver.proving)
+        await until(lambda: driver.proving)
         leaving.cancel()
         await asyncio.wait([leaving])
         driver.may_prove.set()
@@ -168,7 +163,7 @@ async def test_a_place_stays_taken_when_its_holder_leaves_after_the_proof(home: 
         driver.may_prove.set()
         workshop.gate.open_window(HOUR, 1)
         leaving = asyncio.ensure_future(enrol(workshop, first))
-        await eventually(lambda: workshop.issued(first.app_id))
+        await until(lambda: workshop.issued(first.app_id))
         leaving.cancel()
         await asyncio.wait([leaving])
         assert (await refusal(enrol(workshop, second))).step in ("limits", "window")
@@ -256,7 +251,7 @@ async def test_a_crowd_with_one_token_gets_one_certificate(home: Path, tmp_path:
             )
 
         asked = [asyncio.ensure_future(ask(app, number)) for number, app in enumerate(apps)]
-        await eventually(lambda: driver.proving == 5)
+        await until(lambda: driver.proving == 5)
         driver.may_prove.set()
         done = await asyncio.gather(*asked, return_exceptions=True)
         refused = [each for each in done if isinstance(each, EnrollmentRefused)]
@@ -393,7 +388,7 @@ async def test_a_grant_is_used_up_with_the_certificate_also_where_it_cannot_be_d
         driver.may_prove.set()
         token = token_for(workshop, app.app_id)
         asking = asyncio.ensure_future(enrol(workshop, app, grant=app.grant(token)))
-        await eventually(lambda: workshop.issued(app.app_id))
+        await until(lambda: workshop.issued(app.app_id))
         app.make_request()
         driver.may_deploy.set()
         assert (await refusal(asking)).step == "deploy"

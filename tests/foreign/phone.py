@@ -17,6 +17,7 @@ from rsocket_broker.routing.session import Session
 from rsocket_broker.settings import ListenSettings, Settings
 from tests.emulated_device import AdbServer, AppSandbox, EmulatedDevice
 from tests.end_to_end.processes import run_here
+from tests.until import until
 
 RECORDER = Path(__file__).parent / "recorder_plugin.py"
 ANY_PORTS = ListenSettings(insecure_port=0, secure_port=0)
@@ -52,12 +53,6 @@ async def running(home: Path, adb: AdbServer | None = None, **changes: Any) -> A
         yield broker
     finally:
         await broker.stop()
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():
-            await asyncio.sleep(0.02)
 
 
 async def command(home: Path, *arguments: str) -> tuple[int, str]:

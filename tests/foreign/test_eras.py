@@ -15,7 +15,8 @@ from emulated_apps.sdk import FAILURES, Sdk
 from emulated_apps.websocket_sdk import WebSocketSdk
 from rsocket_broker.broker import Broker
 from tests.emulated_device import AdbServer, EmulatedDevice, Trouble
-from tests.foreign.phone import PATIENCE, Phone, command, exchange_both_ways, rotate, running, until
+from tests.foreign.phone import PATIENCE, Phone, command, exchange_both_ways, rotate, running
+from tests.until import until
 
 PACKAGE = "org.example.phone"
 FIRST_START = ["exchanging", "exchanged", "connected"]

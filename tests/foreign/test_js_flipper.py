@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from rsocket_broker.listening.listeners import NAMES
 from rsocket_broker.plugin_api import App, Plugin, event
 from rsocket_broker.routing.session import Session
 from rsocket_broker.settings import ListenSettings, Settings
-from tests.foreign.chromium import PATIENCE, Site, browsing, serving
+from tests.foreign.chromium import Site, browsing, serving
 from tests.interop.libraries import node_modules
+from tests.until import until
 
 HERE = Path(__file__).parent / "js_flipper"
 VALUES = (None, False, 0, "", [], {"deep": [1, None, {"€": "😀"}]}, 1.5, "x" * 100_000)
@@ -39,12 +40,6 @@ class Recorder(Plugin):
 @pytest.fixture(scope="module")
 def packages() -> Path:
     return node_modules(HERE)
-
-
-async def eventually(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not what():
-            await asyncio.sleep(0.02)
 
 
 class Brokers:
@@ -75,7 +70,7 @@ class Brokers:
             found = [one for one in self.broker.sessions if one.claims.app == app]
             return next((one for one in found if any(each["client"] == one.id for each in self.noted)), None)
 
-        await eventually(ready)
+        await until(ready)
         found = ready()
         assert found is not None
         return found
@@ -118,7 +113,7 @@ async def both_ways(brokers: Brokers, app: str, os_name: str, connections: int) 
 async def grows(session: Session) -> None:
     """The app has another plugin from now on."""
     await session.call("Recorder", "addPlugin", {"id": "Later"})
-    await eventually(lambda: session.announced == ["Recorder", "Later"])
+    await until(lambda: session.announced == ["Recorder", "Later"])
 
 
 @contextlib.asynccontextmanager
@@ -167,7 +162,7 @@ async def test_in_node_without_an_origin_that_is_let_in_nothing_runs(brokers: Br
     port = brokers.broker.ports.browser_port or 0
     async with node(packages, port, "http://localhost.evil.test:80") as foreign, node(packages, port, "") as none:
         for told in (foreign, none):
-            await eventually(lambda told=told: len(told) >= 2)  # it tries again every second
+            await until(lambda told=told: len(told) >= 2)  # it tries again every second
             assert {each["text"] for each in told} == {"Unexpected server response: 401"}
     assert not len(brokers.broker.sessions)
     assert brokers.noted == []

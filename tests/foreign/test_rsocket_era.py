@@ -12,7 +12,8 @@ from emulated_apps.rsocket_sdk import RSocketSdk
 from rsocket_broker.errors import ApplicationError
 from rsocket_broker.identity import Proof
 from tests.emulated_device import AdbServer, EmulatedDevice
-from tests.foreign.phone import PATIENCE, Phone, exchange_both_ways, running, until
+from tests.foreign.phone import PATIENCE, Phone, exchange_both_ways, running
+from tests.until import until
 
 PORTS = (8089, 8088)
 FIRST_START = ["exchanging", "exchanged", "connected"]

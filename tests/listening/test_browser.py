@@ -21,6 +21,7 @@ from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import SessionLimits
 from rsocket_broker.settings import ListenSettings
 from tests.test_broker import app, running
+from tests.until import until
 
 LISTEN = ListenSettings(insecure_port=0, secure_port=0, browser_port=0, browser_origins=("dev.example.test",))
 PATIENCE = 15.0
@@ -35,12 +36,6 @@ def page(broker: Broker, origin: str | None = "http://localhost:3000", **query: 
     headers = {} if origin is None else {"Origin": origin}
     url = address(broker, "&".join(f"{name}={text}" for name, text in words.items()))
     return connect(url, additional_headers=headers, compression=None, ping_interval=None)
-
-
-async def eventually(what: Any) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not what():
-            await asyncio.sleep(0.005)
 
 
 async def hear(line: ClientConnection) -> dict[str, Any]:
@@ -89,7 +84,7 @@ async def test_whoever_may_not_connect_gets_one_answer_and_nothing_runs(tmp_path
         assert not broker._endpoint.setups  # type: ignore[union-attr]
         for origin in ("localhost:", "http://localhost", "https://dev.example.test:8443"):
             assert await refusal(broker, origin) == 101, origin
-        await eventually(lambda: not len(broker.sessions))
+        await until(lambda: not len(broker.sessions))
 
 
 @pytest.mark.row("M-9")
@@ -131,7 +126,7 @@ async def test_an_older_app_writes_in_its_own_way(tmp_path: Path) -> None:
         async with page(broker, app="", os="") as line:
             assert (await hear(line))["method"] == "getPlugins"
             await line.send(json.dumps({"app": "Old", "type": "connect", "plugins": ["Cart", "Log"]}))
-            await eventually(lambda: only(broker).announced)
+            await until(lambda: only(broker).announced)
             session = only(broker)
             assert (session.announced, session.background) == (["Cart", "Log"], [])
             assert (session.claims.os, session.claims.app) == ("MacOS", "Chrome")
@@ -141,7 +136,7 @@ async def test_an_older_app_writes_in_its_own_way(tmp_path: Path) -> None:
             assert asked["params"] == {"api": "Cart", "method": "total", "params": {"of": 1}}
             await line.send(json.dumps({"app": "Old", "payload": {"id": asked["id"], "success": None}}))
             assert await asyncio.wait_for(call, PATIENCE) is None
-        await eventually(lambda: not len(broker.sessions))
+        await until(lambda: not len(broker.sessions))
 
 
 @pytest.mark.row("A-30", "M-15", "A-31")
@@ -165,7 +160,7 @@ async def test_a_crowd_takes_its_own_share_and_nobody_elses(tmp_path: Path) -> N
         await asyncio.wait_for(last.wait_closed(), PATIENCE)
         assert last.close_code == 1009
         assert await certified.request("echo.request", 2) == 2
-        await eventually(lambda: len(broker.sessions) == 2)
+        await until(lambda: len(broker.sessions) == 2)
 
 
 @pytest.mark.row("A-30")
@@ -176,10 +171,10 @@ async def test_connections_that_say_nothing_are_bounded(tmp_path: Path, monkeypa
         port = broker.ports.browser_port
         silent = [socket.create_connection(("127.0.0.1", port or 0), PATIENCE) for _ in range(50)]
         async with await comes_in(broker, device_id="Chrome2"):
-            await eventually(lambda: len(broker.sessions) == 2)
+            await until(lambda: len(broker.sessions) == 2)
         for one in silent:
             one.close()
-        await eventually(lambda: len(broker.sessions) == 1)
+        await until(lambda: len(broker.sessions) == 1)
 
 
 @pytest.mark.row("A-56")

@@ -44,10 +44,3 @@ class PaperDevice(Device):
 
 def line(message: str, *, time: float = 1000.0, pid: int = 77, level: str = "info", tag: str = "App") -> LogLine:
     return LogLine(time, pid, pid, level, tag, message)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Lets the loop turn until `condition` holds."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)

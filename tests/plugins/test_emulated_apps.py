@@ -15,8 +15,8 @@ from rsocket_broker.plugins import crash_reporter, images, layout, leak_canary, 
 from rsocket_broker.plugins.images import handler as images_handler
 from rsocket_broker.plugins.layout import inspector
 from rsocket_broker.quiet_log import BURST
-from tests.plugins.devices import until
 from tests.routing.line import Line
+from tests.until import until
 
 BOTH = pytest.mark.parametrize("platform", list(Platform))
 

@@ -25,6 +25,7 @@ from tests.throwaway_ca import ThrowawayCa, leaf_der, shared_ca
 from tests.transports.outsiders import Answer, ask, needs_openssl, openssl_client, pem_file, stranger_context
 from tests.transports.recording import PATIENCE, Echo, Guests, Polite, Recorder
 from tests.transports.test_client_hello import RSOCKET_SETUP, real_hello
+from tests.until import until
 
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 Serve = Callable[..., contextlib.AbstractAsyncContextManager[tuple[Listener, Guests]]]
@@ -487,10 +488,3 @@ async def test_a_handshake_without_end_is_dropped(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(ConnectionError):
             await good_client(listener.port)
         assert guests.all == [] and listener.counters.refused == 1
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """For what happens in a listener, which tells nobody."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)

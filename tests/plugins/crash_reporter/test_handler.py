@@ -9,7 +9,8 @@ from rsocket_broker.plugin_api.testing import fake_identity, running
 from rsocket_broker.plugins.crash_reporter import CrashReporter, plugin
 from rsocket_broker.plugins.crash_reporter import handler as module
 from tests.plugins.crash_reporter.test_crashes import LOGGED, STACK
-from tests.plugins.devices import PaperDevice, line, until
+from tests.plugins.devices import PaperDevice, line
+from tests.until import until
 
 REPORT = {"name": "java.lang.IllegalStateException: boom", "reason": "boom", "callstack": STACK}
 SHOP = fake_identity("org.example.shop")

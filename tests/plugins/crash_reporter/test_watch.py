@@ -12,7 +12,8 @@ from rsocket_broker.plugins.crash_reporter.crashes import Crash
 from rsocket_broker.plugins.crash_reporter.watch import LogWatch, Watcher, watch_reports
 from tests.plugins.crash_reporter.test_crashes import LOGGED
 from tests.plugins.crash_reporter.test_reports import IPS, UDID
-from tests.plugins.devices import PaperDevice, line, until
+from tests.plugins.devices import PaperDevice, line
+from tests.until import until
 
 
 def app_on(device: Device | None, app_id: str = "org.example.shop", device_id: str = "d") -> FakeApp:

@@ -8,8 +8,8 @@ import pytest
 from rsocket_broker.plugin_api import ApplicationError, Canceled, ConnectionClosed, Invalid
 from rsocket_broker.plugin_api.testing import running
 from rsocket_broker.plugins.layout import Inspector, inspector
-from tests.plugins.devices import until
 from tests.plugins.layout.shapes import ANDROID_OLD, IOS_OLD, old_answers, old_node
+from tests.until import until
 
 
 async def never(params: object) -> object:

@@ -10,8 +10,8 @@ import pytest
 from rsocket_broker.plugin_api import ApplicationError, Invalid
 from rsocket_broker.plugin_api.testing import Bench, Client, running
 from rsocket_broker.plugins.layout import UiDebugger, ui_debugger
-from tests.plugins.devices import until
 from tests.plugins.layout.shapes import ANDROID_FRAME, IOS_FRAME, METADATA, PNG, new_node
+from tests.until import until
 
 
 async def streaming(bench: Bench, frame: dict[str, Any], **options: Any) -> Client:

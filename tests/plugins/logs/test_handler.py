@@ -7,7 +7,8 @@ import pytest
 from rsocket_broker.plugin_api import ApplicationError, Canceled, Invalid
 from rsocket_broker.plugin_api.testing import running
 from rsocket_broker.plugins.logs import handler, plugin
-from tests.plugins.devices import PaperDevice, line, until
+from tests.plugins.devices import PaperDevice, line
+from tests.until import until
 
 
 async def test_an_apps_log_is_followed() -> None:
