@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from tests.end_to_end.wire import (
     setup,
 )
 from tests.foreign.sdk_folder import EnrollmentFailed, claims, client_context, enrol, make_folder
+from tests.until import until
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "howto" / "when-an-app-does-not-connect.md"
@@ -96,12 +97,6 @@ async def told(home: Path, words: str) -> str:
                 return line
         await asyncio.sleep(0.1)
     raise AssertionError(found)
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():
-            await asyncio.sleep(0.02)
 
 
 def port(running: Broker) -> int:
