@@ -74,7 +74,7 @@ async def enroll(
 ) -> Enrolled:
     """Obtains a certificate for `app_id` into `directory`, in the place of what was there; the broker must be running.
 
-    A refusal, or a line that is lost, leaves a certificate that was there as it was.
+    A refusal, a line that is lost, or being cancelled, leaves a certificate that was there as it was.
 
     With `pairing` the certificate comes over the line from the broker that its code leads to, once people have said on
     both sides that both show the same digits. With `upload` it is fetched, once the token or the broker's operator has
@@ -99,7 +99,7 @@ async def enroll(
     held = await asyncio.to_thread(folder.held)
     try:
         return await exchange(profile, folder, Address(host, insecure_port), token=grant)
-    except (EnrollmentRefused, ConnectionClosed, OSError):
+    except (EnrollmentRefused, ConnectionClosed, OSError, asyncio.CancelledError):
         if held:
             await asyncio.to_thread(folder.put_back, held)
         raise

@@ -1,5 +1,6 @@
 """The exchange from the app's side: what is asked, and what of the answer counts."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,31 @@ async def test_whoever_listens_in_the_brokers_place_takes_nothing_away_by_hangin
     with pytest.raises(ConnectionClosed):
         await enrol_with(stub, tmp_path / "app")
     assert AppFolder(tmp_path / "app").load() == before
+
+
+async def test_whoever_is_cancelled_keeps_what_was_there(stub: StubBroker, tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    before = await enrol_with(stub, folder)
+    left = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        left.set()
+
+    silent = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with silent, asyncio.timeout(20):
+        port = silent.sockets[0].getsockname()[1]
+        enrolling = asyncio.create_task(
+            enroll(app_id=APP_ID, app="Demo", directory=folder, host="127.0.0.1", insecure_port=port)
+        )
+        while (folder / "device.crt").exists():
+            await asyncio.sleep(0.01)
+        enrolling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await enrolling
+        await left.wait()
+    assert AppFolder(folder).load() == before
 
 
 async def test_an_app_id_that_cannot_be_certified_asks_nobody(stub: StubBroker, tmp_path: Path) -> None:
