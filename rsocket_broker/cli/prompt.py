@@ -1,6 +1,7 @@
 """Questions to whoever sits at the terminal, asked while something else goes on: a thread reads, the loop goes on."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -44,7 +45,12 @@ class Lines:
         return await self._lines.get()
 
     async def agrees(self, question: str) -> bool:
-        """Whether the answer is yes; no answer is none."""
+        """Whether the answer is yes; no answer is none, nor is what was typed before anything was asked."""
+        if self._reader is None and sys.stdin.isatty():
+            with contextlib.suppress(ImportError):  # Windows
+                import termios
+
+                termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
         return (await self.ask(f"{question} [y/N] ")).lower() in ("y", "yes")
 
     def _read(self, descriptor: int) -> None:

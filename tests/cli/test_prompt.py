@@ -67,3 +67,19 @@ async def test_what_was_typed_before_a_question_is_no_answer_to_it(monkeypatch: 
         os.write(master, b"\x04")
         assert await lines.ask("") == ""
     os.close(master)
+
+
+@pytest.mark.row("D-10")
+async def test_what_was_typed_while_the_code_was_shown_is_no_yes_to_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = pty.openpty()
+    with os.fdopen(slave) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        os.write(master, b"y\n")
+        lines = Lines()
+        asking = asyncio.ensure_future(lines.agrees("Same?"))
+        await asyncio.sleep(0)
+        os.write(master, b"n\n")
+        assert not await asking
+        os.write(master, b"\x04")
+        assert await lines.ask("") == ""
+    os.close(master)
