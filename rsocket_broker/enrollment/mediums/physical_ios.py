@@ -44,6 +44,8 @@ MAX_DEVICES: Final = 16
 _CONTAINER: Final = re.compile(r"/Application/[0-9A-Fa-f-]{36}/(.+)")
 _UDID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{16}|-[0-9A-Fa-f]{4}-.{4}-.{4}-.{12})|[0-9a-f]{40}")
 _BUNDLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,254}", re.ASCII)
+_SEE_LOG: Final = "The log of the broker has what the command said."
+"""Not the asker: it may be anybody, and would learn which devices are here, and where our files are."""
 INSTALL: Final = (
     "Install one of them: `pip install pymobiledevice3`, or `brew install idb-companion` and `pip install fb-idb`; or "
     "let the operator send the certificates sealed ([mediums.qr_bundle])."
@@ -174,18 +176,18 @@ class PhysicalIosMedium(Medium):
         try:
             devices = [one for one in await tool.devices() if _UDID.fullmatch(one.udid)][:MAX_DEVICES]
         except CommandFailed as error:
-            raise unproven(f"the devices cannot be listed: {error.public}", "Mend that, and try again.") from error
+            raise unproven("the iOS devices cannot be listed.", _SEE_LOG) from error
         for device in devices:
             try:
                 if same_request(await _read(tool, device.udid, app_id, f"{inner}/{CSR_FILE}"), csr):
                     return device
             except CommandFailed as error:
                 problems.append(f"{device.udid}: {error.public}")
-        reason = "; ".join(problems) or f"none of the {len(devices)} devices that are attached holds it"
+        said = CommandFailed("; ".join(problems) or f"{len(devices)} devices are attached, and none holds it")
         raise unproven(
-            f"no iOS device has this request of {app_id}: {reason}.",
-            "Attach the device, unlock it and trust this machine; the app must be signed for development.",
-        )
+            f"no iOS device that is attached has this request of {app_id}.",
+            f"Attach the device, unlock it and trust this machine; the app must be signed for development. {_SEE_LOG}",
+        ) from said
 
     async def deploy(self, container: Container, bundle: Bundle) -> None:
         tool = find_tool()
@@ -198,7 +200,7 @@ class PhysicalIosMedium(Medium):
                 await self._put(tool, container, bundle)
         except CommandFailed as error:
             raise undelivered(
-                f"the certificates could not be put on the device: {error.public}", "Unlock it, and try again."
+                "the certificates could not be put on the device.", f"Unlock it, and try again. {_SEE_LOG}"
             ) from error
 
     async def settle(self, entry: JournalEntry) -> Settled | StillPending:

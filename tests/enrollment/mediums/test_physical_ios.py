@@ -73,20 +73,28 @@ async def test_both_files_land_on_the_device_whose_app_holds_the_request(worksho
 
 
 @pytest.mark.row("F-14")
-async def test_without_the_request_on_a_device_nothing_is_signed(workshop: Workshop, phone: Phone) -> None:
+async def test_without_the_request_on_a_device_nothing_is_signed(
+    workshop: Workshop, phone: Phone, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the command says of whose devices goes to the log, and not to whoever has asked."""
     (phone.folder / CSR_FILE).write_text("another")
-    with pytest.raises(EnrollmentRefused, match=r"proof: no iOS device has this request.*no such file in the contai"):
+    with pytest.raises(EnrollmentRefused, match=r"proof: no iOS device that is attached has this request") as caught:
         await workshop.enroller.serve(phone.message(), CLAIMS, PEER)
+    assert "no such file in the container" in caplog.text
+    assert UDIDS[0] in caplog.text
+    assert UDIDS[0] not in caught.value.public
+    assert "no such file" not in caught.value.public
     assert phone.pair() == (False, False)
     assert workshop.issued(DEMO) == 0
     phone.tool.tell(devices=[], fails="Please unlock the device")
-    with pytest.raises(EnrollmentRefused, match=r"cannot be listed: .*Please unlock the device"):
+    with pytest.raises(EnrollmentRefused, match=r"cannot be listed\. The log"):
         await workshop.enroller.serve(phone.message(), CLAIMS, PEER)
+    assert "Please unlock the device" in caplog.text
 
 
 async def test_what_does_not_arrive_as_it_was_sent_is_settled_later(workshop: Workshop, phone: Phone) -> None:
     phone.tool.tell(devices=UDIDS, damages=True)
-    with pytest.raises(EnrollmentRefused, match=r"deploy: .*not there as it was sent"):
+    with pytest.raises(EnrollmentRefused, match=r"deploy: the certificates could not be put on the device"):
         await workshop.enroller.serve(phone.message(), CLAIMS, PEER)
     (entry,) = workshop.journal.pending()
     phone.tool.tell(devices=UDIDS)
