@@ -147,7 +147,7 @@ HOST_HELP = (
     multiple=True,
     type=PathOrName(),
     metavar="PATH-OR-NAME",
-    help="A plugin to load: a file, a folder, or a module. Repeatable. Installed ones (the bundled echo is one) and "
+    help="A plugin to load: a file, a folder, or a module. Repeatable. Installed ones, the bundled ones too, and "
     "those in HOME/plugins are always loaded.",
 )
 @click.option(

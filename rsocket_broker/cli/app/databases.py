@@ -104,7 +104,12 @@ def structure(obj: Context, table: str, database: str, client: str | None, as_js
 @click.argument("sql")
 @click.option("--write", is_flag=True, help="Let the statement change something.")
 @click.option(
-    "--limit", type=WholeNumber(1, 10_000), default=1000, show_default=True, help="Most rows, if SQL has none."
+    "--limit",
+    type=WholeNumber(1, 10_000),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Most rows, if SQL has none.",
 )
 @database_option
 @client_option

@@ -63,7 +63,12 @@ def follow_(
 
 @logs.command()
 @click.option(
-    "--limit", type=WholeNumber(min=1, max=5000), default=200, show_default=True, metavar="N", help="Entries."
+    "--limit",
+    type=WholeNumber(min=1, max=5000),
+    default=200,
+    show_default=True,
+    metavar="N",
+    help="The newest N entries.",
 )
 @level_option
 @tag_option

@@ -65,7 +65,9 @@ def network() -> None:
 @network.command("list")
 @filters
 @after_option
-@click.option("--limit", type=WholeNumber(min=1), default=100, show_default=True, help="The newest so many.")
+@click.option(
+    "--limit", type=WholeNumber(min=1), default=100, show_default=True, metavar="N", help="The newest N exchanges."
+)
 @secrets_option
 @client_option
 @json_option
