@@ -176,7 +176,7 @@ class Enroller:
                     return await self._pair(request, _Asker(claims, peer, line, None), course)
                 if isinstance(request, PickupMessage):
                     course.counts = False
-                    return await self._pick_up(request, line)
+                    return await self._pick_up(request, line, peer)
                 _log_device_lines(request, claims)
                 if isinstance(request, Acknowledgement):
                     self._log_acknowledgement(request, claims)
@@ -314,7 +314,7 @@ class Enroller:
                 work = self._finish(driver, checked, container, passage, exchange, web=asker.line.web)
                 return await self._finish_for(claims, peer, work, passage)
 
-    async def _pick_up(self, message: PickupMessage, line: Line) -> dict[str, object]:
+    async def _pick_up(self, message: PickupMessage, line: Line, peer: str) -> dict[str, object]:
         """A challenge, or for its answer what was left here for that device id. One try for each challenge."""
         begun, line.pickup = line.pickup, None
         if message.method == PICKUP_METHODS[0]:
@@ -328,7 +328,9 @@ class Enroller:
                 Step.PICKUP, "no challenge was given for that id over this connection.", "Begin with pickupBegin."
             )
         driver, device_id, challenge = begun
-        return dict(await driver.pick_up(device_id, challenge, message.proof))
+        found = dict(await driver.pick_up(device_id, challenge, message.proof))
+        self._authority.audit.note(Event.DEPLOYED, action="fetched", device_id=device_id, medium=driver.name, peer=peer)
+        return found
 
     async def _proven(self, driver: Medium, request: SignRequest, checked: CheckedRequest, asker: _Asker) -> Container:
         """The container that holds the request: found now, or when the nonce that this one answers was put there."""

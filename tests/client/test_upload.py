@@ -174,6 +174,10 @@ async def test_it_is_given_once_and_to_the_right_key_alone(app: App, broker: Bro
     assert found.certificate_pem.startswith(b"-----BEGIN CERTIFICATE")
     with pytest.raises(RequestFailed, match=same):
         await app.pick_up(device_id)
+    assert broker._audit is not None and broker._state is not None
+    broker._audit.flush(all_of_it=True)
+    bodies = [row["body"] for row in broker._state.read("SELECT body FROM audit")]
+    assert sum(device_id in body and '"fetched"' in body for body in bodies) == 1
     issued = len(broker.certificates())
     assert await app.sign(token(broker)) == device_id, "the same request has the same answer"
     assert len(broker.certificates()) == issued, "and nothing was signed for it"
