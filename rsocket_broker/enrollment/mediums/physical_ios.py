@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
 from rsocket_broker.authority.requests import same_request
 from rsocket_broker.credentials import CSR_FILE
 from rsocket_broker.enrollment.command import CommandFailed, run
-from rsocket_broker.enrollment.exchange import FILE_SYSTEM_ACCESS, SignRequest
+from rsocket_broker.enrollment.exchange import FILE_SYSTEM_ACCESS, SignRequest, Step
 from rsocket_broker.enrollment.mediums.base import (
     MAX_REQUEST_FILE,
     Bundle,
@@ -33,6 +33,7 @@ from rsocket_broker.enrollment.mediums.base import (
 )
 from rsocket_broker.enrollment.mediums.paths import check_destination, claimed_app_id
 from rsocket_broker.enrollment.mediums.simulator import DEVICE_PATH
+from rsocket_broker.errors import EnrollmentRefused
 from rsocket_broker.identity import Principal, Proof
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 DEVICE_KIND: Final = "ios"
 MAX_DEVICES: Final = 16
 """Asked one after the other: as many as a hub has ports."""
+MAX_ASKING: Final = 4
+"""Requests that look, or wait to look, for their device. Each takes seconds, and anybody may send them: more would take
+all the turns that there are for enrolments of any kind."""
 _CONTAINER: Final = re.compile(r"/Application/[0-9A-Fa-f-]{36}/(.+)")
 _UDID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{16}|-[0-9A-Fa-f]{4}-.{4}-.{4}-.{12})|[0-9a-f]{40}")
 _BUNDLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,254}", re.ASCII)
@@ -145,6 +149,7 @@ class PhysicalIosMedium(Medium):
         super().__init__(context)
         self._one_at_a_time = asyncio.Lock()
         """The commands share one tunnel to each device, and get into each other's way."""
+        self._asking = 0
 
     def handles(self, request: SignRequest) -> bool:
         there = request.destination
@@ -160,8 +165,16 @@ class PhysicalIosMedium(Medium):
             raise unproven(
                 "physical iOS devices are reached by `idb` or `pymobiledevice3`, and neither is here.", INSTALL
             )
-        async with self._one_at_a_time:
-            device = await self._search(tool, app_id, inner, checked.csr_pem)
+        if self._asking >= MAX_ASKING:
+            raise EnrollmentRefused(
+                Step.LIMITS, "too many apps on iOS devices ask at once.", "Try again in some seconds."
+            )
+        self._asking += 1
+        try:
+            async with self._one_at_a_time:
+                device = await self._search(tool, app_id, inner, checked.csr_pem)
+        finally:
+            self._asking -= 1
         device_id = await asyncio.to_thread(self.context.devices.device_id, DEVICE_KIND, device.udid)
         return Container(
             medium=self.name,

@@ -1,5 +1,6 @@
 """Physical iOS devices behind stand-ins for `idb` (both kinds of its pull) and `pymobiledevice3`."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from rsocket_broker.claims import Claims
 from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE, CSR_FILE, make_signing_request
 from rsocket_broker.enrollment.exchange import SignRequest
 from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry, Outcome, Settled, StillPending
-from rsocket_broker.enrollment.mediums.physical_ios import inner_path
+from rsocket_broker.enrollment.mediums.physical_ios import MAX_ASKING, PhysicalIosMedium, inner_path
 from rsocket_broker.errors import EnrollmentRefused
 from rsocket_broker.identity import Principal, Proof
 from tests.enrollment.stand_ins import IDB, StandIn
@@ -157,3 +158,20 @@ def test_a_path_that_lies_in_no_container_is_refused(destination: str) -> None:
     with pytest.raises(EnrollmentRefused, match="proof"):
         inner_path(destination)
     assert inner_path(DESTINATION) == INNER
+
+
+async def test_those_who_wait_for_the_command_leave_turns_to_others(workshop: Workshop, phone: Phone) -> None:
+    driver = workshop.mediums.offered["physical_ios"]
+    assert isinstance(driver, PhysicalIosMedium)
+    asked = SignRequest(csr=phone.csr, claims=CLAIMS, destination=DESTINATION)
+    checked = check_request(phone.csr)
+    async with driver._one_at_a_time:
+        waiting = [asyncio.create_task(driver.prove(asked, checked)) for _ in range(MAX_ASKING)]
+        await asyncio.sleep(0)
+        with pytest.raises(EnrollmentRefused, match="limits: too many apps on iOS devices"):
+            await driver.prove(asked, checked)
+        for task in waiting[1:]:
+            task.cancel()
+    async with asyncio.timeout(60):
+        assert (await waiting[0]).principal.app_id == DEMO
+        assert (await driver.prove(asked, checked)).principal.app_id == DEMO
