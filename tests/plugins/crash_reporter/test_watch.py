@@ -2,12 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rsocket_broker.plugin_api import ApplicationError, Device
 from rsocket_broker.plugin_api.testing import FakeApp, fake_identity
-from rsocket_broker.plugins.crash_reporter import watch
+from rsocket_broker.plugins.crash_reporter import reports, watch
 from rsocket_broker.plugins.crash_reporter.crashes import Crash
 from rsocket_broker.plugins.crash_reporter.watch import LogWatch, Watcher, watch_reports
 from tests.plugins.crash_reporter.test_crashes import LOGGED
@@ -71,12 +72,20 @@ async def test_a_device_that_cannot_be_reached_is_tried_again(monkeypatch: pytes
 async def test_reports_of_this_app_in_this_simulator_are_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looks: list[dict[str, float]] = []
+
+    def look(folder: Path, known: dict[str, float]) -> dict[str, float]:
+        fresh = reports.new_files(folder, known)
+        looks.append(fresh)
+        return fresh
+
     monkeypatch.setattr(watch, "POLL", 0.01)
+    monkeypatch.setattr(watch, "reports", SimpleNamespace(**vars(reports) | {"new_files": look}))
     (tmp_path / "old.ips").write_text(IPS)
     found: list[Crash] = []
     app = app_on(None, "com.example.shop", UDID)
     task = asyncio.create_task(watch_reports(tmp_path, app, found.append, lambda: 0.0))
-    await asyncio.sleep(0.05)
+    await until(lambda: looks)
     (tmp_path / "1.ips").write_text(IPS.replace(UDID, UDID.replace("0F", "1F")))
     (tmp_path / "2.ips").write_text("{}")
     (tmp_path / "3.ips").write_text(IPS.replace("com.example.shop", "com.example.other"))
