@@ -17,6 +17,9 @@ ENTRY_POINTS = "rsocket_broker.mediums"
 _MEANINGS = {1: "file-system access", 2: "upload service", 4: "pairing"}
 """Mediums with a meaning of their own, whether or not a driver offers them here."""
 
+_SWITCHED_ON = {2: " Medium 2 is offered once its operator has written [mediums.upload] in config.toml."}
+"""What makes a medium of ours offered that is not: who is refused can tell the operator."""
+
 OPT_IN = frozenset({"upload", "qr_bundle"})
 """Drivers of ours that are offered only where the configuration has a table for them: what they do is to be wanted."""
 
@@ -87,7 +90,9 @@ class Mediums:
             driver for driver in self.offered.values() if driver.number == request.medium and not driver.fallback
         ]
         if not of_number:
-            raise self._refused(f"no driver offers medium {_named(request.medium)}")
+            raise self._refused(
+                f"no driver offers medium {_named(request.medium)}", _SWITCHED_ON.get(request.medium, "")
+            )
         for driver in of_number:
             if driver.handles(request):
                 return self._with_destination(driver, request)
@@ -113,13 +118,13 @@ class Mediums:
             )
         return driver
 
-    def _refused(self, reason: str) -> EnrollmentRefused:
+    def _refused(self, reason: str, more: str = "") -> EnrollmentRefused:
         numbers = sorted({driver.number for driver in self.offered.values()})
         drivers = [
             f"{_named(number)}: " + ", ".join(name for name, driver in self.offered.items() if driver.number == number)
             for number in numbers
         ]
-        return EnrollmentRefused(Step.MEDIUM, f"{reason}.", f"On offer here: {'; '.join(drivers) or 'none'}.")
+        return EnrollmentRefused(Step.MEDIUM, f"{reason}.", f"On offer here: {'; '.join(drivers) or 'none'}.{more}")
 
 
 def _named(number: int) -> str:

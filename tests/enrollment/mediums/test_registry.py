@@ -156,6 +156,7 @@ def test_what_no_driver_serves_is_refused_with_what_is_on_offer(
         "On offer here: 1 (file-system access): filesystem, physical_ios, simulator; "
     )
     assert "4 (pairing): pairing" in caught.value.remedy
+    assert ("[mediums.upload]" in caught.value.remedy) == (change == {"medium": 2})
 
 
 def test_with_no_driver_at_all_nothing_is_on_offer() -> None:
