@@ -28,7 +28,8 @@ EXPORT_S = 120.0
 
 MAX_DIGITS = 18
 """Of an exchange's number: no more fit into the 64 bits of JSON's integers."""
-COLUMNS = ("number", "time", "method", "status", "duration", "response_bytes", "url")
+COLUMNS = ("number", "time", "method", "status", "duration", "bytes", "url")
+"""Of `list`. Short, so that an address has room on a terminal of 80 characters. Bytes are those of the response."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 secrets_option = click.option(
@@ -227,6 +228,8 @@ def show_item(item: dict[str, Any]) -> None:
 def statistics(obj: Context, client: str | None, as_json: bool) -> None:
     """How much the app asks, how fast it is answered, and by whom.
 
+    OPEN are those without an answer; SENT and RECEIVED are the bytes of bodies.
+
     \b
     Example:
       rsocket-broker app network statistics
@@ -237,7 +240,7 @@ def statistics(obj: Context, client: str | None, as_json: bool) -> None:
         return
     names = ("exchanges", "unanswered", "median", "p95", "slowest", "request_bytes", "response_bytes")
     rows = [("all", found), *((host["host"] or "unknown", host) for host in found["hosts"])]
-    headers = ["HOST", *(name.upper() for name in names), "STATUSES"]
+    headers = ["HOST", "COUNT", "OPEN", "MEDIAN", "P95", "SLOWEST", "SENT", "RECEIVED", "STATUSES"]
     show_rows(([host, *(one[name] for name in names), _statuses(one)] for host, one in rows), headers)
 
 

@@ -28,7 +28,7 @@ def told(phone: Phone) -> None:
 
 def test_the_traffic_is_listed_and_filtered(phone: Phone) -> None:
     lines = phone.say("network", "list").stdout.splitlines()
-    assert lines[0].split() == ["NUMBER", "TIME", "METHOD", "STATUS", "DURATION", "RESPONSE_BYTES", "URL"]
+    assert lines[0].split() == ["NUMBER", "TIME", "METHOD", "STATUS", "DURATION", "BYTES", "URL"]
     assert [line.split()[2:4] for line in lines[1:]] == [["POST", "201"], ["GET", "404"], ["GET", "open"]]
     assert "secret" not in lines[1]
     assert "secret" in phone.say("network", "list", "--with-secrets", "--method", "post").stdout
@@ -72,6 +72,7 @@ def test_one_exchange_is_shown_and_made_a_command(phone: Phone) -> None:
 
 def test_figures_are_told(phone: Phone) -> None:
     lines = phone.say("network", "statistics").stdout.splitlines()
+    assert lines[0].split()[:4] == ["HOST", "COUNT", "OPEN", "MEDIAN"]
     assert lines[1].split()[:3] == ["all", "3", "1"]
     assert lines[2].split()[0] == "api.example.org"
     assert json.loads(phone.say("network", "statistics", "--json").stdout)["exchanges"] == 3
