@@ -46,8 +46,9 @@ async def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="An emulated app with a Flipper SDK.")
-    parser.add_argument("--directory", type=Path, default=Path.home() / ".shop-example")
-    parser.add_argument("--host", default="localhost")
+    files = "where it keeps its key, certificates and database; ~/.shop-example"
+    parser.add_argument("--directory", type=Path, default=Path.home() / ".shop-example", help=files)
+    parser.add_argument("--host", default="localhost", help="where the broker is")
     parser.add_argument("--era", choices=list(ERAS), default="websocket", help="which generation of the SDK")
     parser.add_argument("--insecure-port", type=int, help="9089, or 8089 for --era rsocket")
     parser.add_argument("--secure-port", type=int, help="9088, or 8088 for --era rsocket")
