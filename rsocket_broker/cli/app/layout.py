@@ -1,7 +1,7 @@
 """`rsocket-broker app layout`: what an app shows, by whichever of the two inspectors it has."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from rsocket_broker.cli.app.shared import (
     ask,
     client_option,
     out_option,
-    pick,
     picture_option,
     show_rows,
     write_bytes,
@@ -130,13 +129,33 @@ def inspector(obj: Context, client: str | None) -> tuple[str, str]:
     """The client that is meant, and which of its inspectors to ask. Raises ApplicationError."""
     if client is not None:
         plugins = admin.ask(obj.home, "clients.show", {"client": client})["plugins"]
-        found = [name for name in GENERATIONS if name in plugins]
-        if not found:
+        plugin = generation_of(plugins)
+        if plugin is None:
             raise ApplicationError(f"{client} has no layout inspector: neither {' nor '.join(GENERATIONS)}.")
-        return client, found[0]
-    have = {plugin for one in admin.ask(obj.home, "clients.list") for plugin in one["plugins"]}
-    plugin = next((name for name in GENERATIONS if name in have), GENERATIONS[0])
-    return pick(obj, plugin), plugin
+        return client, plugin
+    return only_inspector(admin.ask(obj.home, "clients.list"))
+
+
+def only_inspector(clients: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The one client of these that has an inspector, of whichever generation. Raises ApplicationError."""
+    found = [(str(one["id"]), generation_of(one["plugins"])) for one in clients]
+    able = [(client, plugin) for client, plugin in found if plugin is not None]
+    if len(able) == 1:
+        return able[0]
+    if not able:
+        raise ApplicationError(
+            f"No connected client has a layout inspector: neither {' nor '.join(GENERATIONS)}. "
+            "`rsocket-broker clients list` shows who is."
+        )
+    raise ApplicationError(
+        f"{len(able)} clients have a layout inspector: {', '.join(client for client, _ in able[:10])}. "
+        "Name one with --client."
+    )
+
+
+def generation_of(plugins: Collection[str]) -> str | None:
+    """The inspector to ask of those that a client has."""
+    return next((name for name in GENERATIONS if name in plugins), None)
 
 
 def outline(root: dict[str, Any]) -> Iterator[str]:

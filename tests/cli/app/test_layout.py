@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 from emulated_apps.images import PNG
+from rsocket_broker.cli.app.layout import only_inspector, outline, place
+from rsocket_broker.errors import ApplicationError
 from tests.cli.app.android import PACKAGE, Android
 from tests.cli.app.conftest import Phone
 
@@ -39,13 +41,20 @@ def test_the_newer_inspector_is_asked_for_the_screen(shop: Android, tmp_path: Pa
 
 
 def test_an_app_without_an_inspector_is_told_of(phone: Phone) -> None:
-    assert "No connected client has the plugin ui-debugger" in phone.say("layout", "tree").stderr
+    assert "No connected client has a layout inspector" in phone.say("layout", "tree").stderr
     assert "has no layout inspector" in phone.say("layout", "tree", "--client", "com.example.shop").stderr
 
 
-def test_places_and_lines() -> None:
-    from rsocket_broker.cli.app.layout import outline, place
+def test_without_a_name_the_only_client_with_an_inspector_is_meant_and_none_of_several() -> None:
+    old, new = {"id": "s1", "plugins": ["Inspector"]}, {"id": "s2", "plugins": ["Inspector", "ui-debugger"]}
+    other = {"id": "s3", "plugins": ["Network"]}
+    assert only_inspector([old, other]) == ("s1", "Inspector")
+    assert only_inspector([other, new]) == ("s2", "ui-debugger")
+    with pytest.raises(ApplicationError, match="2 clients have a layout inspector: s1, s2"):
+        only_inspector([old, new])
 
+
+def test_places_and_views_are_lines() -> None:
     assert place({"x": 1, "y": 2.5, "width": 3, "height": 4}) == "1,2.5 3x4"
     assert place(None) == ""
     node = {"id": "1", "kind": "a.b.View", "text": "", "resource": "top", "visible": False, "children": []}
