@@ -63,6 +63,9 @@ from rsocket_broker.state import STATE_FILE, State
 from rsocket_broker.transports.http import Page
 
 ADB = "adb"
+IOS = "physical_ios"
+DEVICES = (ADB, IOS)
+"""Drivers whose deployments are settled once the ports are open: a device may be away, and its command may hang."""
 """The name of the medium driver whose deployments wait for a device, and of its settings."""
 
 BUNDLED = (ADB, "filesystem", "simulator", "pairing", "physical_ios")
@@ -156,7 +159,7 @@ class Broker:
         upkeep.serve(endpoint)
         self._observation = self._observe(authority, enroller, endpoint)
         await asyncio.to_thread(state.grow_log)
-        await enroller.settle([name for name in mediums.offered if name != ADB])  # devices are waited for later
+        await enroller.settle([name for name in mediums.offered if name not in DEVICES])
         self.contexts = contexts = CurrentContexts(authority)
         served = Served(
             enroller=enroller, endpoint=endpoint, observation=self._observation, pages=self._pages(authority)
@@ -218,6 +221,7 @@ class Broker:
         return {METRICS_PATH: self._observation.page, **revocation_pages(authority)}
 
     def _follow_devices(self, enroller: Enroller, upkeep: Upkeep) -> None:
+        enroller.delivery.keep(enroller.settle([IOS])).add_done_callback(_log_failure)
         if self._adb_address is None:
             return
 

@@ -10,13 +10,16 @@ import attrs
 import pytest
 
 from rsocket_broker.authority.requests import check_request
+from rsocket_broker.broker import Broker
 from rsocket_broker.claims import Claims
 from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE, CSR_FILE, make_signing_request
+from rsocket_broker.enrollment.command import TIMEOUT_S
 from rsocket_broker.enrollment.exchange import SignRequest
 from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry, Outcome, Settled, StillPending
 from rsocket_broker.enrollment.mediums.physical_ios import MAX_ASKING, PhysicalIosMedium, inner_path
 from rsocket_broker.errors import EnrollmentRefused
 from rsocket_broker.identity import Principal, Proof
+from rsocket_broker.settings import ListenSettings, Settings
 from tests.enrollment.stand_ins import IDB, StandIn
 from tests.enrollment.workshop import Workshop, open_workshop
 
@@ -175,3 +178,30 @@ async def test_those_who_wait_for_the_command_leave_turns_to_others(workshop: Wo
     async with asyncio.timeout(60):
         assert (await waiting[0]).principal.app_id == DEMO
         assert (await driver.prove(asked, checked)).principal.app_id == DEMO
+
+
+@pytest.mark.row("F-14")
+async def test_a_broker_opens_its_ports_whether_or_not_the_command_answers(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools, asked = tmp_path / "hanging", tmp_path / "asked"
+    tools.mkdir()
+    (tools / "idb").write_text(f"#!/bin/sh\n: > {asked}\nexec /bin/sleep 600\n")
+    (tools / "idb").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    csr = make_signing_request(DEMO).csr_pem.decode()
+    location = {"udid": UDIDS[0], "bundle": DEMO, "directory": INNER}
+    principal = Principal(DEMO, "ios-1", Proof.FILESYSTEM)
+    with open_workshop(home) as opened:
+        container = Container(medium="physical_ios", principal=principal, location=location)
+        opened.journal.begin(container, Bundle(csr=csr, trust_pem=b"a", certificate_pem=b"b"), datetime.now(UTC))
+    listen = ListenSettings(insecure_port=0, secure_port=0, ws_secure_port=None, ws_insecure_port=None)
+    broker = Broker(Settings(home=home, listen=listen, adb="off"))
+    try:
+        async with asyncio.timeout(TIMEOUT_S - 5):  # the command is given up later
+            await broker.start()
+            while not asked.exists():
+                await asyncio.sleep(0.02)
+        assert broker.ports.insecure_port
+    finally:
+        await broker.stop()
