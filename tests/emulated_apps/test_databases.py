@@ -40,7 +40,7 @@ def test_ids_come_from_the_list(databases: Databases) -> None:
     ]
 
 
-def test_a_page(databases: Databases) -> None:
+def test_a_page_of_a_table_has_its_rows_and_their_number(databases: Databases) -> None:
     databases.call("databaseList", {})
     page = ask(databases, "getTableData", table="customer", order="name", reverse=True, start=1, count=5)
     assert page == {
@@ -67,7 +67,7 @@ def test_a_page(databases: Databases) -> None:
     ]
 
 
-def test_a_structure(databases: Databases) -> None:
+def test_a_table_tells_its_columns_and_indexes(databases: Databases) -> None:
     databases.call("databaseList", {})
     told = ask(databases, "getTableStructure", table='"order"')
     assert told["structureColumns"][0] == "column_name"
@@ -87,7 +87,7 @@ def test_a_structure(databases: Databases) -> None:
         ("CREATE TABLE t (a)", {"type": "raw", "columns": [], "values": []}),
     ],
 )
-def test_statements(databases: Databases, statement: str, answer: dict[str, object]) -> None:
+def test_a_statement_is_answered_by_its_kind(databases: Databases, statement: str, answer: dict[str, object]) -> None:
     databases.call("databaseList", {})
     assert ask(databases, "execute", value=statement) == answer
 
@@ -100,7 +100,7 @@ def test_only_the_first_word_up_to_a_space_counts(databases: Databases) -> None:
         ask(databases, "execute", value="SELECT\n1")
 
 
-def test_what_is_refused(databases: Databases) -> None:
+def test_what_no_app_does_is_refused_by_a_number(databases: Databases) -> None:
     databases.call("databaseList", {})
     for params, code in (({"databaseId": 0, "value": "x"}, 1), ({"value": ""}, 1), ({"value": "SELEC"}, 3)):
         with pytest.raises(ReceiverError) as caught:

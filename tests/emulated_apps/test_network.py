@@ -81,7 +81,7 @@ def test_android_keeps_no_bodies_of_answers_meanwhile() -> None:
     assert "data" not in events[1][1]
 
 
-def test_mock_routes() -> None:
+def test_mock_routes_answer_in_place_of_the_server() -> None:
     network = Network()
     events = listen(network)
     route = {"requestUrl": "/cart", "method": "GET", "data": "[]", "headers": [], "status": "418", "enabled": False}

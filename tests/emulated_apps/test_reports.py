@@ -4,7 +4,7 @@ from emulated_apps import NO_REPLY, CrashReporter, LeakCanary, Navigation, Platf
 from tests.emulated_apps.heard import listen
 
 
-def test_a_crash() -> None:
+def test_a_crash_is_told_with_its_call_stack() -> None:
     crashes = CrashReporter()
     assert not crashes.report("java.lang.Error")  # nobody listens: it is lost
     events = listen(crashes)
@@ -23,7 +23,7 @@ def test_a_crash() -> None:
     ]
 
 
-def test_navigation() -> None:
+def test_a_visit_is_told_with_its_screen() -> None:
     navigation = Navigation(clock=lambda: 1718006400.0)
     navigation.go("myapp://lost")
     events = listen(navigation)

@@ -48,7 +48,7 @@ def test_what_a_user_does(tmp_path: Path) -> None:
         remote.call("buy", {})
 
 
-def test_crashes_and_leaks(tmp_path: Path) -> None:
+def test_the_shop_tells_of_its_crashes_and_leaks(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     crashes, leaks = listen(shop.crashes), listen(shop.leaks)
     remote = Remote(shop)
