@@ -221,7 +221,7 @@ class Broker:
         return {METRICS_PATH: self._observation.page, **revocation_pages(authority)}
 
     def _follow_devices(self, enroller: Enroller, upkeep: Upkeep) -> None:
-        enroller.delivery.keep(enroller.settle([IOS])).add_done_callback(_log_failure)
+        enroller.delivery.keep(enroller.settle([IOS]))
         if self._adb_address is None:
             return
 
