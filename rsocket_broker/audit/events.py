@@ -53,7 +53,6 @@ _TRAFFIC = frozenset(
         Event.CALL_REFUSED,
         Event.CALL_ALLOWED,
         Event.SESSION,
-        Event.RECORDED,
         Event.DROPPED,
     }
 )

@@ -113,7 +113,7 @@ async def test_each_kind_of_record_is_written_when_its_thing_is_done(broker: Bro
     for each in records(home):
         told[Event(each["event"])].append(each["facts"])
     never = {event.value for event, found in told.items() if not found}
-    assert never == {"grant", "restore", "trim", "drop"}, "these are for other tests"
+    assert never == {"grant", "record", "restore", "trim", "drop"}, "these are for other tests"
     assert facts(tmp_path / "restored", Event.RESTORED)
     must(home, "audit", "verify")
     assert told[Event.CALL_REFUSED][0] | {"app_id": APP, "rule": "no-stream"} == told[Event.CALL_REFUSED][0]

@@ -30,11 +30,12 @@ def identity(device_id: str, proof: Proof) -> Identity:
 async def test_an_android_device_is_found_again_by_its_hardware(tmp_path: Path, adb_server: AdbServer) -> None:
     with State.open(tmp_path / "state.db") as state:
         access = DeviceAccess({"adb": adb_medium(adb_server.address, state)})
-        known = DeviceRegistry(state).device_id("android", "EMULATED0001\nf00d0000cafe0001")
+        known = DeviceRegistry(state).device_id("android", "FOUND-AGAIN\nf00d0000cafe0001")
         with pytest.raises(ApplicationError, match="not attached"):
             await access(identity(known, Proof.ADB))
         other = EmulatedDevice(tmp_path / "other", serialno="OTHER", android_id="0123456789abcdef")
-        async with adb_server.attached(other), adb_server.attached(EmulatedDevice(tmp_path / "phone")) as phone:
+        mine = EmulatedDevice(tmp_path / "phone", serialno="FOUND-AGAIN")
+        async with adb_server.attached(other), adb_server.attached(mine) as phone:
             device = await access(identity(known, Proof.ADB))
             assert isinstance(device, AndroidDevice)
             assert device.serial == phone.serial

@@ -149,7 +149,7 @@ async def test_a_refusal_reaches_the_app_with_step_and_remedy_and_the_line_stays
     connection = dial(FLIPPER)
     assert (await refused(connection, app.message(medium=77))).startswith(
         "medium: no driver offers medium 77 (unknown to this broker). "
-        "On offer here: 1 (file-system access): filesystem, simulator"
+        "On offer here: 1 (file-system access): filesystem, physical_ios, simulator"
     )
     assert (await refused(connection, app.message(destination="/etc"))).startswith("proof: ")
     assert (await ask(connection, app.message()))["deviceId"]
