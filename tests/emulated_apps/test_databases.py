@@ -67,7 +67,7 @@ def test_a_page_of_a_table_has_its_rows_and_their_number(databases: Databases) -
     ]
 
 
-def test_a_table_tells_its_columns_and_indexes(databases: Databases) -> None:
+def test_a_tables_columns_and_indexes_are_told(databases: Databases) -> None:
     databases.call("databaseList", {})
     told = ask(databases, "getTableStructure", table='"order"')
     assert told["structureColumns"][0] == "column_name"
@@ -100,7 +100,7 @@ def test_only_the_first_word_up_to_a_space_counts(databases: Databases) -> None:
         ask(databases, "execute", value="SELECT\n1")
 
 
-def test_what_no_app_does_is_refused_by_a_number(databases: Databases) -> None:
+def test_a_wrong_statement_is_refused_with_its_number(databases: Databases) -> None:
     databases.call("databaseList", {})
     for params, code in (({"databaseId": 0, "value": "x"}, 1), ({"value": ""}, 1), ({"value": "SELEC"}, 3)):
         with pytest.raises(ReceiverError) as caught:

@@ -8,7 +8,7 @@ from emulated_apps import NO_REPLY, Fresco, Image, ReceiverError
 from tests.emulated_apps.heard import listen
 
 
-def test_the_caches_list_their_images_and_give_them() -> None:
+def test_the_caches_list_their_images_and_give_them_out() -> None:
     fresco = Fresco()
     identifier = fresco.load(Image("https://a.example/1.png", 20, 10), view=(10, 5))
     events = listen(fresco)
@@ -31,7 +31,7 @@ def test_the_caches_list_their_images_and_give_them() -> None:
     assert caught.value.error == {"reason": "ImageId 1 was evicted from cache"}
 
 
-def test_loads_leaks_and_the_overlay_are_told_by_events() -> None:
+def test_leaks_and_the_overlay_are_told_by_events() -> None:
     fresco = Fresco()
     events = listen(fresco)
     fresco.leak("CloseableReference", "at a.B.c")

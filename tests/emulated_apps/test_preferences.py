@@ -50,7 +50,7 @@ def test_android_refuses_new_keys_sets_and_unknown_files() -> None:
             change(preferences, key, "x", file)
 
 
-def test_android_takes_a_key_out_when_asked() -> None:
+def test_what_android_takes_out_is_told_as_deleted() -> None:
     preferences = android(a=1, b=2, c=3)
     events = listen(preferences)
     params = {"sharedPreferencesName": FILE, "preferenceName": "a"}
@@ -63,7 +63,7 @@ def test_android_takes_a_key_out_when_asked() -> None:
     assert all(one["deleted"] is True and "value" not in one for one in told)
 
 
-def test_ios_keeps_any_json_in_its_own_shape() -> None:
+def test_ios_takes_any_json_and_tells_in_its_own_way() -> None:
     preferences = Preferences({STANDARD: {"a": 1}, SUITE: {}}, Platform.IOS, clock=lambda: 1718000000.5)
     events = listen(preferences)
     assert "getSharedPreferences" not in preferences.receivers()

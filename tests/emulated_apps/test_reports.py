@@ -23,7 +23,7 @@ def test_a_crash_is_told_with_its_call_stack() -> None:
     ]
 
 
-def test_a_visit_is_told_with_its_screen() -> None:
+def test_visits_are_told_once_somebody_listens() -> None:
     navigation = Navigation(clock=lambda: 1718006400.0)
     navigation.go("myapp://lost")
     events = listen(navigation)

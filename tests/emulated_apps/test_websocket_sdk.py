@@ -44,7 +44,7 @@ async def app(
             yield sdk
 
 
-async def test_the_exchange_ends_with_a_certificate(tmp_path: Path) -> None:
+async def test_the_exchange_is_asked_and_acknowledged(tmp_path: Path) -> None:
     heard: list[Any] = []
 
     async def handle(connection: ServerConnection) -> None:

@@ -23,7 +23,7 @@ def answer(data: bytes = WEBP, claimed: str = "image/jpeg") -> dict[str, Any]:
     return {**about, "data": f"data:{claimed};base64,{coded}"}
 
 
-def test_levels() -> None:
+def test_the_caches_of_an_app_are_read() -> None:
     first, second = levels(LEVELS)
     assert first == ("On screen bitmaps", 1000, None, "", ("1", "2"))
     assert second == ("Bitmap memory cache", 50, 99, "memory", ())
@@ -48,7 +48,7 @@ def test_an_image_is_what_its_bytes_are() -> None:
         (b"<svg>", "application/octet-stream"),
     ],
 )
-def test_known_formats(data: bytes, name: str) -> None:
+def test_a_format_is_known_by_its_first_bytes(data: bytes, name: str) -> None:
     assert kind(data) == name
 
 

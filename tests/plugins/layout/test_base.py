@@ -77,7 +77,7 @@ async def test_waiting_until_a_view_comes_or_goes(monkeypatch: pytest.MonkeyPatc
             await client.request("wait", {"text": "x", "timeout": -1})
 
 
-async def test_pictures_and_edits() -> None:
+async def test_pictures_are_given_and_attributes_set() -> None:
     plugin = Paper()
     async with running(plugin) as bench:
         client = await bench.connect()

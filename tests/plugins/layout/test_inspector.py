@@ -51,7 +51,7 @@ async def test_a_great_many_views_are_asked_for_in_batches_and_too_many_not_at_a
                 await other.request("tree")
 
 
-async def test_pictures() -> None:
+async def test_a_picture_is_of_the_whole_screen_or_of_one_view() -> None:
     answers = old_answers(ANDROID_OLD, "1", all_at_once=True)
     async with running(Inspector) as bench:
         client = await bench.connect(answers=answers)

@@ -14,7 +14,7 @@ from tests.plugins.layout.shapes import ANDROID_FRAME, IOS_FRAME, METADATA, new_
 TABLE = metadata(METADATA)
 
 
-def test_androids_frame() -> None:
+def test_a_frame_of_android_is_a_tree() -> None:
     scan = frame(ANDROID_FRAME, 7.0)
     root = tree(scan, TABLE)
     title, hidden = root.children
@@ -29,7 +29,7 @@ def test_androids_frame() -> None:
     assert (root.visible, title.visible, hidden.visible) == (True, True, False)
 
 
-def test_ios_frame() -> None:
+def test_a_frame_of_ios_is_a_tree() -> None:
     scan = frame(IOS_FRAME, 7.0)
     assert (scan.time, scan.root, scan.snapshot) == (1718000000500.0, "w", "")
     assert tree(scan, {}).children[0].text == "Your cart"

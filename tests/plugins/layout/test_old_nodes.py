@@ -16,7 +16,7 @@ def made(nodes: dict[str, Any], root: str) -> Node:
     return tree(root, {raw_node(one)[0]: raw_node(one)[1:] for one in nodes.values()})
 
 
-def test_androids_views() -> None:
+def test_views_of_android_are_a_tree() -> None:
     root = made(ANDROID_OLD, "1")
     title, _box, button = (one for _, one in walk(root) if one.id != "1")
     assert (title.text, title.resource, title.kind) == ("Your cart", "title", "TextView")
@@ -27,7 +27,7 @@ def test_androids_views() -> None:
     assert button.bounds == Bounds(5, 105, 20, 10), "its parent's place is added"
 
 
-def test_ios_views() -> None:
+def test_views_of_ios_are_a_tree() -> None:
     root = made(IOS_OLD, "a")
     (label,) = root.children
     assert (label.text, label.resource, label.label) == ("Your cart", "title", "The cart")

@@ -54,7 +54,7 @@ def test_walk_goes_parents_first() -> None:
         (Query(kind="View", text="pay"), []),
     ],
 )
-def test_find(query: Query, found: list[str]) -> None:
+def test_views_are_found_by_what_they_are(query: Query, found: list[str]) -> None:
     assert [one.id for one in find(TREE, query.check())] == found
 
 

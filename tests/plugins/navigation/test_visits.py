@@ -23,7 +23,7 @@ SIX = datetime(2024, 6, 10, 6, 0, 0, tzinfo=UTC).timestamp() * 1000
         "Mon Jun 10 00:30:00 GMT-05:30 2024",
     ],
 )
-def test_a_java_date(date: str) -> None:
+def test_a_java_date_is_read_in_its_zone(date: str) -> None:
     assert java_date(date) == SIX
 
 
@@ -73,7 +73,7 @@ def test_a_visit_is_of_its_link_or_of_its_screen() -> None:
     assert not is_of(seen, "shop://item/a")
 
 
-def test_templates() -> None:
+def test_a_template_is_filled_with_values() -> None:
     template = 'shop://p/{#id}?ref={?src}&on={!on}&x={name}&json={"a": 1}'
     assert places(template) == ["#id", "?src", "!on", "name"]
     values = {"id": 7, "on": True, "name": "a b&c"}
