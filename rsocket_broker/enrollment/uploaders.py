@@ -17,6 +17,7 @@ import re
 import ssl
 import urllib.parse
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -25,6 +26,8 @@ from rsocket_broker.files import read_private
 
 TIMEOUT_S: Final = 20.0
 """For each step of a request to the service: to connect, to send, to be answered."""
+AT_ONCE: Final = 2
+"""Uploads at work. They have threads of their own: a service that hangs must not hold those that sign and write."""
 MAX_TOKEN: Final = 8192
 """Bytes of a token file: the longest header that servers take by default."""
 PLACE: Final = "{device_id}"
@@ -84,12 +87,14 @@ class HttpUploader(Uploader):
             raise ConfigurationError('[mediums.upload]: "header" must be the name of a header for the token.')
         if self._token_file is not None:
             self._token()
+        self._threads = ThreadPoolExecutor(AT_ONCE, "upload")
 
     async def upload(self, device_id: str, bundle: bytes) -> None:
         """Raises UploadFailed unless the service answers with a status of 200 to 299."""
         if not _ID.fullmatch(device_id):
             raise UploadFailed("the device id does not fit into an address.")
-        await asyncio.to_thread(self._send, self._url.replace(PLACE, device_id), bundle)
+        url = self._url.replace(PLACE, device_id)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._send, url, bundle)
 
     def _token(self) -> str:
         """Read at every upload, so that it can be changed while the broker runs."""

@@ -1,6 +1,8 @@
 """Uploaders: the one for HTTP against a real server, and what none of them may be told."""
 
+import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,7 +11,14 @@ from pathlib import Path
 import attrs
 import pytest
 
-from rsocket_broker.enrollment.uploaders import HttpUploader, PickupUploader, Uploader, UploadFailed, load_uploader
+from rsocket_broker.enrollment.uploaders import (
+    TIMEOUT_S,
+    HttpUploader,
+    PickupUploader,
+    Uploader,
+    UploadFailed,
+    load_uploader,
+)
 from rsocket_broker.errors import ConfigurationError
 
 
@@ -126,3 +135,18 @@ def test_anybodys_own_uploader_is_taken_by_its_name() -> None:
 class Own(Uploader):
     async def upload(self, device_id: str, bundle: bytes) -> None:
         """Takes everything."""
+
+
+async def test_a_service_that_hangs_holds_up_nothing_but_uploads() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        uploader = HttpUploader({"url": f"http://127.0.0.1:{silent.getsockname()[1]}/{{device_id}}"})
+        sending = [asyncio.create_task(uploader.upload(f"upload-{number}", b"x")) for number in range(40)]
+        line, _ = await asyncio.to_thread(silent.accept)
+        async with asyncio.timeout(TIMEOUT_S - 5):  # they give up later
+            assert await asyncio.to_thread(lambda: "signed") == "signed"
+        line.close()
+        for task in sending[2:]:
+            task.cancel()
+    for task in sending[:2]:
+        with pytest.raises(UploadFailed):
+            await task
