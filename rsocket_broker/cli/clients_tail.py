@@ -20,6 +20,12 @@ from rsocket_broker.cli.render import cell, json_option, note
 if TYPE_CHECKING:
     from rich.table import Table
 
+KINDS = (
+    *("event", "call", "answer", "error", "send", "init", "deinit", "refreshPlugins", "error report"),
+    *("stream", "channel", "push"),
+    *("request-response", "fire-and-forget", "request-stream", "request-channel", "metadata-push"),
+)
+"""What a message can be: of Flipper's JSON, of what a plugin asks an app by routes, and of what comes by routes."""
 RATE_S = 5.0
 """Seconds over which a rate is taken: long enough to be read, short enough to follow what a tap on the screen does."""
 MAX_ROWS = 200
@@ -93,8 +99,8 @@ class Tally:
 
         dropped = f"{self.dropped} messages came too fast to be counted" if self.dropped else None
         found = Table(caption=dropped, expand=False)
-        for heading, side in (("", "left"), ("KIND", "left"), ("WHAT", "left")):
-            found.add_column(heading, justify=side, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
+        for heading in ("", "KIND", "WHAT"):
+            found.add_column(heading, justify="left", overflow="ellipsis", no_wrap=True)
         for heading in ("COUNT", "PER SECOND", "BYTES", "LAST"):
             found.add_column(heading, justify="right", no_wrap=True)
         for key, row in sorted(self.rows.items(), key=lambda each: -each[1].last):
@@ -116,7 +122,12 @@ class Tally:
 )
 @click.option("--method", default="", metavar="PATTERN", help="Only these methods and events, such as 'new*'.")
 @click.option(
-    "--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind, such as event or call. Repeatable."
+    "--kind",
+    "kinds",
+    type=click.Choice(KINDS),
+    multiple=True,
+    metavar="KIND",
+    help="Only this kind, such as event, call, answer, error or request-response. Repeatable.",
 )
 @click.option("--direction", type=click.Choice(["in", "out"]), help="Only what the app sent (in), or was sent (out).")
 @click.option(

@@ -29,6 +29,7 @@ class PortNumber(click.IntRange):
 
     name = "port"
     OFF = "off"
+    WORDS = f"a port, 0 to 65535, nor {OFF}"
 
     def __init__(self) -> None:
         super().__init__(0, 65535)
@@ -39,7 +40,7 @@ class PortNumber(click.IntRange):
         try:
             int(value)
         except ValueError:
-            self.fail(f"{value!r} is neither a port, 0 to 65535, nor {self.OFF}.", param, ctx)
+            self.fail(f"{value!r} is neither {self.WORDS}.", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -47,6 +48,7 @@ class UsualPort(PortNumber):
     """A port, `on` for the usual one, or `off` for none."""
 
     ON = "on"
+    WORDS = f"a port, 0 to 65535, nor {ON} or {PortNumber.OFF}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return self.ON if value == self.ON else super().convert(value, param, ctx)

@@ -1,12 +1,18 @@
 """What `clients tail` shows of what it hears; that it follows a session at all is in test_clients.py."""
 
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
-from rsocket_broker.cli.clients_tail import MAX_ROWS, OTHERS, RATE_S, Filter, Tally, show_message
+from rsocket_broker.cli.clients_tail import KINDS, MAX_ROWS, OTHERS, RATE_S, Filter, Tally, show_message, tail
+from rsocket_broker.plugin_api.handlers import Model
+
+ROOT = Path(__file__).parents[2]
 
 NOON = 1_777_896_000.0
 
@@ -86,3 +92,12 @@ def test_no_name_can_move_the_cursor_or_colour_the_screen(capsys: pytest.Capture
     assert r"[red]\x1b[2J" in shown(tally, NOON)
     show_message(message(method="\x1b[2J"), as_json=False)
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_every_kind_that_the_broker_tells_of_can_be_asked_for() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "rsocket_broker" / "routing").glob("*.py"))
+    told = set(re.findall(r'\.note\("(?:in|out)", "([^"]+)"', sources))
+    assert told
+    assert told | {model.value for model in Model} == set(KINDS)
+    done = CliRunner().invoke(tail, ["c1", "--kind", "evnet"])
+    assert (done.exit_code, "'evnet' is not one of 'event'" in done.output) == (2, True)

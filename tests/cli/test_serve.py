@@ -355,6 +355,7 @@ def test_it_may_open_a_file_for_each_session(tmp_path: Path) -> None:
         (["--secure-port", "9", "--ws-secure-port", "9"], "--secure-port and --ws-secure-port are both 9: choose two"),
         (["--http-port", "8088"], "--http-port and --secure-port are both 8088: choose two"),
         (["--http-port", "on"], "'on' is neither a port, 0 to 65535, nor off."),
+        (["--browser-port", "maybe"], "'maybe' is neither a port, 0 to 65535, nor on or off."),
         (["--ws-secure-port", ""], "'' is neither a port, 0 to 65535, nor off."),
         (["--http-port", "99999"], "99999 is not in the range 0<=x<=65535."),
         (["--lease-requests", "2147483648"], "2147483648 is not in the range 1<=x<=2147483647."),
