@@ -176,7 +176,8 @@ def har(obj: Context, /, client: str | None, out: Path | None, with_secrets: boo
     if out is not None:
         note(f"Wrote {len(found['log']['entries'])} exchanges into {out}.")
     if "comment" in found["log"]:
-        note(f"{cell(found['log']['comment'])}.")
+        about = cell(found["log"]["comment"])
+        note(f"{about[:1].upper()}{about[1:]}.")
 
 
 @network.command()
