@@ -15,7 +15,7 @@ import json
 import sys
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
-from re import DOTALL
+from re import DOTALL, Match
 from re import compile as pattern
 from typing import Any, Final, NamedTuple, cast
 
@@ -127,7 +127,7 @@ class _Reader:
 
     def _members(self) -> bool:
         """Takes all members in the window that are whole and have a comma behind them."""
-        end = _MEMBERS.match(self._data, self._at, self._at + WINDOW).end()  # type: ignore[union-attr]
+        end = _end(_MEMBERS.match(self._data, self._at, self._at + WINDOW))
         if end == self._at:
             return False
         self._take(self._data[self._at : end - 1])
@@ -137,7 +137,7 @@ class _Reader:
     def _last_member(self) -> bool:
         """Takes what stands before the end of the container, where that is in the window."""
         limit = min(self._at + WINDOW, self._size)
-        end = _MEMBER.match(self._data, self._at, limit).end()  # type: ignore[union-attr]
+        end = _end(_MEMBER.match(self._data, self._at, limit))
         if end >= limit or self._data[end] != self._closing:
             return False
         text = self._data[self._at : end]
@@ -161,10 +161,10 @@ class _Reader:
             raise JsonError("nested too deeply")
         if not self._keep:
             pass
-        elif type(top) is list:
+        elif isinstance(top, list):
             top.extend(value)
         else:
-            top.update(value)  # type: ignore[union-attr]
+            top.update(value)
         self._turn()
 
     def _open_member(self) -> None:
@@ -232,7 +232,7 @@ class _Reader:
     def _scalar(self) -> Any:
         end = self._at
         while True:
-            limit, end = end + WINDOW, _SCALAR.match(self._data, end, end + WINDOW).end()  # type: ignore[union-attr]
+            limit, end = end + WINDOW, _end(_SCALAR.match(self._data, end, end + WINDOW))
             if end < limit:
                 break
         try:
@@ -248,7 +248,7 @@ class _Reader:
         self._at += 1
         while True:
             limit = min(self._at + WINDOW, self._size)
-            end = _STRING_PART.match(self._data, self._at, limit).end()  # type: ignore[union-attr]
+            end = _end(_STRING_PART.match(self._data, self._at, limit))
             over = end < limit and self._data[end] == _QUOTE
             if not over:
                 end = self._part_end(end)
@@ -298,7 +298,7 @@ class _Reader:
         limit = self._at
         while limit <= self._at < self._size:
             limit = self._at + WINDOW
-            self._at = _SPACE.match(self._data, self._at, limit).end()  # type: ignore[union-attr]
+            self._at = _end(_SPACE.match(self._data, self._at, limit))
 
     def _check_text(self) -> None:
         decoder = getincrementaldecoder("utf-8")()
@@ -335,6 +335,12 @@ class _Reader:
         return JsonError("not JSON")
 
 
+def _end(found: Match[bytes] | None) -> int:
+    """Where a match ends; the patterns that are asked so can match nothing at all, and so they always match."""
+    assert found is not None
+    return found.end()
+
+
 def _is_space(text: bytes) -> bool:
     return not text.strip(b" \t\n\r")
 
@@ -352,7 +358,7 @@ def _bare_counts(data: bytes, turn: Turn) -> Iterator[int]:
     """Brackets outside of strings, window by window."""
     at = 0
     while at < len(data):
-        end = _BARE.match(data, at, at + WINDOW).end()  # type: ignore[union-attr]
+        end = _end(_BARE.match(data, at, at + WINDOW))
         bare = _WHOLE_STRING.sub(b"", data[at:end])
         yield bare.count(b"[") + bare.count(b"{")
         at = end if end > at else _string_end(data, at, turn)
@@ -363,7 +369,7 @@ def _string_end(data: bytes, at: int, turn: Turn) -> int:
     """Behind the string that begins there; the end of the text where it has none."""
     at += 1
     while at < len(data):
-        end = _STRING_PART.match(data, at, at + WINDOW).end()  # type: ignore[union-attr]
+        end = _end(_STRING_PART.match(data, at, at + WINDOW))
         if end < len(data) and data[end] == _QUOTE:
             return end + 1
         at = end if end > at else len(data)
