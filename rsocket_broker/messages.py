@@ -35,9 +35,10 @@ PING_AFTER: Final = 30.0
 """Seconds of silence after which the client is asked for a sign of life: SDKs on Android ping once a minute only."""
 SILENCE: Final = 90.0
 """Seconds of silence after which a client is gone: as long as the library in Android's SDKs waits for us."""
-SEARCHED: Final = 1024 * 1024
-"""Bytes of a message that is parsed to find its number. In a longer one the number stands first or last, as in every
-answer that an SDK writes: to parse it here would hold everybody up, and whoever takes the message parses it anyhow."""
+SEARCHED: Final = 64 * 1024
+"""Bytes of a message that is parsed to find its number: some 20 ms where it is made to take long. In a longer one the
+number stands first or last, as in every answer that an SDK writes: to parse it here would hold everybody up, and
+whoever takes the message parses it anyhow."""
 
 NORMAL, SERVICE_RESTART, POLICY = 1000, 1012, 1008
 """Close codes (RFC 6455 7.4.1 and its registry). Clients come back after any but the first: it is for those whose place
@@ -46,8 +47,10 @@ a newer line has taken, and for those who have said goodbye themselves."""
 NO_NUMBER: Final = "A question without a number can have no answer."
 NONE_SUCH: Final = "Flipper's JSON, which the app speaks, has calls and messages, and nothing else."
 
-_NUMBER: Final = rb'"id"\s*:\s*(-?(?:0|[1-9]\d{0,17}))\s*'
-_FIRST: Final = re.compile(rb"\s*\{\s*" + _NUMBER + rb"[,}]")
+_GAP: Final = rb"\s{0,32}+"
+"""White space as it is written for people. Without a bound, a message of nothing else would be searched for seconds."""
+_NUMBER: Final = rb'"id"' + _GAP + rb":" + _GAP + rb"(-?(?:0|[1-9]\d{0,17}))" + _GAP
+_FIRST: Final = re.compile(_GAP + rb"\{" + _GAP + _NUMBER + rb"[,}]")
 _LAST: Final = re.compile(rb"[,{]\s*" + _NUMBER + rb"\}\s*$")
 _TAIL: Final = 64
 """Bytes at the end of a message in which a number that stands last is looked for."""

@@ -163,6 +163,14 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.parametrize("text", [b" " * 50_000_000, b"{" + b" " * 50_000_000, b'{"id":5' + b" " * 50_000_000])
+def test_blanks_without_end_hold_nobody_up(text: bytes) -> None:
+    blank = messages._FIRST.match(text)  # in time that the length of the message does not enter
+    assert blank is None
+    assert number_of(text) is None
+    assert number_of(b'{\n    "id" : 5 ,\n"success":{} }') == 5
+
+
 @given(st.dictionaries(st.sampled_from(["id", "success", 'x,"id', "a"]), json_values, max_size=4))
 def test_it_is_the_number_that_a_parser_finds(message: dict[str, Any]) -> None:
     number = message.get("id")

@@ -5,6 +5,7 @@ What an app tells may be compressed still (it listens below its HTTP library), o
 """
 
 import binascii
+import re
 import zlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -15,6 +16,14 @@ MAX_BODY = 16 * 1024 * 1024
 """Bytes of one body without its compression. A few kilobytes can stand for gigabytes: the rest is cut off."""
 MAX_ENCODINGS = 3
 """Compressions of one body inside each other; more than one is rare."""
+
+_CHARSET = re.compile(
+    r"utf-?(?:8|16|32)(?:-?[lb]e)?|(?:us-)?ascii|iso-?8859-\d{1,2}|latin-?1|(?:windows-|cp)\d{3,5}|koi8-[rut]|gbk"
+    r"|gb2312|gb18030|big5(?:-?hkscs)?|shift[_-]jis|sjis|euc-(?:jp|kr)|iso-2022-(?:jp|kr)|tis-620|macintosh",
+    re.ASCII,
+)
+"""The charsets of bodies. Python knows more under such names, and some of those (punycode, idna) take hours for a few
+megabytes; of names that it does not know it keeps each for ever."""
 
 _BINARY = ("image/", "audio/", "video/", "font/", "application/octet-stream", "application/zip", "application/pdf")
 
@@ -130,7 +139,7 @@ def as_text(data: bytes, content_type: str) -> str | None:
         return None
     charset = rest.partition("charset=")[2].partition(";")[0].strip(" \"'")
     try:
-        return data.decode(charset or "utf-8")
+        return data.decode(charset if _CHARSET.fullmatch(charset) else "utf-8")
     except LookupError:
         pass
     except UnicodeError:

@@ -9,6 +9,7 @@ present way: an older one is asked again in its own, or answered for.
 """
 
 import enum
+import re
 from typing import Final, NamedTuple
 
 from rsocket_broker.jsontext import JsonError, dump, parse_bytes
@@ -17,6 +18,14 @@ MAX_ASKED: Final = 4
 """Questions kept until the first message: getPlugins, and getPlugins again when it was not answered in time."""
 SHORT: Final = 256
 """Bytes of a question about plugins, which has a number and a method and nothing else."""
+
+PARSED: Final = 64 * 1024
+"""Bytes of an older app's message that is parsed here, where everybody waits: five million of them can be made to take
+a second. From a longer one the wrapping is taken as such apps write it, and what is in it is left to whoever takes it;
+a list of plugins has never been as long."""
+
+_WRAPPED: Final = re.compile(rb'\{"app":"(?:[^"\\]|\\.){0,1024}+","payload":(?=\{)')
+"""The beginning of a wrapped message, as JSON.stringify writes it."""
 
 _LISTS: Final = ("getPlugins", "getBackgroundPlugins")
 _REFRESH: Final = b'{"method":"refreshPlugins"}'
@@ -49,7 +58,9 @@ class Framing:
         """A message of the app. What cannot be read is passed on as it came: whoever takes it says what is wrong."""
         if self._way is _Way.PRESENT:
             return Passed((text,))
-        if self._way is _Way.UNKNOWN and b'"connect"' not in text:
+        if len(text) > PARSED and self._way is _Way.OLDER:
+            return Passed((_unwrapped(text),))
+        if self._way is _Way.UNKNOWN and (len(text) > PARSED or b'"connect"' not in text):
             self._settle(_Way.PRESENT)
             return Passed((text,))
         message = _object(text)
@@ -95,6 +106,13 @@ class Framing:
 
 def _wrapped(text: bytes) -> bytes:
     return b'{"payload":%b}' % text
+
+
+def _unwrapped(text: bytes) -> bytes:
+    """What is in a wrapped message; the message itself where it is not written as older apps write it. Where more than
+    the payload follows, the rest is no JSON, and whoever takes it says so."""
+    found = _WRAPPED.match(text)
+    return text[found.end() : -1] if found is not None and text.endswith(b"}") else text
 
 
 def _object(text: bytes) -> dict[str, object]:

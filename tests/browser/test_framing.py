@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsocket_broker.browser.framing import Framing, Passed
+from rsocket_broker.browser import framing
+from rsocket_broker.browser.framing import PARSED, Framing, Passed
 from rsocket_broker.routing import flipper
 
 ASKED = flipper.request("getPlugins", None, 0)
@@ -99,3 +100,21 @@ def test_any_bytes_pass_either_way(messages: list[tuple[bool, bytes]]) -> None:
     for inward, text in messages:
         passed = framing.received(text) if inward else framing.sent(text)
         assert isinstance(passed, Passed)
+
+
+def test_a_long_message_is_unwrapped_without_being_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = Framing()
+    older.received(b'{"app":"A","type":"connect","plugins":[]}')
+    monkeypatch.setattr(framing, "parse_bytes", lambda data: pytest.fail("it was parsed"))
+    payload = b'{"method":"execute","params":[' + b"[]," * PARSED + b"0]}"
+    assert older.received(b'{"app":"A \\"B\\"","payload":' + payload + b"}") == Passed((payload,))
+    for odd in (payload, b'{"app":"A","payload":7,"x":"' + payload + b'"}', b'{"app":' + payload + b"}"):
+        assert older.received(odd) == Passed((odd,))
+
+
+def test_a_long_first_message_is_of_the_present_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framing, "parse_bytes", lambda data: pytest.fail("it was parsed"))
+    text = b'{"method":"connect","params":"connect","x":' + b"[" * PARSED
+    present = Framing()
+    assert present.received(text.replace(b'"method":', b'"type":')) == Passed((text.replace(b'"method":', b'"type":'),))
+    assert present.sent(b'{"id":1,"method":"getPlugins"}') == Passed((), (b'{"id":1,"method":"getPlugins"}',))

@@ -91,3 +91,16 @@ def test_of_a_large_body_that_is_none_the_good_pieces_are_shown() -> None:
     assert told is not None
     assert set(joined([told])) == {0}
     assert 0 < len(joined([told])) < 2 * PIECE
+
+
+@pytest.mark.parametrize(
+    "charset", ["punycode", "idna", "unicode_escape", "rot13", "zlib", "no\0name", "\ud83d", "x" * 9999]
+)
+def test_a_charset_that_no_body_has_is_not_asked_for(charset: str) -> None:
+    text = b"a" * 50_000 + b"-" + b"zzzzb" * 50_000  # of which punycode makes something in minutes
+    assert as_text(text, f"text/plain; charset={charset}") == text.decode()
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "ISO-8859-15", "windows-1252", "gb18030", "shift_jis", "cp437"])
+def test_charsets_of_bodies_are_read(charset: str) -> None:
+    assert as_text("text".encode(charset), f"text/plain; charset={charset}") == "text"
