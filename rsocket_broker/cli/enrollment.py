@@ -244,7 +244,7 @@ def _warn_of_mode(obj: Context) -> None:
         return
     mode = ask(obj.home, "enrollment.status")["mode"]
     if mode != "token":
-        note(f"Warning: the broker runs with --enrollment {mode}, and asks for no token.")
+        note(f"Warning: the broker runs with --enrollment {mode}, and asks for no token, but for uploads (medium 2).")
 
 
 enrollment.add_command(pair)
