@@ -7,7 +7,7 @@ PYTEST_OPTIONS ?=
 # Files of tests that run at a time. More than the machine has cores only disturb each other.
 WORKERS ?= 2
 
-.PHONY: help serve demo test lint types wheel tests again coverage bench scores rows soak clean
+.PHONY: help serve demo test foreign lint types wheel tests again coverage bench scores rows soak clean
 
 help:
 	@echo "make serve   set up and run the broker (ARGS='--plugin echo' passes options on)"
@@ -37,7 +37,11 @@ serve: $(BIN)/rsocket-broker
 demo: $(BIN)/rsocket-broker
 	$(BIN)/rsocket-broker demo $(ARGS)
 
-test: lint types tests
+test: foreign lint types tests
+
+# Clients of other languages, which the tests want built: beside the checks of the text, which use one core.
+foreign: $(VENV)/test-tools
+	@$(BIN)/python tests/interop/libraries.py >/dev/null 2>&1 &
 
 lint: $(VENV)/test-tools
 	$(BIN)/ruff format --check .

@@ -11,7 +11,7 @@ import pytest
 from tests.fuzz.targets import TARGETS
 
 HERE = Path(__file__).parent
-RUNS_PER_PORTION = 500
+RUNS_PER_PORTION = 200
 PORTIONS = 100
 
 

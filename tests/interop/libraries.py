@@ -4,6 +4,7 @@ Builds are kept in the user's cache folder, under a name that is made from the c
 tree stays as git knows it and nothing is built twice. Registries are asked for exactly what the lock files say.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -120,8 +121,9 @@ def built(name: str, files: Sequence[Path], build: Callable[[Path], None]) -> Pa
             made = Path(scratch) / "made"
             made.mkdir()
             build(made)
-            if not place.exists():
+            with contextlib.suppress(OSError):  # somebody else was quicker
                 made.rename(place)
+            assert place.exists()
     return place
 
 
@@ -139,3 +141,14 @@ def execute(command: Sequence[str | Path], folder: Path, environment: Mapping[st
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()
         pytest.skip(f"needs what `{' '.join(map(str, command))}` gets, which failed: {' / '.join(said[-8:])}")
+
+
+def build_all() -> None:
+    """What can be built here, the one that takes longest first. Whatever cannot is said by the tests that want it."""
+    for prepare in reversed(LIBRARIES.values()):
+        with contextlib.suppress(pytest.skip.Exception):
+            prepare()
+
+
+if __name__ == "__main__":
+    build_all()
