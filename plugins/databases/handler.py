@@ -32,7 +32,10 @@ _WORDS = {
 
 
 class Databases(Plugin):
-    """`app.state` is the lock behind which an app is asked."""
+    """What is in the SQLite databases of apps, and SQL on them.
+
+    `app.state` is the lock behind which an app is asked.
+    """
 
     id = "Databases"
 

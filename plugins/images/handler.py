@@ -32,7 +32,10 @@ class Told:
 
 
 class Images(Plugin):
-    """`app.state` is what the app has Told."""
+    """The images that Android apps hold in Fresco's caches.
+
+    `app.state` is what the app has Told.
+    """
 
     id = "Fresco"
 

@@ -46,7 +46,10 @@ class State:
 
 
 class Inspector(LayoutPlugin):
-    """`app.state` is its State."""
+    """What apps with the older layout inspector show.
+
+    `app.state` is its State.
+    """
 
     id = "Inspector"
 

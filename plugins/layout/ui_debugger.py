@@ -46,7 +46,10 @@ class State:
 
 
 class UiDebugger(LayoutPlugin):
-    """`app.state` is its State."""
+    """What apps with the newer layout inspector show.
+
+    `app.state` is its State.
+    """
 
     id = "ui-debugger"
 

@@ -29,7 +29,10 @@ class Found:
 
 
 class LeakCanary(Plugin):
-    """`app.state` is the app's Found."""
+    """The memory leaks that LeakCanary finds in Android apps.
+
+    `app.state` is the app's Found.
+    """
 
     id = "LeakCanary"
 

@@ -15,7 +15,9 @@ WAIT = 10.0
 
 
 class Navigation(Plugin):
-    """`app.state` is the History of the app's visits. Opening a link works without the app's side; nobody then tells
+    """Which screens apps show, and opening others by deep links.
+
+    `app.state` is the History of the app's visits. Opening a link works without the app's side; nobody then tells
     where it led."""
 
     id = "Navigation"

@@ -41,7 +41,10 @@ _log = logging.getLogger(__name__)
 
 
 class Network(Plugin):
-    """`app.state` is the app's Traffic."""
+    """The HTTP traffic of apps.
+
+    `app.state` is the app's Traffic.
+    """
 
     id = "Network"
 

@@ -22,7 +22,10 @@ STANDARD = "Standard UserDefaults"
 
 
 class Preferences(Plugin):
-    """`app.state` has the app's changes."""
+    """The shared preferences of Android apps, and the user defaults of iOS apps.
+
+    `app.state` has the app's changes.
+    """
 
     id = "Preferences"
 
