@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from rsocket_broker.plugin_api import ApplicationError, Invalid
 from rsocket_broker.plugin_api.lenient import fields, flag, identifier, items, number, text
-from rsocket_broker.plugins.layout.tree import MAX_DEPTH, MAX_NODES, Bounds, Node
+from rsocket_broker.plugins.layout.tree import MAX_DEPTH, MAX_NODES, Bounds, Node, length
 
 MAX_METADATA = 20_000
 """Attributes that an app can name: it names those of its views' classes, once each."""
@@ -184,11 +184,9 @@ def _bounds(value: object, x: float, y: float) -> Bounds | None:
     """Inside what holds the node at `x`, `y`."""
     if not isinstance(value, dict):
         return None
-    sides = [value.get(side) for side in ("x", "y", "width", "height")]
-    if not all(isinstance(side, int | float) and not isinstance(side, bool) for side in sides):
+    left, top, width, height = (length(value.get(side)) for side in ("x", "y", "width", "height"))
+    if left is None or top is None or width is None or height is None:
         return None
-    left, top, width, height = sides
-    assert left is not None and top is not None and width is not None and height is not None
     return Bounds(x + left, y + top, width, height)
 
 
@@ -205,7 +203,7 @@ def path_to(scan: Frame, table: Mapping[str, Metadata], node_id: str, names: Seq
         if key is None:
             listed = ", ".join(sorted(table[one].name if one in table else one for one in found)[:30]) or "none"
             raise Invalid(f"path: there is no {name[:100]!r}; there are {listed}.")
-        path.append(int(key) if key.isdecimal() else key)
+        path.append(int(key) if key.isdecimal() and len(key) < 20 else key)
         inner = found[key]
         place = inner.get("fields") if isinstance(inner, dict) else None
     last = table.get(str(path[-1]))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from rsocket_broker.plugin_api import ApplicationError, Invalid
 from rsocket_broker.plugin_api.lenient import fields, identifier, items, text
-from rsocket_broker.plugins.layout.tree import MAX_DEPTH, Bounds, Node
+from rsocket_broker.plugins.layout.tree import MAX_DEPTH, Bounds, Node, length
 
 UNKNOWN: Final = "(unknown)"
 """What iOS writes where there is no id, name or decoration."""
@@ -101,7 +101,7 @@ def _plain(value: object, depth: int) -> Any:
 def _picked(value: object) -> object:
     try:
         found = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
     return found.get("selected", value) if isinstance(found, dict) else value
 
@@ -127,8 +127,8 @@ def _bounds(data: object, x: float, y: float) -> Bounds | None:
             return _rectangle(x, y, frame.get("x"), frame.get("y"), frame.get("width"), frame.get("height"))
         sides = plain.get("bounds")
         if isinstance(sides, dict) and "left" in sides:
-            left, top = _size(sides.get("left")), _size(sides.get("top"))
-            width, height = _size(sides.get("right")), _size(sides.get("bottom"))
+            left, top = length(sides.get("left")), length(sides.get("top"))
+            width, height = length(sides.get("right")), length(sides.get("bottom"))
             if None not in (left, top, width, height):
                 assert left is not None and top is not None and width is not None and height is not None
                 return Bounds(x + left, y + top, width - left, height - top)
@@ -143,14 +143,10 @@ def _sections(data: object) -> Iterator[dict[str, Any]]:
 
 
 def _rectangle(x: float, y: float, *sides: object) -> Bounds | None:
-    left, top, width, height = map(_size, sides)
+    left, top, width, height = map(length, sides)
     if left is None or top is None or width is None or height is None:
         return None
     return Bounds(x + left, y + top, width, height)
-
-
-def _size(value: object) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def tagged(value: object) -> dict[str, object]:

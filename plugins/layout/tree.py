@@ -14,6 +14,17 @@ _UNSAFE: Final = r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 """What XML 1.0 has no place for, not even escaped. Compiled when it is used, which costs milliseconds."""
 
 
+MAX_LENGTH = 2**53
+"""No side of a view is as long, and a whole number of hundreds of digits cannot be reckoned with."""
+
+
+def length(value: object) -> float | None:
+    """One number of a rectangle; None for what is none, or beyond all screens."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < MAX_LENGTH:
+        return None
+    return value
+
+
 class Bounds(NamedTuple):
     """A rectangle on the screen, in the unit of the app's side: pixels on Android, points on iOS."""
 

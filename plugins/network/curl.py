@@ -26,13 +26,14 @@ def command(request: Request, *, secrets: bool) -> str:
         words += ["--request", request.method]
     headers = request.headers if secrets else redaction.headers(request.headers)
     for name, value in headers:
-        if name.lower() not in _MADE_BY_CURL:
+        if name.lower() not in _MADE_BY_CURL and not name.startswith("@"):  # curl would read a file of that name
             words += ["--header", f"{_line(name)}: {_line(value)}" if value else f"{_line(name)};"]
     piped = ""
     if request.body is not None:
         piped, more = _body(request.body, request.headers, secrets=secrets)
         words += more
-    words += ["--url", _line(request.url if secrets else redaction.url(request.url))]
+    url = _line(request.url if secrets else redaction.url(request.url))
+    words += ["--url", f"http://{url}" if url.startswith("@") else url]  # for the same reason
     return piped + shlex.join(words)
 
 

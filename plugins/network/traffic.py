@@ -23,6 +23,8 @@ MAX_BYTES = 32 * 1024 * 1024
 """Bytes of one app's exchanges: a few hundred pages with their pictures."""
 MAX_TOTAL = 256 * 1024 * 1024
 """Bytes of all apps' exchanges together."""
+PART = 100
+"""Bytes that a part of a body takes besides what is in it."""
 OVERHEAD = 600
 """Bytes that an exchange takes besides its texts and bodies; about what Python needs for the objects."""
 
@@ -47,7 +49,7 @@ class Seen(NamedTuple):
 class Exchange:
     """A request and its response, as far as they are known. `number` counts the exchanges of a session from 1."""
 
-    __slots__ = ("_parts", "head", "key", "number", "request", "size", "started", "total")
+    __slots__ = ("_in_parts", "_parts", "head", "key", "number", "request", "size", "started", "total")
 
     def __init__(self, key: str, number: int, started: float) -> None:
         self.key = key
@@ -59,6 +61,8 @@ class Exchange:
         self.total = 1
         self.size = OVERHEAD
         self._parts: dict[int, Body] = {}
+        self._in_parts = 0
+        """Bytes that they take: to count them again for each would take longer with every one that comes."""
 
     @property
     def state(self) -> str:
@@ -118,11 +122,15 @@ class Exchange:
         """The response, or a part of it. A whole one takes the place of all that was there."""
         if part.total == 1 or part.total != self.total:
             self._parts.clear()
+            self._in_parts = 0
             self.head = None if part.head is None and part.total != self.total else self.head
         self.total = part.total
         self.head = part.head or self.head
         if part.body is not None or part.total > 1:
+            before = self._parts.get(part.at)
+            self._in_parts -= 0 if before is None else PART + _kept(before)
             self._parts[part.at] = part.body or b""
+            self._in_parts += PART + _kept(part.body)
         self._measure()
 
     def seen(self) -> Seen:
@@ -149,8 +157,7 @@ class Exchange:
         }
 
     def _measure(self) -> None:
-        self.size = OVERHEAD + _weight(self.request) + _weight(self.head)
-        self.size += sum(100 + _kept(part) for part in self._parts.values())
+        self.size = OVERHEAD + _weight(self.request) + _weight(self.head) + self._in_parts
 
 
 def _weight(told: Request | Head | None) -> int:

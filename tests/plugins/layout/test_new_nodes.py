@@ -110,3 +110,12 @@ NODE = st.recursive(
 )
 def test_no_node_makes_it_fail(node: dict[str, Any]) -> None:
     tree(frame({"nodes": [{"id": 1, **node}]}, 0.0), TABLE)
+
+
+@pytest.mark.row("M-7")
+def test_numbers_of_hundreds_of_digits_are_no_place_and_no_way() -> None:
+    node = new_node(1, None, "A", [])
+    node |= {"bounds": {"x": 10**400, "y": 1, "width": 2, "height": 3}, "attributes": {"9" * 5000: {"value": 1}}}
+    scan = frame({"nodes": [node]}, 0.0)
+    assert tree(scan, {}).bounds is None
+    assert path_to(scan, {}, "1", ["9" * 5000]) == ["9" * 5000]

@@ -96,3 +96,20 @@ def test_values_are_tagged_at_every_depth() -> None:
     assert path_of({"path": ["1", "2"], "tree": {}}) == ["1", "2"]
     with pytest.raises(Invalid):
         path_of({"path": "1"})
+
+
+@pytest.mark.row("M-7")
+@pytest.mark.parametrize("left", [10**400, -(10**400), float("inf"), float("nan"), True, "1"])
+def test_a_view_that_no_screen_has_room_for_has_no_place(left: object) -> None:
+    for data in (
+        {"View": {"bounds": {"left": left, "top": 1, "right": 2, "bottom": 3}}},
+        {"View": {"frame": {"x": left, "y": 1, "width": 2, "height": 3}}},
+    ):
+        assert made({"1": {"id": "1", "name": "V", "children": [], "data": data}}, "1").bounds is None
+
+
+@pytest.mark.row("M-7")
+def test_a_picker_with_endless_brackets_is_text() -> None:
+    data = {"View": {"mode": {"__type__": "picker", "value": "[" * 100_000}}}
+    root = made({"1": {"id": "1", "name": "V", "children": [], "data": data}}, "1")
+    assert root.attributes["View"]["mode"] == "[" * 100_000

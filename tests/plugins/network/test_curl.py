@@ -64,3 +64,8 @@ def test_a_body_is_sent_without_its_compression() -> None:
 def test_a_body_that_fits_no_command_is_refused() -> None:
     with pytest.raises(Invalid, match="export a HAR"):
         made(data=base64_lines(bytes(MAX_BODY + 1)))
+
+
+def test_nothing_in_a_message_makes_curl_read_a_file() -> None:
+    words = shlex.split(made(url="@/etc/passwd", headers=[{"key": "@/etc/passwd", "value": ""}]))
+    assert words == ["curl", "--globoff", "--url", "http://@/etc/passwd"]

@@ -132,3 +132,16 @@ def test_a_large_body_is_counted_as_it_is_kept_and_read_when_it_is_wanted() -> N
     assert (exchange.summary()["request_bytes"], exchange.received) == (len(body), len(body))
     assert made.bytes > 2 * len(base64_lines(body))
     assert joined(exchange.parts) == joined([exchange.request.body or b""]) == body
+
+
+def test_each_part_is_counted_once_whatever_takes_its_place() -> None:
+    made = traffic(asked(), answered(data=base64_lines(b"whole")))
+    (exchange,) = made
+    for at, data in ((0, b"a" * 50), (1, b"b" * 70), (0, b"a"), (2, b"")):
+        tell(made, part(at, 3, data))
+    counted = exchange.size
+    fresh = traffic(asked(), part(0, 3, b"a"), part(1, 3, b"b" * 70), part(2, 3, b""))
+    assert counted == next(iter(fresh)).size
+    tell(made, answered(data=None))
+    assert exchange.size == next(iter(traffic(asked(), answered(data=None)))).size
+    assert made.bytes == exchange.size
