@@ -28,7 +28,8 @@ from rsocket_broker.errors import RequestFailed
 from rsocket_broker.settings import ListenSettings
 from tests.end_to_end.conftest import RECORDER
 from tests.foreign.sdk_folder import make_folder
-from tests.test_broker import eventually, running
+from tests.test_broker import running
+from tests.until import until
 
 APP = "org.example.web"
 PATIENCE = 20.0
@@ -138,7 +139,7 @@ async def test_a_whole_story_from_exchange_to_call(tmp_path: Path, caplog: pytes
         app.answers["Other.fail"] = {"error": {"message": "no such thing", "name": "Odd"}}
         app.answers["Other.never"] = None
         async with app.session("/sonar") as line:
-            await eventually(lambda: "init" in app.methods())
+            await until(lambda: "init" in app.methods())
             assert app.methods() == ["getPlugins", "getBackgroundPlugins", "init"]
             (listed,) = await admin.call("clients.list")
             assert (listed["transport"], listed["app"], listed["device"]) == ("wss", "Dämo", "host name")
@@ -156,10 +157,10 @@ async def test_a_whole_story_from_exchange_to_call(tmp_path: Path, caplog: pytes
             await line.send("not json")
             await line.send(json.dumps({"method": "execute", "params": event}))
             (session,) = broker.sessions
-            await eventually(lambda: session.connection.frames_in >= 9)
+            await until(lambda: session.connection.frames_in >= 9)
             shown = await admin.call("clients.show", {"client": session.id})
             assert shown["tls"] == "TLSv1.2"
-        await eventually(lambda: not list(broker.sessions))
+        await until(lambda: not list(broker.sessions))
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
@@ -170,13 +171,13 @@ async def test_every_level_of_sdk_is_served(tmp_path: Path) -> None:
         for level in (None, 1, 2, 3, 4):
             app.received.clear()
             async with app.session(sdk_version=level):
-                await eventually(lambda: "init" in app.methods())
+                await until(lambda: "init" in app.methods())
                 assert ("getBackgroundPlugins" in app.methods()) == (level == 4)
                 (session,) = broker.sessions
                 assert session.claims.sdk_version == (level or 0)
                 supported = await asyncio.wait_for(session.supports("Other", "shout"), PATIENCE)
                 assert supported is ((level or 0) < 2)
-            await eventually(lambda: not list(broker.sessions))
+            await until(lambda: not list(broker.sessions))
 
 
 @pytest.mark.row("F-25", "A-26")
@@ -193,7 +194,7 @@ async def test_who_contradicts_its_certificate_or_says_nothing_is_refused_by_401
                 pass
         assert not list(broker.sessions)
         async with app.session(app_id=APP, device_id="unknown", foreground="true"):
-            await eventually(lambda: list(broker.sessions))
+            await until(lambda: list(broker.sessions))
 
 
 @pytest.mark.row("A-13")
@@ -205,13 +206,13 @@ async def test_a_refused_exchange_is_answered_by_an_empty_object_and_told_in_the
         (app.folder / "app.csr").write_text((app.folder / "app.csr").read_text().replace("MII", "MIJ", 1))
         assert await app.exchange() == {}
         assert "refused to enrol Dämo on host name" in caplog.text
-        await eventually(lambda: "does not find its certificates" in caplog.text)
+        await until(lambda: "does not find its certificates" in caplog.text)
         assert not broker.certificates() or all(each.principal is None for each in broker.certificates())
 
 
 async def test_the_newer_session_of_an_app_takes_the_place_of_the_older(tmp_path: Path) -> None:
     async with enrolled(tmp_path) as (broker, app), app.session() as first:
-        await eventually(lambda: list(broker.sessions))
+        await until(lambda: list(broker.sessions))
         async with app.session():
             assert (await closed(first))[0] == 1000
             assert len(list(broker.sessions)) == 1
@@ -220,7 +221,7 @@ async def test_the_newer_session_of_an_app_takes_the_place_of_the_older(tmp_path
 @pytest.mark.row("A-19")
 async def test_a_revocation_ends_its_sessions_and_keeps_it_out(tmp_path: Path) -> None:
     async with enrolled(tmp_path) as (broker, app), admin_line(tmp_path / "home") as admin, app.session() as line:
-        await eventually(lambda: list(broker.sessions))
+        await until(lambda: list(broker.sessions))
         await admin.call("ca.revoke", {"by": "app", "value": APP, "reason": "lost"})
         code, reason = await closed(line)
         assert code == 1008
@@ -234,7 +235,7 @@ async def test_a_revocation_ends_its_sessions_and_keeps_it_out(tmp_path: Path) -
 @pytest.mark.row("A-14")
 async def test_a_rotation_reaches_a_live_session_and_whoever_enrols_meanwhile(tmp_path: Path) -> None:
     async with enrolled(tmp_path) as (broker, app), admin_line(tmp_path / "home") as admin, app.session() as line:
-        await eventually(lambda: list(broker.sessions))
+        await until(lambda: list(broker.sessions))
         for number, step in enumerate(("prepare", "switch")):
             async for _ in admin.stream(f"rotate.{step}", {}):
                 pass
@@ -244,7 +245,7 @@ async def test_a_rotation_reaches_a_live_session_and_whoever_enrols_meanwhile(tm
             anchors = re.findall(r"-----BEGIN[^-]+-----[^-]+-----END[^-]+-----", path.read_text())
             path.write_text(anchors[0] + "\n")  # all that Java reads of it
             async with late.secure():
-                await eventually(lambda: "wss" in {one.connection.peer.channel.value for one in broker.sessions})
+                await until(lambda: "wss" in {one.connection.peer.channel.value for one in broker.sessions})
         assert line.close_code in (None, 1000), "replaced, for the late ones are the same app"
 
 
@@ -261,7 +262,7 @@ async def test_the_window_opens_and_closes_both_ports(tmp_path: Path) -> None:
         assert status["ws_insecure_port"] == port
         silent = await connect(f"ws://localhost:{port}/?{app.query()}")
         assert "deviceId" in await app.exchange()
-        await eventually(lambda: not broker.listeners.listening("ws_insecure"))
+        await until(lambda: not broker.listeners.listening("ws_insecure"))
         assert (await closed(silent))[0] == 1012
         assert not broker.listeners.listening("insecure")
 
@@ -274,7 +275,7 @@ async def test_a_bare_connection_is_unremarked_on_both_ports(tmp_path: Path, cap
                 with socket.create_connection(("localhost", port or 0), PATIENCE):
                     pass
         async with app.session():
-            await eventually(lambda: list(broker.sessions))
+            await until(lambda: list(broker.sessions))
         told = [record for record in caplog.records[before:] if record.levelno >= logging.INFO]
         assert {record.name for record in told} <= {"rsocket_broker.routing.endpoint"}
 
@@ -283,7 +284,7 @@ async def test_metrics_and_traces_know_both_ports(tmp_path: Path, caplog: pytest
     caplog.set_level(logging.INFO)
     ports = ListenSettings(insecure_port=0, secure_port=0, http_port=0)
     async with enrolled(tmp_path, listen=ports, trace_frames=("all",)) as (broker, app), app.session():
-        await eventually(lambda: "init" in app.methods())
+        await until(lambda: "init" in app.methods())
         reader, writer = await asyncio.open_connection("localhost", broker.ports.http_port)
         writer.write(f"GET /metrics HTTP/1.1\r\nHost: localhost:{broker.ports.http_port}\r\n\r\n".encode())
         page = (await reader.read()).decode()
@@ -301,7 +302,7 @@ async def test_metrics_and_traces_know_both_ports(tmp_path: Path, caplog: pytest
 @pytest.mark.row("A-31")
 async def test_a_message_of_60_mb_arrives(tmp_path: Path) -> None:
     async with enrolled(tmp_path) as (broker, app), app.session() as line:
-        await eventually(lambda: "init" in app.methods())
+        await until(lambda: "init" in app.methods())
         (session,) = broker.sessions
         before = session.connection.frames_in
         event = {"api": "Recorder", "method": "noted", "params": {"text": "x" * 60_000_000}}

@@ -17,7 +17,8 @@ from rsocket_broker.enrollment.modes import Mode
 from rsocket_broker.errors import EnrollmentRefused, RequestFailed
 from rsocket_broker.settings import ListenSettings, Settings
 from tests.listening.test_listeners import refused
-from tests.test_broker import app, eventually, running
+from tests.test_broker import app, running
+from tests.until import until
 
 EVERY_PORT = ListenSettings(insecure_port=0, secure_port=0, http_port=0, browser_port=0)
 
@@ -50,7 +51,7 @@ async def test_the_transport_is_off_outside_provisioning(tmp_path: Path) -> None
         opened = await line.call("enrollment.open", {"seconds": 1.5})
         assert opened["insecure_port"] == plain(broker) == broker.ports.insecure_port
         async with app(broker, tmp_path / "app") as session:
-            await eventually(lambda: broker.ports.insecure_port is None)
+            await until(lambda: broker.ports.insecure_port is None)
             assert await refused(plain(broker))
             assert await session.request("echo.request", 1) == 1
             assert RunFolder(home).ports() == broker.ports
@@ -66,7 +67,7 @@ async def test_the_last_certificate_closes_the_port_while_others_are_still_being
         asked = [enrol(broker, tmp_path / f"app{number}", f"com.example.a{number}") for number in range(6)]
         done = await asyncio.gather(*asked, return_exceptions=True)
         assert sum(not isinstance(each, Exception) for each in done) == 3  # each of them got its answer
-        await eventually(lambda: not broker.listeners.listening("insecure"))
+        await until(lambda: not broker.listeners.listening("insecure"))
         assert await refused(plain(broker))
         assert len([each for each in broker.certificates() if each.principal]) == 3
 
