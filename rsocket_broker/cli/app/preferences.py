@@ -113,8 +113,8 @@ def set_(obj: Context, key: str, value: str, text: bool, file: str, client: str 
     if as_json:
         print_json(found)
     else:
-        before, after = as_json_text(found["before"]), as_json_text(found["value"])
-        note(f"{cell(key)} of {cell(found['file'])}: {cell(before)} is {cell(after)} now.")
+        was = "" if found["before"] is None else f" It was {cell(as_json_text(found['before']))}."
+        note(f"{cell(key)} of {cell(found['file'])} is {cell(as_json_text(found['value']))} now.{was}")
 
 
 @preferences.command()

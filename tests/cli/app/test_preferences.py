@@ -30,7 +30,7 @@ def test_preferences_are_changed_and_put_back(phone: Phone, tmp_path: Path) -> N
     assert "Wrote 5 keys" in phone.say("preferences", "snapshot", "--out", str(path)).stderr
     assert path.stat().st_mode & 0o777 == 0o600
     before = {name: dict(content) for name, content in phone.preferences.files.items()}
-    assert "count of settings: 5 is 7 now" in phone.say("preferences", "set", "count", "7").stderr
+    assert "count of settings is 7 now. It was 5." in phone.say("preferences", "set", "count", "7").stderr
     done = phone.say("preferences", "set", "name", "0000", "--text", "--json")
     assert json.loads(done.stdout)["value"] == "0000"
     done = phone.say("preferences", "set", "new", "1", "--file", "other")
