@@ -16,6 +16,9 @@ REDACTED = "[redacted]"
 MAX_JSON = 4 * 1024 * 1024
 """Characters of JSON that are looked through; a larger body is redacted as a whole."""
 
+MAX_URL = 64 * 1024
+"""Characters of an address that are looked through, the same: servers take 8 KiB."""
+
 _NAMES = re.compile(
     r"authori[sz]ation|cookie|passw|passphrase|secret|credential|session|token|signature|private|otp$|^pin$|^sid$|^sig$"
     r"|^auth(?:$|[_-])|api[_-]?key|access[_-]?key|csrf|xsrf|jwt|^pwd$",
@@ -43,6 +46,8 @@ def _url(value: str) -> str:
 
 def url(text: str) -> str:
     """Without user and password, and without the values of secret parameters."""
+    if len(text) > MAX_URL:
+        return REDACTED
     try:
         parts = urlsplit(text)
         host = parts.netloc.rpartition("@")

@@ -8,7 +8,7 @@ import abc
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rsocket_broker.errors import ApplicationError, Canceled, Invalid, RequestFailed
 from rsocket_broker.flow import RequestedStream
@@ -157,6 +157,11 @@ async def _payloads(values: AsyncIterator[object]) -> AsyncGenerator[Payload, No
         yield Payload(as_json(value), None)
 
 
+MAX_ABOUT: Final = 256 * 1024
+"""Bytes of an app's answer about its plugins, which is read where everybody waits, and which an app can make us ask for
+over and over. The longest list that is taken has 1000 names of 128 characters."""
+
+
 class FlipperSide(AppSide):
     """Flipper's JSON protocol: data without metadata, answers on their own streams."""
 
@@ -238,6 +243,8 @@ class FlipperSide(AppSide):
             answer = await self._connection.request_response(Payload(message, None), timeout)
         except TimeoutError:
             raise too_late(plugin, method, timeout) from None
+        if len(answer.data or b"") > MAX_ABOUT:
+            raise ApplicationError(f"The app's answer to {method} has more than {MAX_ABOUT} bytes.")
         return flipper.answer(answer.data)
 
     def _tell(self, message: bytes) -> None:

@@ -82,3 +82,15 @@ def test_an_empty_answer_is_null_and_nonsense_an_error() -> None:
     assert RoutedSide.value(b"0") == 0
     with pytest.raises(ApplicationError, match="The app's answer is not JSON"):
         RoutedSide.value(b"{")
+
+
+@pytest.mark.parametrize("names", [["P" * 100] * 3000, [[]] * 100_000])
+async def test_a_list_longer_than_any_is_not_looked_into(names: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def get_plugins(params: object) -> Any:
+        return {"success": {"plugins": names}}
+
+    monkeypatch.setattr(module.flipper, "answer", lambda data: pytest.fail("it was parsed"))
+    async with Line(Bare) as line:
+        app = await line.connect(claims=FLIPPER_CLAIMS, answers={"getPlugins": get_plugins})
+        assert await app.session.call("any", "thing", [1]) == [1]  # by route
+        assert app.session.announced == []

@@ -91,3 +91,9 @@ def test_json_that_cannot_be_looked_into_is_redacted_whole_where_it_names_a_secr
     assert body("[" * 100_000 + '"token"', "application/json") == REDACTED
     assert body(" " * (redaction.MAX_JSON + 1), "application/json") == REDACTED
     assert body("token: x", "text/plain") == "token: x"
+
+
+def test_an_endless_address_is_redacted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "parse_qsl", lambda *_, **__: pytest.fail("it was looked through"))
+    assert url("https://h/?" + "a&" * 1_000_000) == REDACTED
+    assert headers((("Referer", "https://h/?" + "a&" * 1_000_000),)) == (("Referer", REDACTED),)
