@@ -45,6 +45,13 @@ MAX_ANSWER = 256 * 1024
 
 _logger = logging.getLogger(__name__)
 
+UNTRUSTING = frozenset({"bad_certificate", "certificate_unknown", "unknown_ca"})
+"""Alerts of clients that do not take our certificate for that of the broker they know."""
+ENROLLED_ELSEWHERE = (
+    " It may have enrolled with another broker, or with an earlier home of this one: Flipper's SDKs enrol anew by"
+    " themselves after two such refusals, others when their certificates are taken away."
+)
+
 
 @attrs.define(eq=False, slots=True)
 class Step:
@@ -211,7 +218,8 @@ class Reception:
         refusal = tls_refused(error)
         alert = refusal.alert or "other"
         self._count_refusal(f"peer:{alert}" if refusal.by_peer else alert)
-        self.log.write(logging.WARNING, "refused handshakes", "TLS with %s: %s", address, refusal.public)
+        hint = ENROLLED_ELSEWHERE if refusal.by_peer and alert in UNTRUSTING else ""
+        self.log.write(logging.WARNING, "refused handshakes", "TLS with %s: %s%s", address, refusal.public, hint)
 
     def cuts(self, error: BaseException | None) -> bool:
         """Whether whoever this is about is cut off without an alert; see `listen_tls`."""
