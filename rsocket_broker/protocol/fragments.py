@@ -50,18 +50,38 @@ def fragments(
         leading, first = b"", _PAYLOAD | NEXT | FOLLOWS
 
 
+PART: Final = 1024 * 1024
+"""Bytes from which a fragment is kept on its own. Smaller ones are put together: each would cost more than it holds."""
+
+
 class Unfinished:
     """One message whose fragments are still coming."""
 
-    __slots__ = ("data", "metadata", "next")
+    __slots__ = ("_parts", "_size", "metadata", "next")
 
     def __init__(self) -> None:
-        self.data = bytearray()
+        self._parts: list[bytes | bytearray] = []
+        self._size = 0
         self.metadata: bytearray | None = None
         self.next = False
 
     def size(self) -> int:
-        return len(self.data) + (0 if self.metadata is None else len(self.metadata))
+        return self._size + (0 if self.metadata is None else len(self.metadata))
+
+    def take(self, data: bytes) -> None:
+        """Keeps the data of one more fragment. Large ones stay as they are until the end: to put each behind the others
+        would move tens of megabytes over and over, and hold everybody up."""
+        self._size += len(data)
+        if len(data) >= PART:
+            self._parts.append(data)
+        elif self._parts and type(self._parts[-1]) is bytearray and len(self._parts[-1]) < PART:
+            self._parts[-1] += data
+        else:
+            self._parts.append(bytearray(data))
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self._parts)
 
 
 class Reassembler:
@@ -98,7 +118,7 @@ class Reassembler:
             self.drop(stream_id)
             raise Rejected(f"unfinished messages hold more than {self._limits.reassembly} bytes")
         self._held += growth
-        message.data += data
+        message.take(data)
         message.next = message.next or has_next
         if metadata is not None:
             if message.metadata is None:
@@ -110,7 +130,7 @@ class Reassembler:
         message = self.unfinished[stream_id]
         self.drop(stream_id)
         metadata = None if message.metadata is None else bytes(message.metadata)
-        return (metadata, bytes(message.data)), message.next
+        return (metadata, message.data), message.next
 
     def drop(self, stream_id: int) -> None:
         """Forgets the message, if there is one."""

@@ -118,3 +118,17 @@ def test_dropping_what_is_not_there_is_nothing() -> None:
     reassembler = Reassembler(SMALL)
     reassembler.drop(9)
     assert reassembler.held == 0
+
+
+@given(sizes=st.lists(st.sampled_from([0, 1, 7, 63, 64, 65, 200]), min_size=1, max_size=30))
+def test_large_and_small_fragments_come_out_in_their_order(sizes: list[int]) -> None:
+    pieces = [bytes([number % 256]) * size for number, size in enumerate(sizes)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rsocket_broker.protocol.fragments.PART", 64)
+        reassembler = Reassembler(Limits())
+        for piece in pieces:
+            reassembler.add(1, piece, None, has_next=True)
+        assert reassembler.held == OVERHEAD + sum(sizes)
+        (metadata, data), _ = reassembler.finish(1)
+    assert (metadata, data) == (None, b"".join(pieces))
+    assert reassembler.held == 0
