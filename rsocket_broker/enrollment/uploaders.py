@@ -45,7 +45,7 @@ class Uploader(abc.ABC):
     """Takes bundles. One instance per broker, made with the table [mediums.upload] less its key `uploader`."""
 
     keeps_here: ClassVar[bool] = False
-    """Whether the bundle lies in the home, to be fetched from the broker itself; `upload` is not called then."""
+    """Whether the bundle lies in the home, to be fetched from the broker itself; `upload` has nothing to do then."""
 
     def __init__(self, settings: Mapping[str, object]) -> None:
         """Raises ConfigurationError for settings that make no sense."""
@@ -67,7 +67,7 @@ class PickupUploader(Uploader):
         _only(settings, ())
 
     async def upload(self, device_id: str, bundle: bytes) -> None:
-        raise NotImplementedError("bundles are kept in the home")
+        """Nothing is sent anywhere: with `keeps_here`, it lies in the home with the rest of the delivery."""
 
 
 class HttpUploader(Uploader):

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from rsocket_broker.claims import Claims
+from rsocket_broker.errors import Invalid
 from rsocket_broker.files import read_given
 from rsocket_broker.messages import MessageLine
 from rsocket_broker.recording.entries import Entry, Header, read_entry, read_header
@@ -45,12 +46,15 @@ class Recording:
 
 
 def read_recording(path: Path) -> Recording:
-    """The recording in a file. Raises Invalid that names the line at fault, HomeError for a file that is unreadable,
-    too large, or can be changed by other users."""
+    """The recording in a file. Raises Invalid that names file and line at fault, HomeError for a file that is
+    unreadable, too large, or can be changed by other users."""
     lines = io.BytesIO(read_given(path, MAX_RECORDING))
-    header = read_header(lines.readline())
-    entries = (read_entry(line, number) for number, line in enumerate(lines, 2))
-    return Recording(header, tuple(entry for entry in entries if entry is not None))
+    try:
+        header = read_header(lines.readline())
+        entries = (read_entry(line, number) for number, line in enumerate(lines, 2))
+        return Recording(header, tuple(entry for entry in entries if entry is not None))
+    except Invalid as error:
+        raise Invalid(f"{path}: {error.public}") from error
 
 
 class ReplayedLine:

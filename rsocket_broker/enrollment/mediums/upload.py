@@ -81,8 +81,7 @@ class UploadMedium(Medium):
         content = Unsealed(device_id, bundle.certificate_pem, bundle.trust_pem)
         spki, sealed = await asyncio.to_thread(_sealed, bundle.csr, content)
         try:
-            if not self._uploader.keeps_here:
-                await self._uploader.upload(device_id, sealed)
+            await self._uploader.upload(device_id, sealed)
             lying = sealed if self._uploader.keeps_here else None
             await asyncio.to_thread(self._uploads.put, device_id, bundle.csr, spki, lying, _now())
         except (UploadFailed, ApplicationError) as error:
