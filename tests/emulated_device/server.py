@@ -17,6 +17,8 @@ ADB_MISSING = "needs adb: `apt-get install adb` (Debian, Ubuntu) or `brew instal
 PATIENCE = 20.0
 """Seconds for the server to start; the first start in a new home makes an RSA key."""
 POLL = 0.02
+LAST_WORDS = 2000
+"""Characters of its log that are shown when the server has ended by itself."""
 
 
 def adb_program() -> str | None:
@@ -76,15 +78,33 @@ class AdbServer:
             self.process.wait()
             self.process = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server has ended by itself."""
+        return self.process is not None and self.process.poll() is not None
+
     async def answers(self) -> bool:
         try:
-            await self.ask("host:version")
+            await self.exchange("host:version")
         except (OSError, asyncio.IncompleteReadError):
             return False
         return True
 
     async def ask(self, request: str) -> str:
-        """One request of the host protocol whose answer is a string. Raises AssertionError when the server says no."""
+        """One request of the host protocol whose answer is a string.
+
+        Raises AssertionError when the server says no, and with its last words when it has ended.
+        """
+        try:
+            return await self.exchange(request)
+        except (OSError, asyncio.IncompleteReadError):
+            assert not self.ended, f"the adb server ended by itself: {self.last_words()}"
+            raise
+
+    def last_words(self) -> str:
+        return (self.folder / "adb.log").read_text(encoding="utf-8", errors="replace")[-LAST_WORDS:]
+
+    async def exchange(self, request: str) -> str:
         reader, writer = await asyncio.open_connection(*self.address)
         try:
             writer.write(f"{len(request):04x}{request}".encode())
@@ -121,7 +141,7 @@ class AdbServer:
             try:
                 yield device
             finally:
-                if self.process is not None and device.serial in await self.states():
+                if self.process is not None and not self.ended and device.serial in await self.states():
                     await self.disconnect(device)
 
     async def attach(self, device: EmulatedDevice) -> str:
