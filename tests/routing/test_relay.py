@@ -18,6 +18,7 @@ from rsocket_broker.routing.router import NO_RELAY, NOT_IN_TIME
 from tests.policy.making import policy
 from tests.routing.line import Client, Line, until
 from tests.routing.test_access import child_of
+from tests.until import PATIENCE
 
 ALICE, BOB = b"com.alice|dev1|adb|1", b"com.bob|dev1|adb|2"
 
@@ -210,15 +211,18 @@ async def test_a_caller_that_goes_cancels_what_it_asked_for() -> None:
 async def test_a_broker_that_stops_lets_calls_under_way_end() -> None:
     async with Line(relay=True) as line:
         alice, bob = await two(line)
+        under_way, let_go = asyncio.Event(), asyncio.Event()
 
         async def slow(payload: Payload) -> Payload:
-            await asyncio.sleep(0.05)
+            under_way.set()
+            await let_go.wait()
             return payload
 
         bob.side.request_response = slow  # type: ignore[method-assign]
         call = asyncio.ensure_future(alice.ask("client:com.bob", b"x"))
-        await until(lambda: bob.served.streams_open)
-        await asyncio.gather(*(client.served.drain_requests(5) for client in (alice, bob)))
+        await under_way.wait()
+        asyncio.get_running_loop().call_later(0.02, let_go.set)
+        await asyncio.gather(*(client.served.drain_requests(PATIENCE) for client in (alice, bob)))
         assert await call == b"x"
         with pytest.raises(Rejected):
             await alice.ask("client:com.bob", b"x")

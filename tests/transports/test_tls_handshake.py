@@ -242,7 +242,7 @@ async def test_silent_and_slow_connections_delay_nobody() -> None:
             await asyncio.sleep(0.01)
         started = time.monotonic()
         await good_client(listener.port)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < tls_handshake.HANDSHAKE_TIMEOUT / 2, "it waited for those who are silent"
         assert len(guests.all) == 1 and listener.open >= 301
         for half_open in (*silent, trickling):
             half_open.close()
@@ -280,10 +280,10 @@ async def test_the_deadline_holds_while_a_worker_is_busy() -> None:
 
 @pytest.mark.row("A-32")
 async def test_the_deadline_does_not_touch_a_session() -> None:
-    async with serving(handshake_timeout=0.2) as (listener, _):
+    async with serving(handshake_timeout=1.0) as (listener, _):
         client = Recorder()
         transport = await connect_tls("127.0.0.1", listener.port, client_context(shared_ca().client()), client)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.1)
         transport.write([b"still here"])
         await client.received(b"still here")
         transport.abort()
