@@ -303,23 +303,27 @@ class Misuser(App):
             stream_id, kind = HEADER.unpack_from(body)
             if stream_id == GREETING_ID:
                 self._finish(self.ready)
-            self.refused += kind >> 10 == ERROR
+            elif stream_id == 0 and kind >> 10 == ERROR:
+                self.fail(f"the server ends the session: {body[10:300]!r}")
+            else:
+                self.refused += kind >> 10 == ERROR
 
 
 async def misuse(server: Contestant, rate: float) -> None:
-    lines = [Misuser(), Misuser()]
+    line = Misuser()  # one only: a second one of the same app would take its place
     routes, number = ("bad.leak", "bad.hang", "bad.crash"), 0
 
     def step() -> None:
         nonlocal number
         number += 1
-        line, route = lines[number % 2], routes[int(number / rate / MISUSE_TURN) % len(routes)]
+        route = routes[int(number / rate / MISUSE_TURN) % len(routes)]
         line.transport.write(request(line.stream_id(), REQUEST_RESPONSE, route, b"{}"))
 
-    async with connected(server, lines):
+    async with connected(server, [line]):
         announce()
         await until_stdin_ends(step, 1 / rate)
-        print(sum(line.refused for line in lines), flush=True)
+        assert not line.done.done(), line.done
+    print(line.refused, flush=True)
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ def test_every_measure_runs_against_its_references_and_every_answer_is_right(tmp
 def modules(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The modules of the benchmarks, which are no package: scripts that import each other."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    names = ("wire", "servers", "measures", "load", "flows")
+    names = ("wire", "servers", "measures", "load", "flows", "sessions", "prober")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     found = ModuleType("benchmarks")
@@ -205,6 +205,15 @@ async def test_an_error_fails_the_round(modules: Any) -> None:
     line = await caller(modules)
     line.data_received(modules.wire.frame(3, modules.wire.ERROR, b"\0\0\2\1no"))
     assert "with an error" in failure(line)
+
+
+async def test_a_session_that_is_ended_fails_the_misuse_of_a_plugin(modules: Any) -> None:
+    """What a plugin did not answer is counted there, and the end of the session is none of that."""
+    line, wire = begun(modules.prober.Misuser(), modules), modules.wire
+    line.data_received(wire.frame(5, wire.ERROR, b"\0\0\2\1no"))
+    assert line.refused == 1 and not line.done.done()
+    line.data_received(wire.frame(0, wire.ERROR, b"\0\0\1\2replaced"))
+    assert line.refused == 1 and "replaced" in failure(line)
 
 
 async def consumer(modules: Any, count: int = 8, credit: int = 4) -> tuple[Any, bytes, bytes]:
