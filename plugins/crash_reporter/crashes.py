@@ -7,6 +7,7 @@ logcat         entries of level fatal, or of level error by AndroidRuntime; thos
 import hashlib
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from rsocket_broker.plugin_api import LogLine
@@ -20,6 +21,8 @@ JOINED = 0.05
 """Seconds between two entries of a log that belong to one crash."""
 FRAMES = 5
 """Calls at the top that tell one crash from another: the rest is how the app came there."""
+TOP = 16 * 1024
+"""Characters of a call stack in which those are looked for: a hundred calls. Text without any takes a while to read."""
 RUNTIME: Final = "AndroidRuntime"
 
 # Texts, which `re` compiles when they are first used: most brokers never see a crash. No two parts of one that follow
@@ -51,11 +54,13 @@ class Crash(NamedTuple):
 
     @property
     def signature(self) -> str:
-        """The same for the same crash, whoever tells of it: its kind and the calls at its top, digested."""
-        whole = f"{self.name}\n{self.callstack}"
-        frames = re.findall(_JAVA_FRAME, self.callstack)[:FRAMES]
+        """The same for the same crash, whoever tells of it: its kind and the calls at its top, digested. Takes up to
+        some milliseconds."""
+        top = self.callstack[:TOP]
+        whole = f"{self.name}\n{top}"
+        frames = [found[1] for found in islice(re.finditer(_JAVA_FRAME, top), FRAMES)]
         if not frames:
-            frames = [f"{library} {function}" for library, function in re.findall(_NATIVE_FRAME, whole)[:FRAMES]]
+            frames = [f"{found[1]} {found[2] or ''}" for found in islice(re.finditer(_NATIVE_FRAME, whole), FRAMES)]
         kind = re.search(_KIND, whole)
         told = [kind[1] if kind else "", *frames] if kind or frames else [re.sub(r"[0-9]+", "", self.name)]
         return hashlib.sha256("\n".join(told).encode("utf-8", "replace")).hexdigest()[:12]

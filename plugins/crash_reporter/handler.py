@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
@@ -36,23 +36,29 @@ class Settings:
     """Folder with the crash reports of this Mac; "" for none. Usually ~/Library/Logs/DiagnosticReports."""
 
 
+class Kept(NamedTuple):
+    """A crash that is kept, and its signature: to make that anew for each that is compared takes seconds."""
+
+    crash: Crash
+    signature: str
+
+
 class CrashLog:
     """The crashes of one client, over all its sessions."""
 
     def __init__(self) -> None:
-        self.history = History[Crash](KEPT, KEPT_BYTES)
+        self.history = History[Kept](KEPT, KEPT_BYTES)
         self.watcher: Watcher | None = None
         self.sessions = 0
         """How many of the client's sessions there are now."""
 
     def add(self, crash: Crash) -> None:
         """Keeps a crash, unless another source has just told of it."""
-        for _, known in reversed(self.history.items()):
-            if abs(crash.time - known.time) > SAME:
-                continue
-            if known.source != crash.source and known.signature == crash.signature:
-                return
-        self.history.add(crash, crash.size)
+        told = Kept(crash, crash.signature)
+        known = [one for _, one in self.history.items() if one.signature == told.signature]
+        if any(one.crash.source != crash.source and abs(crash.time - one.crash.time) <= SAME for one in known):
+            return
+        self.history.add(told, crash.size)
 
 
 class CrashReporter(Plugin):
@@ -120,7 +126,7 @@ class CrashReporter(Plugin):
         """
         log = self._log(await app.reach(client, "list"))
         return {
-            "crashes": [shown(number, crash) for number, crash in log.history.items(after)],
+            "crashes": [shown(number, told) for number, told in log.history.items(after)],
             "newest": log.history.newest,
             "dropped": log.history.dropped,
             "problem": log.watcher.problem if log.watcher is not None else "",
@@ -130,14 +136,14 @@ class CrashReporter(Plugin):
     async def follow(self, app: App, after: int = 0, client: str = "") -> AsyncIterator[dict[str, object]]:
         """Crashes with a number above `after`, and each one as it comes."""
         history = self._log(await app.reach(client, "follow")).history
-        async for number, crash in history.follow(after):
-            yield shown(number, crash)
+        async for number, told in history.follow(after):
+            yield shown(number, told)
 
     @method("wait", deadline=None)
     async def wait(self, app: App, after: int = 0, timeout: float = 10.0, client: str = "") -> dict[str, object]:
         """The first crash with a number above `after`. Raises Canceled when there is none within `timeout` seconds."""
         history = self._log(await app.reach(client, "wait")).history
-        return shown(*await history.wait(lambda crash: True, after, timeout, "crash"))
+        return shown(*await history.wait(lambda told: True, after, timeout, "crash"))
 
     @method("none", deadline=None)
     async def none(self, app: App, after: int = 0, settle: float = 0.0, client: str = "") -> dict[str, object]:
@@ -152,7 +158,7 @@ class CrashReporter(Plugin):
             await asyncio.sleep(settle)
         found = history.items(after)
         if found:
-            named = "; ".join(f"{crash.name} ({crash.reason})" for _, crash in found[:5])
+            named = "; ".join(f"{told.crash.name} ({told.crash.reason})" for _, told in found[:5])
             raise ApplicationError(f"{len(found)} {_CRASHES[len(found) > 1]}: {named}")
         return {"newest": history.newest}
 
@@ -160,9 +166,9 @@ class CrashReporter(Plugin):
 _CRASHES: Final = ("crash", "crashes")
 
 
-def shown(number: int, crash: Crash) -> dict[str, object]:
+def shown(number: int, told: Kept) -> dict[str, object]:
     """A crash as JSON."""
-    return {"number": number, **crash._asdict(), "signature": crash.signature}
+    return {"number": number, **told.crash._asdict(), "signature": told.signature}
 
 
 def _now() -> float:

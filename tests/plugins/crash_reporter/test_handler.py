@@ -1,6 +1,8 @@
 """The plugin on the bench: crashes from all their sources, each once."""
 
 import asyncio
+from collections import Counter
+from typing import ClassVar
 
 import pytest
 
@@ -8,6 +10,7 @@ from rsocket_broker.plugin_api import ApplicationError, Canceled, Invalid
 from rsocket_broker.plugin_api.testing import fake_identity, running
 from rsocket_broker.plugins.crash_reporter import CrashReporter, plugin
 from rsocket_broker.plugins.crash_reporter import handler as module
+from rsocket_broker.plugins.crash_reporter.crashes import Crash
 from tests.plugins.crash_reporter.test_crashes import LOGGED, STACK
 from tests.plugins.devices import PaperDevice, line
 from tests.until import until
@@ -114,3 +117,26 @@ async def test_another_client_can_be_asked_about() -> None:
         await two.event("crash-report", REPORT)
         assert (await one.request("list", {"client": two.app.id}))["newest"] == 1
         assert (await one.request("list"))["newest"] == 0
+
+
+class CountedCrash(Crash):
+    """Tells how often its signature was made."""
+
+    made: ClassVar[Counter[str]] = Counter()
+
+    @property
+    def signature(self) -> str:
+        self.made[self.reason] += 1
+        return super().signature
+
+
+@pytest.mark.row("M-7")
+def test_a_crash_is_read_once_however_many_there_are_to_compare_it_with() -> None:
+    CountedCrash.made.clear()
+    log = module.CrashLog()
+    for number in range(50):
+        log.add(CountedCrash(0.0, f"{number}", f"{number}", STACK * (number % 2), ("app", "sdk")[number % 2]))
+    assert len(log.history) == 50
+    assert set(CountedCrash.made.values()) == {1}
+    assert [module.shown(number, told)["reason"] for number, told in log.history.items(49)] == ["49"]
+    assert set(CountedCrash.made.values()) == {1}
