@@ -4,6 +4,7 @@ Certificates are X.509 version 3 (RFC 5280), signed with SHA-256. An issuer is n
 only, never by its serial number, so that a CA certificate can be renewed under the same key.
 """
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
@@ -115,14 +116,59 @@ def issue_leaf(
     """
     if profile.ca or profile.names is Names.NONE:
         raise AuthorityError(f"Profile {profile.name} is not one for the certificate of a client or a server.")
-    end = min(now + profile.validity, issuer.certificate.not_valid_after_utc)
+    issued_by = _issued_by(issuer.certificate)
+    end = min(now + profile.validity, issued_by.end)
     if end <= now:
-        raise AuthorityError(f"The CA certificate ended on {issuer.certificate.not_valid_after_utc:%Y-%m-%d}.")
-    subject = _name(profile.subject.format(common_name=common_name))
-    builder = _start(profile, issuer.certificate.subject, subject, public_key, serial, now, end)
-    builder = builder.add_extension(_authority_id(_key_id(issuer.certificate)), critical=False)
-    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        raise AuthorityError(f"The CA certificate ended on {issued_by.end:%Y-%m-%d}.")
+    constraints, key_usage, *extended = _of_profile(profile)
+    extensions = [
+        constraints,
+        key_usage,
+        _extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False),
+        *extended,
+        issued_by.key_id,
+        _extension(x509.SubjectAlternativeName(names), critical=False),
+    ]
+    subject, begin = _name(profile.subject.format(common_name=common_name)), now - profile.backdate
+    builder = x509.CertificateBuilder(issued_by.name, subject, public_key, serial, begin, end, extensions)
     return builder.sign(issuer.key, hashes.SHA256())
+
+
+@attrs.frozen(slots=True)
+class _IssuedBy:
+    """What every certificate under one issuer says of it, and its end."""
+
+    name: x509.Name
+    key_id: x509.Extension[x509.ExtensionType]
+    end: datetime
+
+
+@functools.lru_cache(maxsize=8)
+def _issued_by(certificate: x509.Certificate) -> _IssuedBy:
+    key_id = _extension(_authority_id(_key_id(certificate)), critical=False)
+    return _IssuedBy(certificate.subject, _encoded(key_id), certificate.not_valid_after_utc)
+
+
+@functools.lru_cache(maxsize=8)
+def _of_profile(profile: Profile) -> tuple[x509.Extension[x509.ExtensionType], ...]:
+    """What every leaf of a profile has: basic constraints, key usage, and extended key usage if it has one."""
+    found = [
+        _extension(x509.BasicConstraints(ca=profile.ca, path_length=None), critical=True),
+        _extension(_key_usage(profile), critical=True),
+    ]
+    if profile.extended_key_usage:
+        found.append(_extension(_extended_usage(profile), critical=False))
+    return tuple(map(_encoded, found))
+
+
+def _extension(value: x509.ExtensionType, *, critical: bool) -> x509.Extension[x509.ExtensionType]:
+    return x509.Extension(value.oid, critical, value)
+
+
+def _encoded(extension: x509.Extension[x509.ExtensionType]) -> x509.Extension[x509.ExtensionType]:
+    """The same extension, which the library need not take apart and encode again for every certificate."""
+    value = x509.UnrecognizedExtension(extension.oid, extension.value.public_bytes())
+    return x509.Extension(extension.oid, extension.critical, value)
 
 
 def host_names(hosts: Iterable[str]) -> list[x509.GeneralName]:
@@ -161,9 +207,12 @@ def _start(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
     if profile.extended_key_usage:
-        usage = x509.ExtendedKeyUsage([_EXTENDED[name] for name in profile.extended_key_usage])
-        builder = builder.add_extension(usage, critical=False)
+        builder = builder.add_extension(_extended_usage(profile), critical=False)
     return builder
+
+
+def _extended_usage(profile: Profile) -> x509.ExtendedKeyUsage:
+    return x509.ExtendedKeyUsage([_EXTENDED[name] for name in profile.extended_key_usage])
 
 
 def _key_usage(profile: Profile) -> x509.KeyUsage:

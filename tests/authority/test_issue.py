@@ -7,12 +7,12 @@ import attrs
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from rsocket_broker.authority.home import certificate_pem
 from rsocket_broker.authority.issue import Issuer, host_names, issue_cross, issue_leaf, issue_root, renew_root
 from rsocket_broker.authority.names import read_names, to_uri
-from rsocket_broker.authority.profiles import load_profile
+from rsocket_broker.authority.profiles import KEY_USAGES, load_profile
 from rsocket_broker.errors import AuthorityError, ConfigurationError
 from rsocket_broker.identity import Principal, Proof
 from tests.authority.conftest import START, some_key
@@ -100,6 +100,34 @@ def test_the_certificate_of_a_client(profile: str, days: int, principal: Princip
 def test_the_same_input_gives_the_same_certificate() -> None:
     issuer = root()
     assert client(issuer) == client(issuer)
+
+
+@pytest.mark.row("F-17")
+@pytest.mark.parametrize("profile", ["client", "operator", "broker"])
+def test_a_leaf_is_byte_for_byte_what_the_library_makes_step_by_step(profile: str) -> None:
+    issuer, wanted = root(), load_profile(profile)
+    key, name = some_key("p-256", 1).public_key(), x509.UniformResourceIdentifier(to_uri(CLIENT, 1))
+    common_name = wanted.subject.format(common_name="org.example.app")
+    usages = {usage: usage in wanted.key_usage for usage in KEY_USAGES}
+    extended = {"server_auth": ExtendedKeyUsageOID.SERVER_AUTH, "client_auth": ExtendedKeyUsageOID.CLIENT_AUTH}
+    ca_key_id = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    made = (
+        x509.CertificateBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+        .public_key(key)
+        .serial_number(9)
+        .not_valid_before(START - wanted.backdate)
+        .not_valid_after(START + wanted.validity)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(**usages, encipher_only=False, decipher_only=False), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([extended[each] for each in wanted.extended_key_usage]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_key_id), critical=False)
+        .add_extension(x509.SubjectAlternativeName([name]), critical=False)
+        .sign(issuer.key, hashes.SHA256())
+    )
+    assert issue_leaf(wanted, key, [name], issuer, 9, START, common_name="org.example.app") == made
 
 
 def test_a_leaf_never_outlives_its_issuer() -> None:
