@@ -23,8 +23,9 @@ def _json_escape(match: re.Match[str]) -> str:
 
 
 def table(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> None:
-    """Rows on stdout under their headers, in columns as wide as they need; None is shown as `-`."""
-    lines = [tuple(headers), *(tuple(cell(value) for value in row) for row in rows)]
+    """Rows on stdout under their headers, in columns as wide as they need; None is shown as `-`. A peer may have named
+    the columns: those of a query are as its app calls them."""
+    lines = [tuple(cell(value) for value in row) for row in (headers, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     for line in lines:
         click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
@@ -50,5 +51,5 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def note(text: str) -> None:
-    """A line for people on stderr, so that it never mixes with a command's result."""
-    click.echo(text, err=True)
+    """Lines for people on stderr, so that they never mix with a command's result."""
+    click.echo("\n".join(visible(line) for line in text.split("\n")), err=True)

@@ -50,6 +50,11 @@ def test_notes_stay_out_of_results(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err == "one thing\n"
 
 
+def test_a_note_with_a_peers_words_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    note("The device says \x1b[2J\r.\nTry again.")
+    assert capsys.readouterr().err == "The device says \\x1b[2J\\x0d.\nTry again.\n"
+
+
 def test_facts_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     facts([("id", 3), ("device", None)])
     assert capsys.readouterr().out == "id      3\ndevice  -\n"

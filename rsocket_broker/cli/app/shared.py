@@ -181,7 +181,7 @@ def show_rows(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> None:
 
     drawn = Table(box=None, header_style="bold", pad_edge=False)
     for header in headers:
-        drawn.add_column(header, overflow="fold")
+        drawn.add_column(Text(cell(header)), overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell(value)) for value in row))
     Console().print(drawn)

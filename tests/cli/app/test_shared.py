@@ -33,6 +33,21 @@ def test_a_table_is_plain_text_elsewhere(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == "ONE  TWO\n1    a\n"
 
 
+def test_what_an_app_calls_its_columns_moves_no_cursor_and_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    headers = ["[/red]", "a\x1b[2Jb\n", "[link=file:///x]c[/link]", ""]
+    show_rows([[1, 2, 3, 4]], headers)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split() == ["[/red]", r"a\x1b[2Jb\x0a", "[link=file:///x]c[/link]", "-"]
+    assert said[1].split() == ["1", "2", "3", "4"]
+    with contextlib.redirect_stdout(Terminal()) as terminal:
+        show_rows([[1, 2, 3, 4]], headers)
+    drawn = terminal.getvalue()
+    assert "[/red]" in drawn
+    assert "[link=file:///x]c[/link]" in drawn
+    assert "\x1b[2J" not in drawn
+    assert "\x1b]8" not in drawn
+
+
 def test_text_acts_on_no_terminal_and_is_exact_elsewhere(tmp_path: Path) -> None:
     with contextlib.redirect_stdout(Terminal()) as terminal:
         assert safe(NASTY) == "a\\u001b[2J\tb\n"
