@@ -275,7 +275,7 @@ class Broker:
         `client` is a session's id, or `app_id[@device_id]` that fits one session. Raises ApplicationError when it fits
         none or several, or that app has no such plugin, Rejected where the policy keeps the two apart.
         """
-        return (await self.sessions.find(client).seat_of(plugin_id)).app
+        return (await self.sessions.find(client).plugins.seat_of(plugin_id)).app
 
     def certificates(self) -> list[Record]:
         """Every certificate that was issued here. Only once `start` has returned."""

@@ -24,7 +24,7 @@ def app_verbs(sessions: LiveSessions[Session]) -> dict[str, Verb | Stream]:
     """The verbs on the plugins of one client. Each raises RequestFailed, in words for the operator."""
 
     async def seat_for(params: Params) -> Seat:
-        seat = await sessions.find(params["client"]).seat_of(params["plugin"])
+        seat = await sessions.find(params["client"]).plugins.seat_of(params["plugin"])
         if not seat.is_method(params["method"]):
             raise Invalid(f"{params['plugin']}.{params['method']} is what an app tells, and no method.")
         return seat

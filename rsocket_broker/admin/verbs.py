@@ -123,7 +123,7 @@ class _Clients:
     def call(self, params: Params) -> Awaitable[object]:
         session = self._sessions.find(params["client"])
         timeout = min(max(float(params.get("timeout", 30.0)), 0.0), MAX_CALL_S)
-        return session.call(params["plugin"], params["method"], params.get("params"), timeout)
+        return session.to_app.call(params["plugin"], params["method"], params.get("params"), timeout)
 
     async def kick(self, params: Params) -> dict[str, object]:
         session = self._sessions.find(params["client"])
@@ -150,7 +150,7 @@ async def follow(session: Session) -> AsyncGenerator[object, None]:
         waiting.append(message)
         news.set()
 
-    stop = session.observe(note)
+    stop = session.followers.observe(note)
     over = asyncio.ensure_future(session.connection.wait_closed())
     over.add_done_callback(lambda _: news.set())
     try:

@@ -206,7 +206,7 @@ async def app_calls_broker(session: client.Session, narrator: Narrator) -> None:
 async def broker_calls_app(stage: Stage, narrator: Narrator) -> None:
     with narrator.step("The broker calls the app, on the same connection") as found:
         (live,) = stage.broker.sessions
-        answer = await live.call("Greeter", "greet", {"name": "app"}, PATIENCE_S)
+        answer = await live.to_app.call("Greeter", "greet", {"name": "app"}, PATIENCE_S)
         verify(answer == {"greeting": f"Hello, app. This is {APP_NAME}."}, "the app answered")
         found(f'Greeter.greet answered "{answer["greeting"]}"')
 

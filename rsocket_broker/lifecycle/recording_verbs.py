@@ -35,7 +35,7 @@ class Recorder:
         self._dropped = 0
         self._news = asyncio.Event()
         self.header = header_of(session)
-        self._stop = session.record(self._take)
+        self._stop = session.followers.record(self._take)
         self._over = asyncio.ensure_future(session.connection.wait_closed())
         self._over.add_done_callback(lambda _: self._news.set())
 

@@ -266,7 +266,7 @@ class Census:
         told = system if system in SYSTEMS else "other" if system else "none"
         self._sessions[session.kind.value, connection.peer.channel.value, told] += 1
         self._suspended += connection.suspended
-        for plugin, count, size in session.events_waiting():
+        for plugin, count, size in session.plugins.events_waiting():
             self._events[plugin][0] += count
             self._events[plugin][1] += size
 

@@ -86,11 +86,11 @@ class AppUnderTest:
         Raises ApplicationError with the app's words when it answers with an error, Canceled when it is too late.
         """
         session = self._session()
-        return self._thread.run(session.call(plugin, method, params, timeout), 2 * timeout)
+        return self._thread.run(session.to_app.call(plugin, method, params, timeout), 2 * timeout)
 
     def send(self, plugin: str, method: str, params: object = None) -> None:
         """Calls a method one way: no answer, no error."""
-        self._thread.run(self._session().send(plugin, method, params), CALL_S)
+        self._thread.run(self._session().to_app.send(plugin, method, params), CALL_S)
 
     def ask(self, plugin: str, work: Callable[[Plugin, App], Coroutine[Any, Any, T]], timeout: float = CALL_S) -> T:
         """What `work` gives, which is run on the broker's loop with a plugin of the broker and this app as it sees it.

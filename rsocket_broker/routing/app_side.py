@@ -1,7 +1,7 @@
 """How the broker talks to an app: by Flipper's JSON messages, or by routes.
 
-Both sides offer the same few calls, and a session has one of them at a time: an app that says in its SETUP that it
-speaks Flipper's JSON, but does not answer getPlugins, is spoken to by routes from then on.
+Both sides offer the same few calls, and a session has one of them at a time (`Sides`): an app that says in its SETUP
+that it speaks Flipper's JSON, but does not answer getPlugins, is spoken to by routes from then on.
 """
 
 import abc
@@ -249,3 +249,41 @@ class FlipperSide(AppSide):
 
     def _tell(self, message: bytes) -> None:
         self._connection.fire_and_forget(Payload(message, None))
+
+
+class Sides:
+    """Both ways to talk to one app, and which of them is in use. For an app that says that it speaks Flipper's JSON
+    that is known when it has answered in it, or has not."""
+
+    def __init__(self, connection: Line, level: int | None, carrier: Callable[[], bytes] | None = None) -> None:
+        """`level` is the `sdk_version` of an app that speaks Flipper's JSON, None for any other client. `carrier` gives
+        what stands in the metadata behind a route."""
+        self.routed = RoutedSide(connection, carrier)
+        self.flipper = None if level is None else FlipperSide(connection, level)
+        self.now: AppSide = self.flipper or self.routed
+        self.are_known = self.flipper is None
+        self._known = None if self.are_known else asyncio.Event()
+
+    @property
+    def spoken(self) -> FlipperSide | None:
+        """Flipper's JSON, where that is in use."""
+        return self.flipper if self.now is self.flipper else None
+
+    def settle(self) -> None:
+        """What is in use now is known to be it; or the session has ended, and nobody need wait."""
+        self.are_known = True
+        if self._known is not None:
+            self._known.set()
+
+    async def known(self) -> None:
+        """Until it is."""
+        if self._known is not None:
+            await self._known.wait()
+
+    async def wait_known(self, plugin: str, method: str, timeout: float | None) -> None:
+        """The same before `method` is called. Raises Canceled after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.known()
+        except TimeoutError:
+            raise too_late(plugin, method, timeout) from None

@@ -28,7 +28,7 @@ class Reach:
         other = self._find(caller, client)
         if other is not caller:
             await _allowed(caller, Direction.RELAY, name_of(other), "")
-        return (await other.seat_of(plugin)).app
+        return (await other.plugins.seat_of(plugin)).app
 
     def _find(self, caller: Session, client: str) -> Session:
         shown = client[:SHOWN]

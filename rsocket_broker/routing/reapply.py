@@ -17,11 +17,11 @@ def reapply(session: Session) -> None:
     Raises RequestFailed or ConnectionClosed where its client cannot be told which plugins it loses or gets.
     """
     session.changed()
-    seats = session.seats
+    seats = session.plugins.seats
     _end_what_is_refused(session, seats)
     # Requests that came just before have not taken their first step, and are not known before that.
     asyncio.get_running_loop().call_soon(_end_what_is_refused, session, seats)
-    session.refit()
+    session.plugins.refit()
 
 
 def running(seats: Mapping[str, Seat]) -> list[tuple[asyncio.Task[Any], str, str]]:
@@ -32,9 +32,9 @@ def running(seats: Mapping[str, Seat]) -> list[tuple[asyncio.Task[Any], str, str
 def _end_what_is_refused(session: Session, seats: Mapping[str, Seat]) -> None:
     for task, plugin, method in running(seats):
         _judge(session, Direction.IN, plugin, method, partial(_end_task, session, task))
-    for answer, (plugin, method) in tuple(session.calls.items()):
+    for answer, (plugin, method) in tuple(session.to_app.waiting.items()):
         _judge(session, Direction.OUT, plugin, method, partial(_end_call, answer))
-    for stream, (plugin, method) in tuple(session.flows.items()):
+    for stream, (plugin, method) in tuple(session.to_app.flows.items()):
         _judge(session, Direction.OUT, plugin, method, stream.fail)
 
 

@@ -540,11 +540,11 @@ class SecureResponder:
                 self._event(session, message, size)
         elif isinstance(message, flipper.RefreshPlugins):
             session.note("in", "refreshPlugins", "", "", size)
-            session.refresh()
+            session.plugins.refresh()
         elif isinstance(message, flipper.ErrorReport):
             session.note("in", "error report", "", "", size, message.text)
             session.log.write(logging.WARNING, "reports", "%s reports an error: %r", session.id, message.text)
-            session.app_errors.put(message, size)
+            session.plugins.app_errors.put(message, size)
 
     def _event(self, session: Session, message: flipper.Execute, size: int) -> None:
         """An event that is allowed. Raises RequestFailed."""

@@ -273,7 +273,7 @@ async def test_35_37_38_39_a_session_that_misbehaves(tmp_path: Path) -> None:
             assert "org.example.app" in await told(home, "sends messages of 6")
             (session,) = running.sessions
             with pytest.raises(Exception, match="did not answer"):
-                await session.call("Network", "sleep", {}, 0.05)
+                await session.to_app.call("Network", "sleep", {}, 0.05)
             assert "stopped in a debugger" in await told(home, "did not answer Network.sleep")
 
 

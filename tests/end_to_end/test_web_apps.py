@@ -175,7 +175,7 @@ async def test_every_level_of_sdk_is_served(tmp_path: Path) -> None:
                 assert ("getBackgroundPlugins" in app.methods()) == (level == 4)
                 (session,) = broker.sessions
                 assert session.claims.sdk_version == (level or 0)
-                supported = await asyncio.wait_for(session.supports("Other", "shout"), PATIENCE)
+                supported = await asyncio.wait_for(session.to_app.supports("Other", "shout"), PATIENCE)
                 assert supported is ((level or 0) < 2)
             await until(lambda: not list(broker.sessions))
 

@@ -98,7 +98,7 @@ async def exchange_both_ways(phone: Phone, broker: Broker, sdk: Sdk) -> None:
     session = phone.session(broker)
     asked = [message["method"] for message in sdk.core.asked]
     assert asked[:2] == ["getPlugins", "getBackgroundPlugins"]
-    assert await session.call("Recorder", "reverse", {"text": "abc"}, PATIENCE) == {"text": "cba"}
+    assert await session.to_app.call("Recorder", "reverse", {"text": "abc"}, PATIENCE) == {"text": "cba"}
     plugin = broker.plugin("Recorder")
     number = len(plugin.events)  # type: ignore[attr-defined]
     phone.recorder.emit("noted", {"n": number})

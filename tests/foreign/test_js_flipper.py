@@ -99,20 +99,20 @@ async def both_ways(brokers: Brokers, app: str, os_name: str, connections: int) 
     noted = next(each for each in brokers.noted if each["client"] == session.id)
     assert noted["params"] == {"connections": connections, "value": None}
     for value in VALUES:
-        assert await session.call("Recorder", "give", {"value": value}) == value
-    assert await session.call("Recorder", "giveLater", {"value": False}) is False
-    assert await session.call("Recorder", "giveNothing") is None
+        assert await session.to_app.call("Recorder", "give", {"value": value}) == value
+    assert await session.to_app.call("Recorder", "giveLater", {"value": False}) is False
+    assert await session.to_app.call("Recorder", "giveNothing") is None
     for method, words in (("fail", "no such thing"), ("unknown", "Receiver unknown not found")):
         with pytest.raises(ApplicationError, match=words):
-            await session.call("Recorder", method)
-    assert await session.supports("Recorder", "give")
-    assert not await session.supports("Recorder", "unknown")
+            await session.to_app.call("Recorder", method)
+    assert await session.to_app.supports("Recorder", "give")
+    assert not await session.to_app.supports("Recorder", "unknown")
     return session
 
 
 async def grows(session: Session) -> None:
     """The app has another plugin from now on."""
-    await session.call("Recorder", "addPlugin", {"id": "Later"})
+    await session.to_app.call("Recorder", "addPlugin", {"id": "Later"})
     await until(lambda: session.announced == ["Recorder", "Later"])
 
 

@@ -42,12 +42,12 @@ async def test_it_enrols_and_both_sides_call(adb_server: AdbServer, tmp_path: Pa
 
             session = phone.session(broker)
             with pytest.raises(ApplicationError, match="Receiver explode not found"):
-                await session.call("Recorder", "explode", {}, PATIENCE)
+                await session.to_app.call("Recorder", "explode", {}, PATIENCE)
 
             long = "abc" * 1500  # comes in parts that all look like the last
-            assert await session.call("Recorder", "reverse", {"text": long}, PATIENCE) == {"text": long[::-1]}
+            assert await session.to_app.call("Recorder", "reverse", {"text": long}, PATIENCE) == {"text": long[::-1]}
             with pytest.raises(ApplicationError) as caught:
-                await session.call("Recorder", "reverse", {"text": long * 3}, PATIENCE)
+                await session.to_app.call("Recorder", "reverse", {"text": long * 3}, PATIENCE)
             assert str(caught.value).startswith(TOO_LARGE)
 
             assert sdk.line is not None

@@ -53,9 +53,9 @@ async def test_it_enrols_and_both_sides_call(adb_server: AdbServer, tmp_path: Pa
             assert principal.proof is Proof.ADB
             assert phone.folder.config() == {"deviceId": principal.device_id, "medium": 1}
             with pytest.raises(ApplicationError, match="Receiver explode not found"):
-                await session.call("Recorder", "explode", {}, PATIENCE)
+                await session.to_app.call("Recorder", "explode", {}, PATIENCE)
             with pytest.raises(Canceled):  # that receiver never answers, and nothing else suffers
-                await session.call("LeakCanary", "clear", {}, 0.05)
+                await session.to_app.call("LeakCanary", "clear", {}, 0.05)
             await exchange_both_ways(phone, broker, sdk)
 
             # The same folder in the hands of a Java program, whose trust manager asks for what Android's asks for.
@@ -129,7 +129,7 @@ async def test_an_app_in_a_simulator_knocks_first_and_is_served(
         assert story(sdk) == FIRST_START
         session = first.sessions.find(sdk.profile.app_id)
         assert session.identity.principal.device_id in sdk.folder.destination
-        assert await session.call("Shop", "buy", {"item": "tea"}, PATIENCE) == {"done": True}
+        assert await session.to_app.call("Shop", "buy", {"item": "tea"}, PATIENCE) == {"done": True}
     assert [one.message for one in caplog.records if one.levelname not in ("DEBUG", "INFO")] == []
 
 

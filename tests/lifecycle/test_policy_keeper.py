@@ -119,7 +119,7 @@ async def test_files_that_have_changed_are_read_by_themselves_once_they_stay_as_
         client = await line.connect()
         await client.ask("wifi.set")
         work = asyncio.ensure_future(client.ask("wifi.wait", timeout=60))
-        await until(lambda: client.session.seats["wifi"].running)
+        await until(lambda: client.session.plugins.seats["wifi"].running)
         policy.write_text(GOOD.format("deny"))
         with pytest.raises(Rejected, match="policy"):
             await work

@@ -115,7 +115,7 @@ async def test_each_open_stream_ends_with_an_error_of_its_own(broker: Broker, tm
         (session,) = broker.sessions
         while session.connection.streams_open < 3:
             await asyncio.sleep(0.005)
-        asked = asyncio.ensure_future(session.call("Some", "method"))
+        asked = asyncio.ensure_future(session.to_app.call("Some", "method"))
         while session.connection.streams_open < 4:
             await asyncio.sleep(0.005)
         receipt = await revoker_of(broker).revoke(Selector.app("org.example.app"), "lost")

@@ -130,7 +130,7 @@ async def test_an_older_app_writes_in_its_own_way(tmp_path: Path) -> None:
             session = only(broker)
             assert (session.announced, session.background) == (["Cart", "Log"], [])
             assert (session.claims.os, session.claims.app) == ("MacOS", "Chrome")
-            call = asyncio.ensure_future(session.call("Cart", "total", {"of": 1}))
+            call = asyncio.ensure_future(session.to_app.call("Cart", "total", {"of": 1}))
             assert await hear(line) == {"payload": {"method": "init", "params": {"plugin": "Cart"}}}
             asked = (await hear(line))["payload"]
             assert asked["params"] == {"api": "Cart", "method": "total", "params": {"of": 1}}

@@ -64,7 +64,7 @@ async def test_whoever_came_before_stays_and_is_drained_at_the_end(tmp_path: Pat
         assert await session.request("echo.request", 1) == 1
         slow = asyncio.ensure_future(session.request("echo.slow", 300))
         (live,) = broker.sessions
-        await until(lambda: "slow" in live.seats["echo"].running.values())
+        await until(lambda: "slow" in live.plugins.seats["echo"].running.values())
         await broker.stop()
         assert await slow is not None
 

@@ -203,7 +203,7 @@ async def test_no_client_has_a_series_of_its_own() -> None:
         made = metrics(line)
         client = await line.app([], certificate=b"com.secret|dev-secret|adb|9", claims={"os": "SecretOS"})
         with pytest.raises(ApplicationError):
-            await client.session.call("com.secret.plugin", "x")
+            await client.session.to_app.call("com.secret.plugin", "x")
         page = (await made.page())[1].decode()
     assert "secret" not in page.lower()
     assert 'os="other"' in page

@@ -142,7 +142,7 @@ async def test_malformed_events_are_logged_and_dropped_and_nothing_else_suffers(
         await bad.settled()
         await good.settled()
         for client, uri in ((bad, "shop://cart"), (good, "shop://pay")):
-            seat = await client.session.seat_of("Navigation")
+            seat = await client.session.plugins.seat_of("Navigation")
             assert [seen.uri for _, seen in seat.app.state.items()] == [uri]
         told = [record.getMessage() for record in caplog.records if "was not handled" in record.getMessage()]
         assert 0 < len(told) <= 5 * BURST, "a few of each kind, and not all 250"

@@ -276,7 +276,7 @@ class Line:
         }
         claims = {**FLIPPER_CLAIMS, **options.pop("claims", {})}
         client = await self.connect(claims=claims, answers=answers, metadata_mime="text/plain", **options)
-        await until(client.session._known.is_set)
+        await until(lambda: client.session.started)
         await client.settled()
         return client
 

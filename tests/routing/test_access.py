@@ -154,7 +154,7 @@ async def test_a_refused_client_does_not_even_get_a_seat() -> None:
         client = await line.connect()
         await refusal(client.ask("wifi.get"))
         assert plugin.seen == []
-        assert list(client.session.events_waiting()) == []
+        assert list(client.session.plugins.events_waiting()) == []
 
 
 @pytest.mark.row("A-27", "M-26")
@@ -200,8 +200,8 @@ async def test_calls_to_a_client_are_subject_to_rules_too(how: str) -> None:
 async def test_an_operators_call_is_subject_to_rules_too() -> None:
     async with Line(Wifi, policy=policy("allow wifi.* direction=in")) as line:
         app = await line.app(["wifi"])
-        assert "wifi.secret" in await refusal(app.session.call("wifi", "secret"))
-        assert "wifi.secret" in await refusal(app.session.supports("wifi", "secret"))
+        assert "wifi.secret" in await refusal(app.session.to_app.call("wifi", "secret"))
+        assert "wifi.secret" in await refusal(app.session.to_app.supports("wifi", "secret"))
 
 
 @pytest.mark.row("M-20")
@@ -235,7 +235,7 @@ async def test_an_apps_own_certificate_is_never_locked_out() -> None:
         await client.ask("identity.renew")
         await client.ask("sessions.logout")
         await refusal(client.ask("sessions.login"))
-        assert await client.session.call("identity", "trust", "x") == "x"
+        assert await client.session.to_app.call("identity", "trust", "x") == "x"
 
 
 # --- who is recorded -------------------------------------------------------------------------------------------------
@@ -523,8 +523,8 @@ async def test_calls_to_a_client_wait_for_the_hook_too() -> None:
     async with Line(Wifi) as line, deciding(lambda question: question["method"] == "wifi.yes") as decider:
         await line.change(policy("ask - direction=out"), asking(decider.url))
         client = await line.connect()
-        assert await client.session.call("wifi", "yes", "x") == "x"
-        assert "wifi.no" in await refusal(client.session.call("wifi", "no"))
+        assert await client.session.to_app.call("wifi", "yes", "x") == "x"
+        assert "wifi.no" in await refusal(client.session.to_app.call("wifi", "no"))
 
 
 async def test_a_waiter_that_gives_up_costs_the_others_nothing() -> None:
@@ -568,7 +568,7 @@ async def test_no_rule_and_no_hook_is_asked_about_names_that_no_route_could_hold
         answer = await app.ask_json(question)
         assert answer["error"] == {"message": module.TOO_LONG, "name": "Invalid"}
         with pytest.raises(Invalid):
-            await app.session.call("wifi", "m" * 100_000)
+            await app.session.to_app.call("wifi", "m" * 100_000)
         app.event("wifi", "m" * 100_000)
         await app.settled()
         assert decider.asked == []

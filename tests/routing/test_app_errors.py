@@ -39,7 +39,7 @@ async def test_plugins_that_listen_are_told_in_order_whether_the_app_has_them_or
         app.tell({"error": {"message": "again", "stacktrace": 7}})
         await until(lambda: len(listener.told) == 2)
         assert listener.told == [("boom", "at a\nat b"), ("again", "")]
-        assert "Deaf" in app.session.seats
+        assert "Deaf" in app.session.plugins.seats
 
 
 @pytest.mark.row("M-7")
@@ -51,7 +51,7 @@ async def test_a_flood_of_reports_is_bounded_and_ends_with_the_session() -> None
         for _ in range(2500):
             app.tell({"error": {"message": "m"}})
         await app.settled()
-        await until(lambda: app.session.app_errors._queue.dropped > 0)
+        await until(lambda: app.session.plugins.app_errors._queue.dropped > 0)
         await app.connection.close()
         await until(lambda: app.side.ended)
         listener.free.set()
@@ -64,5 +64,5 @@ async def test_nobody_listens_and_nothing_is_kept() -> None:
         app = await line.app([])
         app.tell({"error": {"message": "m"}})
         await app.settled()
-        assert app.session.app_errors._queue.load == (0, 0)
-        assert not app.session.seats
+        assert app.session.plugins.app_errors._queue.load == (0, 0)
+        assert not app.session.plugins.seats

@@ -9,7 +9,7 @@ from rsocket_broker.errors import ApplicationError, Canceled
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import Plugin
 from rsocket_broker.routing import app_side as module
-from rsocket_broker.routing.app_side import RoutedSide
+from rsocket_broker.routing.app_side import RoutedSide, Sides
 from tests.routing.line import FLIPPER_CLAIMS, Line, until
 
 
@@ -43,15 +43,15 @@ async def test_the_whole_start_up_has_an_end(monkeypatch: pytest.MonkeyPatch) ->
 
     async with Line(Bare) as line:
         app = await line.connect(claims=FLIPPER_CLAIMS, answers={"getPlugins": never})
-        assert await app.session.call("any", "thing", [1]) == [1]  # by route
+        assert await app.session.to_app.call("any", "thing", [1]) == [1]  # by route
 
 
 async def test_an_app_too_old_to_be_asked_is_taken_to_support_everything() -> None:
     async with Line(Bare) as line:
         app = await line.app(["P"], claims={"sdk_version": 1})
-        assert await app.session.supports("P", "anything") is True
+        assert await app.session.to_app.supports("P", "anything") is True
         routed = await line.connect()
-        assert await routed.session.supports("P", "anything") is True
+        assert await routed.session.to_app.supports("P", "anything") is True
 
 
 async def test_who_reads_no_routes_is_sent_none() -> None:
@@ -74,7 +74,7 @@ async def test_a_routed_call_ends_in_time() -> None:
 
         client.side.request_response = never  # type: ignore[method-assign]
         with pytest.raises(Canceled, match=r"did not answer P\.m within 0\.01 s"):
-            await client.session.call("P", "m", timeout=0.01)
+            await client.session.to_app.call("P", "m", timeout=0.01)
 
 
 def test_an_empty_answer_is_null_and_nonsense_an_error() -> None:
@@ -92,5 +92,21 @@ async def test_a_list_longer_than_any_is_not_looked_into(names: list[object], mo
     monkeypatch.setattr(module.flipper, "answer", lambda data: pytest.fail("it was parsed"))
     async with Line(Bare) as line:
         app = await line.connect(claims=FLIPPER_CLAIMS, answers={"getPlugins": get_plugins})
-        assert await app.session.call("any", "thing", [1]) == [1]  # by route
+        assert await app.session.to_app.call("any", "thing", [1]) == [1]  # by route
         assert app.session.announced == []
+
+
+async def test_flippers_json_is_in_use_until_an_app_does_not_answer_in_it() -> None:
+    async with Line(Bare) as line:
+        connection = (await line.connect()).session.connection
+        routed = Sides(connection, None)
+        assert routed.are_known and routed.now is routed.routed and routed.spoken is None
+        await routed.known()
+        sides = Sides(connection, 4)
+        assert not sides.are_known and sides.now is sides.spoken is sides.flipper
+        with pytest.raises(Canceled, match=r"did not answer P\.m within 0\.001 s"):
+            await sides.wait_known("P", "m", 0.001)
+        sides.now = sides.routed
+        sides.settle()
+        await sides.wait_known("P", "m", None)
+        assert sides.spoken is None

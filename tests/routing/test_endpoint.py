@@ -139,7 +139,7 @@ async def test_a_client_that_comes_back_has_its_session_with_all_that_belongs_to
         session = app.session
         await lost(app)
         assert (session.suspended, session.describe()["state"]) == (True, "suspended")
-        call = asyncio.ensure_future(session.call("echo", "nothing"))
+        call = asyncio.ensure_future(session.to_app.call("echo", "nothing"))
         door, _ = line.wire(RENEWED, app.connection)
         await app.connection.wait_resumed()
         with pytest.raises(ApplicationError):

@@ -69,7 +69,7 @@ async def phone(
     phone.receiver.transport_ready(phone)
     session = responder.session
     assert session is not None
-    await until(session._known.is_set)
+    await until(lambda: session.started)
     try:
         yield phone, session
     finally:
@@ -81,13 +81,13 @@ async def test_claims_stand_for_a_setup() -> None:
     async with Line(Recorder) as line, phone(line) as (app, session):
         assert app.asked == ["getPlugins", "getBackgroundPlugins", "init"]
         assert session.describe()["transport"] == "wss"
-        assert await session.call("Own", "do") == {"did": 1}
+        assert await session.to_app.call("Own", "do") == {"did": 1}
         assert session.announced == ["Recorder", "Own"]
         assert line.endpoint.setups["accepted"] == 1
         with pytest.raises(ApplicationError, match="has nothing else"):
-            await anext(session.stream("Own", "do"))
+            await anext(session.to_app.stream("Own", "do"))
         with pytest.raises(ApplicationError, match="has nothing else"):
-            await session.push("Own", "do")
+            await session.to_app.push("Own", "do")
 
 
 @pytest.mark.row("A-26", "A-30")
@@ -157,7 +157,7 @@ async def test_a_newer_line_of_any_wire_takes_the_place_of_the_older() -> None:
 @pytest.mark.row("A-19")
 async def test_a_session_whose_certificate_is_over_is_expelled() -> None:
     async with Line() as line, phone(line) as (app, session):
-        waiting = asyncio.ensure_future(session.call("Own", "never"))
+        waiting = asyncio.ensure_future(session.to_app.call("Own", "never"))
         app.answers.clear()
         await asyncio.sleep(0)
         line.endpoint.children.end(session.node.id, "its certificate has ended")
@@ -175,7 +175,7 @@ async def test_another_policy_is_told_over_this_wire_too() -> None:
         await until(lambda: "init" in app.asked)
         await line.change(Policy([]))
         await until(lambda: "deinit" in app.asked)
-        assert "Recorder" not in session.seats
+        assert "Recorder" not in session.plugins.seats
 
 
 async def test_nobody_relays_to_who_reads_no_routes() -> None:

@@ -62,7 +62,7 @@ async def test_a_plugin_that_is_not_here_is_invalid() -> None:
     async with Line(Notes) as line:
         caller = await line.connect()
         with pytest.raises(Invalid, match='no plugin "Missing"'):
-            await caller.session.seat_of("Missing")
-        seat = await caller.session.seat_of("Notes")
+            await caller.session.plugins.seat_of("Missing")
+        seat = await caller.session.plugins.seat_of("Notes")
         assert seat.is_method("read")
         assert json.loads((await seat.answer_json("read", {})).data or b"") == "of com.demo"

@@ -114,13 +114,13 @@ async def test_what_is_open_and_not_allowed_any_more_ends_and_the_rest_goes_on(n
         work = asyncio.ensure_future(works[name])
         other = asyncio.ensure_future(client.ask("busy.other", timeout=60))
         await until(lambda: got or name == "wait")
-        await until(lambda: len(running(client.session.seats)) == 2)
+        await until(lambda: len(running(client.session.plugins.seats)) == 2)
         await line.change(policy(f"allow busy.*\ndeny busy.{name}"))
         with pytest.raises(Rejected, match=f"policy: this client may not call busy.{name}"):
             await work
         await client.settled()
         assert not other.done()
-        assert [name for _, _, name in running(client.session.seats)] == ["other"]
+        assert [name for _, _, name in running(client.session.plugins.seats)] == ["other"]
         assert await client.ask("busy.plain", b"x") == b"x"
         assert name == "talk" or f"{name} stopped" in plugin.notes
         other.cancel()
@@ -136,7 +136,7 @@ async def test_a_plain_stream_that_waits_for_credit_ends_too() -> None:
         with pytest.raises(Rejected, match=r"policy: .*busy\.count"):
             while True:
                 await anext(stream)
-        assert running(client.session.seats) == []
+        assert running(client.session.plugins.seats) == []
 
 
 @pytest.mark.row("A-28")
@@ -179,7 +179,7 @@ async def test_nobody_is_served_by_a_short_cut_while_others_are_gone_through() -
             with pytest.raises(Rejected, match="policy"):
                 await client.ask("busy.plain", b"x")
         await line.endpoint.reapply()
-        assert not any(client.session.seats for client in clients)
+        assert not any(client.session.plugins.seats for client in clients)
 
 
 @pytest.mark.row("A-28")
@@ -219,12 +219,12 @@ async def test_calls_to_a_client_end_as_well(how: str) -> None:
         client.side.request_stream = hold_stream  # type: ignore[method-assign,assignment]
         work = asyncio.ensure_future(client.ask("busy.ask-back", b'{"how": "%s"}' % how.encode(), timeout=60))
         session = client.session
-        await until(lambda: session.calls or len(session.flows))
+        await until(lambda: session.to_app.waiting or len(session.to_app.flows))
         await line.change(policy("allow - direction=in\nallow busy.other direction=out"))
         with pytest.raises(Rejected, match=r"policy: busy\.never may not be called on this client"):
             await work
         assert "policy: busy.never may not be called" in plugin.notes[0]
-        assert not session.calls
+        assert not session.to_app.waiting
         held.set()
 
 
@@ -241,7 +241,7 @@ async def test_an_app_is_deinited_from_what_it_may_not_talk_to_and_inited_when_i
         await line.change(policy("allow other.*"))
         await until(lambda: said() == ["init", "deinit"])
         assert plugin.notes == ["bye"]
-        assert list(app.session.events_waiting()) == []
+        assert list(app.session.plugins.events_waiting()) == []
         await line.change(policy("allow busy.special direction=out"))
         await until(lambda: said() == ["init", "deinit", "init"])
 
@@ -280,12 +280,12 @@ async def test_who_leaves_while_others_are_gone_through_keeps_nothing_open_for_t
         line.access.replace(policy("allow busy.* app=com.app\nallow - direction=out"), None)
         work = asyncio.ensure_future(line.endpoint.reapply())
         await asyncio.sleep(0)
-        assert not gone.seats, "its turn is yet to come"
+        assert not gone.plugins.seats, "its turn is yet to come"
         app.served.abort()
         await work
         with pytest.raises(Rejected, match=r"policy: .*busy\.count"):
             await stream
-        assert not gone.seats
+        assert not gone.plugins.seats
 
 
 @pytest.mark.row("A-28")
@@ -312,7 +312,7 @@ async def test_a_call_that_waits_for_room_is_judged_again_before_it_goes() -> No
     async with Line(Busy, policy=policy(ALL)) as line:
         client = await line.connect()
         client.served.writing_paused()
-        calls = [asyncio.ensure_future(client.session.call("busy", name, "x")) for name in ("shut", "open")]
+        calls = [asyncio.ensure_future(client.session.to_app.call("busy", name, "x")) for name in ("shut", "open")]
         await asyncio.sleep(0.01)
         await line.change(policy("allow busy.open direction=out"))
         client.served.writing_resumed()
@@ -336,7 +336,7 @@ async def test_a_channel_that_waits_for_its_first_value_is_judged_again_before_i
         client = await line.connect()
 
         async def talk() -> list[object]:
-            return [value async for value in client.session.channel("busy", "shut", values())]
+            return [value async for value in client.session.to_app.channel("busy", "shut", values())]
 
         work = asyncio.ensure_future(talk())
         await asyncio.sleep(0.01)
@@ -361,7 +361,7 @@ async def test_a_session_that_comes_back_with_a_certificate_of_another_profile_m
         client = await line.connect(resume_token=TOKEN)
         child = await child_of(line, client)
         works = [asyncio.ensure_future(one.ask("busy.wait", timeout=60)) for one in (client, child)]
-        await until(lambda: all(running(one.session.seats) for one in (client, child)))
+        await until(lambda: all(running(one.session.plugins.seats) for one in (client, child)))
         client.served.drop_line()
         client.connection.drop_line()
         line.endpoint._identify = plain
@@ -380,7 +380,7 @@ async def test_a_suspended_session_learns_of_it_when_it_comes_back() -> None:
     async with Line(Busy, policy=policy(ALL)) as line:
         client = await line.connect(resume_token=TOKEN)
         work = asyncio.ensure_future(client.ask("busy.wait", timeout=60))
-        await until(lambda: running(client.session.seats))
+        await until(lambda: running(client.session.plugins.seats))
         client.served.drop_line()
         client.connection.drop_line()
         assert client.session.suspended
@@ -429,7 +429,7 @@ async def test_what_is_open_is_asked_about_where_the_new_policy_asks() -> None:
     async with Line(Busy, policy=policy(ALL)) as line, deciding(lambda question: "other" in question["method"]) as who:
         client = await line.connect()
         ends, stays = (asyncio.ensure_future(client.ask(f"busy.{name}", timeout=60)) for name in ("wait", "other"))
-        await until(lambda: len(running(client.session.seats)) == 2)
+        await until(lambda: len(running(client.session.plugins.seats)) == 2)
         await line.change(policy("ask busy.*"), Hook(HookSettings(url=who.url)))
         with pytest.raises(Rejected, match="policy"):
             await ends

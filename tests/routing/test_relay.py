@@ -234,7 +234,7 @@ async def test_those_who_follow_either_client_see_each_request() -> None:
         await alice.ask("client:com.bob", b"unseen")
         seen: dict[str, list[object]] = {"c1": [], "c2": []}
         for client in (alice, bob):
-            stop = client.session.observe(lambda message: seen[str(message["client"])].append(message))
+            stop = client.session.followers.observe(lambda message: seen[str(message["client"])].append(message))
         await asyncio.gather(*(alice.ask("client:com.bob", b"seen") for _ in range(3)))
         alice.connection.metadata_push(route("client:com.bob"))
         await until(lambda: len(seen["c2"]) == 4)

@@ -187,22 +187,24 @@ async def test_streams_and_channels_both_ways() -> None:
             assert [one.data async for one in stream] == [b"first", b"0", b"1", b"2"]
 
         session = client.session
-        assert await session.call("any", "thing", {"a": 1}) == {"a": 1}
-        assert [value async for value in session.stream("any", "stream")] == [1, 2]
+        assert await session.to_app.call("any", "thing", {"a": 1}) == {"a": 1}
+        assert [value async for value in session.to_app.stream("any", "stream")] == [1, 2]
 
         async def values() -> AsyncIterator[object]:
             for number in range(3):
                 yield {"n": number}
 
-        assert [value async for value in session.channel("any", "channel", values())] == [{"n": n} for n in range(3)]
-        await session.send("any", "way", [1])
+        assert [value async for value in session.to_app.channel("any", "channel", values())] == [
+            {"n": n} for n in range(3)
+        ]
+        await session.to_app.send("any", "way", [1])
         await client.settled()
         assert client.side.routed[-1] == Payload(b"[1]", route("any.way"))
-        await session.push("any", "signal")
+        await session.to_app.push("any", "signal")
         await client.settled()
         assert client.side.routed[-1] == Payload(b"", route("any.signal"))
         with pytest.raises(ApplicationError, match="the client says no"):
-            await session.call("any", "thing", "fail")
+            await session.to_app.call("any", "thing", "fail")
 
 
 @pytest.mark.row("A-45")
@@ -348,7 +350,7 @@ async def test_a_request_that_comes_again_is_answered_the_same(name: str, data: 
         assert bool(client.served.shortcuts.calls) == (name != "missing")
         together = await asyncio.gather(*(answer_of(client, name, data) for _ in range(3)))
         assert together == [first] * 3
-        stop = client.session.observe(lambda message: None)
+        stop = client.session.followers.observe(lambda message: None)
         assert not client.served.shortcuts.calls
         assert await answer_of(client, name, data) == first
         assert not client.served.shortcuts.calls
@@ -657,7 +659,7 @@ async def test_the_app_and_the_handler_call_each_other_at_the_same_time() -> Non
         app = await line.app(["Network"], answers=ANSWERS)
         answers = await asyncio.gather(
             *(app.ask_json({"method": "execute", "params": {"api": "Network", "method": "har"}}) for _ in range(10)),
-            *(app.session.call("Network", "getMore", {"n": n}) for n in range(10)),
+            *(app.session.to_app.call("Network", "getMore", {"n": n}) for n in range(10)),
         )
         assert answers == [{"success": {"all": [1], "more": None}}] * 10 + [None] * 10
 
@@ -751,7 +753,7 @@ async def test_a_crashing_handler_hurts_nobody_else(caplog: pytest.LogCaptureFix
 async def test_who_does_not_speak_json_after_all_is_served_by_routes(answers: dict[str, Any]) -> None:
     async with Line(Echo) as line:
         client = await line.connect(claims=FLIPPER_CLAIMS, answers=answers)
-        assert await client.session.call("any", "thing", {"routed": 1}) == {"routed": 1}
+        assert await client.session.to_app.call("any", "thing", {"routed": 1}) == {"routed": 1}
         assert client.session.kind.value == "routed"
 
 
@@ -760,7 +762,7 @@ async def test_a_plain_client_is_never_sent_a_flipper_message() -> None:
         client = await line.connect()
         with pytest.raises(Invalid, match="has no route"):
             await client.ask_json({"method": "execute", "params": {"api": "Network", "method": "add"}})
-        assert await client.session.call("Network", "getAll", {}) == {}
+        assert await client.session.to_app.call("Network", "getAll", {}) == {}
         assert client.side.messages == []
 
 
@@ -769,13 +771,13 @@ async def test_what_an_app_cannot_do_is_said() -> None:
         app = await line.app(["P"], answers={"P.slow": asyncio.Event().wait, "isMethodSupported": _supported})
         session = app.session
         with pytest.raises(ApplicationError, match=r"Receiver P\.absent not found\."):
-            await session.call("P", "absent")
+            await session.to_app.call("P", "absent")
         with pytest.raises(ApplicationError, match="can only be called or sent"):
-            await anext(session.stream("P", "x"))
+            await anext(session.to_app.stream("P", "x"))
         with pytest.raises(ApplicationError, match="can only be called or sent"):
-            await session.push("P", "x")
-        assert await session.supports("P", "yes") is True
-        assert await session.supports("P", "no") is False
+            await session.to_app.push("P", "x")
+        assert await session.to_app.supports("P", "yes") is True
+        assert await session.to_app.supports("P", "no") is False
         inits = [m for m in app.side.messages if m["method"] == "init"]
         assert inits == [{"method": "init", "params": {"plugin": "P"}}]  # once, before the first call
 
@@ -791,8 +793,8 @@ async def test_a_call_that_is_not_answered_ends_in_time_and_the_session_stays() 
     async with Line(Echo) as line:
         app = await line.app(["P"], answers={"P.never": never, "P.now": {"success": 1}})
         with pytest.raises(Canceled, match=r"The app did not answer P\.never within 0\.02 s\."):
-            await app.session.call("P", "never", timeout=0.02)
-        assert await app.session.call("P", "now") == 1
+            await app.session.to_app.call("P", "never", timeout=0.02)
+        assert await app.session.to_app.call("P", "now") == 1
 
 
 # --- looking on ------------------------------------------------------------------------------------------------------
@@ -833,10 +835,10 @@ async def test_messages_can_be_followed_both_ways_and_their_contents_cannot() ->
         client = await line.connect(claims=FLIPPER_CLAIMS, answers={"getPlugins": {"error": 1}})
         await client.ask("echo.request", b"hunter2")  # remembered from here on
         seen: list[dict[str, object]] = []
-        stop = client.session.observe(seen.append)
+        stop = client.session.followers.observe(seen.append)
         await client.ask("echo.request", b"hunter2")
         client.fire("echo.request", b"hunter2")
-        await client.session.call("P", "m", "hunter2")
+        await client.session.to_app.call("P", "m", "hunter2")
         await client.settled()
         stop()
         await client.ask("echo.request", b"hunter2")
@@ -856,7 +858,7 @@ async def test_an_observer_that_fails_is_let_go() -> None:
         def broken(message: object) -> None:
             raise ZeroDivisionError
 
-        client.session.observe(broken)
+        client.session.followers.observe(broken)
         assert await client.ask("echo.request", b"x") == b"x"
         assert not client.session.observed
 

@@ -42,14 +42,14 @@ async def test_it_is_started_at_the_first_call_and_stopped_when_idle(monkeypatch
         app = await line.app(["Lazy"], ["Lazy"], answers={"Lazy.m": {"success": 1}})
         assert life(app.side.messages) == []
         session = app.session
-        session._resting = Resting(session._rest, session._is_asked, 0.05)
-        assert await session.call("Lazy", "m") == 1
+        session.plugins._resting = Resting(session.plugins._rest, session.to_app.is_asked, 0.05)
+        assert await session.to_app.call("Lazy", "m") == 1
         app.event("Lazy", "frame")
         await until(lambda: lazy.frames == 1)
         await until(lambda: life(app.side.messages) == ["init", "deinit"])
-        assert await session.wake("Lazy")
-        assert not await session.wake("Lazy")
-        await session.send("Lazy", "m")
+        assert await session.plugins.wake("Lazy")
+        assert not await session.plugins.wake("Lazy")
+        await session.to_app.send("Lazy", "m")
         await until(lambda: life(app.side.messages) == ["init", "deinit", "init", "deinit"])
 
 
@@ -78,9 +78,9 @@ async def test_a_client_of_routes_has_nothing_to_be_woken() -> None:
 async def test_what_the_policy_forbids_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Line(Lazy) as line:
         app = await line.app(["Lazy"])
-        monkeypatch.setattr(app.session, "_may_talk", lambda plugin: False)
+        monkeypatch.setattr(app.session.plugins, "_may_talk", lambda plugin: False)
         with pytest.raises(Rejected, match="may not talk"):
-            await app.session.wake("Lazy")
+            await app.session.plugins.wake("Lazy")
 
 
 def test_idle_is_longer_than_a_handler_may_take() -> None:

@@ -110,7 +110,7 @@ async def test_a_plugin_that_fails_over_and_over_is_started_anew_and_no_other_no
             assert await client.json("steady.ping") == "pong"
         waiting = asyncio.ensure_future(one.ask("shaky.hang"))
         pinging = asyncio.ensure_future(ping_on(other))
-        await until(lambda: one.session.seats["shaky"].running)
+        await until(lambda: one.session.plugins.seats["shaky"].running)
         for n in range(QUICK.failures):
             with pytest.raises(ApplicationError, match=r"^internal error in shaky.fail$"):
                 await (one, other)[n % 2].ask("shaky.fail")
@@ -194,9 +194,9 @@ async def test_an_app_that_comes_meanwhile_gets_the_plugin_when_it_is_up() -> No
         await line.endpoint.start_plugins()
         assert not host(line).available
         app = await line.app(["shaky"])
-        assert "shaky" not in app.session.seats
+        assert "shaky" not in app.session.plugins.seats
         Shaky.broken = False
-        await until(lambda: "shaky" in app.session.seats)
+        await until(lambda: "shaky" in app.session.plugins.seats)
         await app.settled()
         assert {"method": "init", "params": {"plugin": "shaky"}} in app.side.messages
         assert Shaky.life.count("stopped") == 0

@@ -92,7 +92,7 @@ async def visit(line: Line, *plugins: str, **claims: object) -> tuple[Page, Sess
     messages.transport_ready(page)
     session = responder.session
     assert session is not None
-    await until(session._known.is_set)
+    await until(lambda: session.started)
     return page, session
 
 
@@ -107,7 +107,7 @@ async def test_a_page_has_its_plugins_beside_a_certified_app_of_its_name() -> No
         await until(lambda: cart.seen)
         assert cart.seen == [("unverified", {"n": 1})]
         for value in (None, False, 0, "", {"a": []}):
-            assert await session.call("Cart", "echo", {"x": value}) == value
+            assert await session.to_app.call("Cart", "echo", {"x": value}) == value
         shown = session.describe()
         assert (shown["proof"], shown["session"], shown["app_id"], shown["device_id"]) == (
             "unverified",
@@ -129,7 +129,7 @@ async def test_a_page_reaches_no_plugin_that_it_does_not_have() -> None:
         for plugin, name in (("given", "run"), ("identity", "renew"), ("sessions", "login"), ("nobody", "x")):
             page.execute(plugin, name, {})
             with pytest.raises(Rejected, match="policy"):
-                await session.call(plugin, name)
+                await session.to_app.call(plugin, name)
         await until(lambda: line.access.refused >= 5)
         assert given.calls == 0
         assert not [one for one in page.told if one["method"] == "init"]

@@ -10,7 +10,7 @@ def test_leaks_are_listed_and_stop_a_test(shop: Android) -> None:
     assert shop.say("leaks", "list").stderr == "There is no leak.\n"
     assert shop.say("leaks", "gate").returncode == 0
     shop.do(lambda: shop.leaks.found("CartActivity", "org.example.Cache", "org.example.CartActivity", retained="1 kB"))
-    state = next(iter(shop.broker.sessions)).seats["LeakCanary"].app.state
+    state = next(iter(shop.broker.sessions)).plugins.seats["LeakCanary"].app.state
     shop.until(lambda: state.history.newest == 1)
     listed = json.loads(shop.say("leaks", "list", "--json").stdout)
     assert [element["leaking"] for element in listed["leaks"][0]["path"]] == ["N", "Y"]

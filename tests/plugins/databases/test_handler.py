@@ -212,7 +212,7 @@ async def test_an_apps_numbers_have_words(code: int, text: str) -> None:
 
     async with Line(Plugin) as line:
         client = await line.app(["Databases"], answers={"Databases.databaseList": answer})
-        found = (await client.session.seat_of("Databases")).app
+        found = (await client.session.plugins.seat_of("Databases")).app
         with pytest.raises(ApplicationError) as failed:
             await Plugin().databases(found)
         assert failed.value.public == text

@@ -51,6 +51,32 @@ async def test_a_great_many_views_are_asked_for_in_batches_and_too_many_not_at_a
                 await other.request("tree")
 
 
+@pytest.mark.row("M-7")
+@pytest.mark.parametrize("hostile", ["children", "data", "strangers"])
+async def test_an_app_whose_views_never_end_is_given_up(monkeypatch: pytest.MonkeyPatch, hostile: str) -> None:
+    monkeypatch.setattr(inspector, "MAX_NODES", 300)
+    monkeypatch.setattr(inspector, "MAX_WEIGHT", 300_000)
+    asked = 0
+
+    async def some(params: dict[str, Any]) -> object:
+        nonlocal asked
+        asked += 1
+        begin = asked * 10_000
+        more = [f"{begin + number}" for number in range(200 if hostile == "children" else 1)]
+        nodes = [old_node(one, "V", more) for one in params["ids"]]
+        if hostile == "data":
+            nodes[0]["data"] = {"View": "x" * 100_000}
+        if hostile == "strangers":
+            nodes += [old_node(f"stranger {begin + number}", "V", []) for number in range(200)]
+        return {"elements": nodes}
+
+    async with running(Inspector) as bench:
+        client = await bench.connect(answers={"getRoot": old_node("0", "A", ["1"]), "getNodes": some})
+        with pytest.raises(ApplicationError, match="more than 300 views, or they take more than"):
+            await client.request("tree")
+        assert asked <= 5
+
+
 async def test_a_picture_is_of_the_whole_screen_or_of_one_view() -> None:
     answers = old_answers(ANDROID_OLD, "1", all_at_once=True)
     async with running(Inspector) as bench:

@@ -53,6 +53,16 @@ def test_the_way_to_an_attribute_by_its_names() -> None:
 
 
 @pytest.mark.row("M-7")
+def test_a_frame_is_no_heavier_than_a_screen_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_nodes, "MAX_WEIGHT", 100_000)
+    node = new_node(1, None, "A", [])
+    assert frame({"nodes": [node]}, 0.0).root == "1"
+    for heavy in ([[] for _ in range(2000)], "x" * 100_000, {str(key): {} for key in range(1000)}):
+        with pytest.raises(Invalid, match="not kept"):
+            frame({"nodes": [{**node, "attributes": {"1": heavy}}]}, 0.0)
+
+
+@pytest.mark.row("M-7")
 def test_circles_missing_nodes_and_great_depth_are_cut_off() -> None:
     circle = {"nodes": [new_node(1, None, "A", [2, 9, 2]), new_node(2, 1, "B", [1])]}
     assert [one.id for _, one in walk(tree(frame(circle, 0.0), {}))] == ["1", "2"]

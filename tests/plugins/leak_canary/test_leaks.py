@@ -72,6 +72,15 @@ def test_what_is_new_in_a_full_list() -> None:
 
 
 @pytest.mark.row("M-7")
+def test_a_leak_is_as_large_as_all_that_is_said_of_its_path() -> None:
+    path = {str(number): element(str(number), str(number + 1), "x" * 10_000) for number in range(MAX_PATH)}
+    (leak,) = new_reports({"leaks": [{"title": "t", "root": "0", "elements": path}]})
+    words = sum(len(one.name) + len(one.leaking) + len(one.retaining) for one in leak.path)
+    assert words < MAX_PATH * 300
+    assert leak.size > words + MAX_PATH * 200
+
+
+@pytest.mark.row("M-7")
 def test_circles_and_long_paths_have_an_end() -> None:
     circle = {"title": "t", "root": "a", "elements": {"a": element("a", "b"), "b": element("b", "a")}}
     assert len(new_reports({"leaks": [circle]})[0].path) == 2

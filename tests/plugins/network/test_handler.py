@@ -224,13 +224,13 @@ async def test_malformed_messages_are_logged_and_dropped_and_nothing_else_suffer
         good.event("Network", "newRequest", asked())
 
         async def seen(client: Any) -> list[str]:
-            app = (await client.session.seat_of("Network")).app
+            app = (await client.session.plugins.seat_of("Network")).app
             return [one["url"] for one in (await broker_plugin.exchanges(app, url="cart"))["exchanges"]]
 
         broker_plugin = line.endpoint.router.hosts["Network"].plugin
         assert isinstance(broker_plugin, Plugin)
         for client in (bad, good):
-            traffic = broker_plugin.traffic((await client.session.seat_of("Network")).app)
+            traffic = broker_plugin.traffic((await client.session.plugins.seat_of("Network")).app)
             await until(lambda traffic=traffic: any(one.request for one in traffic))  # type: ignore[misc]
             assert await seen(client) == [CART]
         assert bad.connection.closing is None

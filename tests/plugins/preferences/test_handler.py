@@ -189,7 +189,7 @@ async def test_malformed_changes_are_dropped_and_nothing_else_suffers(caplog: py
         for params in ({}, [], "x", {"preferences": []}, {"preferences": "F", "name": {}}) * 10:
             client.event("Preferences", "sharedPreferencesChange", params)
         client.event("Preferences", "sharedPreferencesChange", {"preferences": "F", "name": "k", "value": 1})
-        app = (await client.session.seat_of("Preferences")).app
+        app = (await client.session.plugins.seat_of("Preferences")).app
         await until(lambda: app.state.newest)
         assert (await Plugin().changes(app))["changes"][0]["key"] == "k"
         assert client.connection.closing is None

@@ -6,6 +6,7 @@ import pytest
 
 from rsocket_broker.plugin_api import ApplicationError, Invalid
 from rsocket_broker.plugins.preferences.values import (
+    MAX_VALUE,
     Change,
     Difference,
     change,
@@ -46,6 +47,17 @@ def test_changes_have_two_shapes(params: dict[str, Any], found: Change) -> None:
 def test_a_change_of_nothing_is_refused(params: dict[str, Any]) -> None:
     with pytest.raises(Invalid, match="preferences and name"):
         change(params)
+
+
+@pytest.mark.row("M-7")
+def test_a_change_is_as_large_as_its_value_is_in_memory_and_the_largest_are_refused() -> None:
+    empty: list[object] = [[] for _ in range(1000)]
+    assert change({"preferences": "F", "name": "k", "value": empty}).size > 50_000
+    assert change({"preferences": "F", "name": "k", "value": "\U0001f600" * 1000}).size > 4000
+    for value in ([[] for _ in range(MAX_VALUE // 50)], "x" * MAX_VALUE):
+        with pytest.raises(Invalid, match="not kept"):
+            change({"preferences": "F", "name": "k", "value": value})
+        assert change({"preferences": "F", "name": "k", "deleted": True, "value": value}).value is None
 
 
 @pytest.mark.parametrize("answer", [None, [], "x", {"F": 5}, {str(number): {} for number in range(1001)}])
