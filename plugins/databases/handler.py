@@ -194,9 +194,10 @@ async def _structure(app: App, chosen: Database, table: str) -> dict[str, Any]:
     return {"columns": values.named(*columns), "indexes": values.named(*indexes)}
 
 
-async def _run(app: App, chosen: Database, sql: str) -> dict[str, Any]:
+async def _run(app: App, chosen: Database, sql: str, width: int | None = None) -> dict[str, Any]:
+    """`width`: the columns that the statement asks for."""
     answer = values.fields_of(await _ask(app, "execute", {"databaseId": chosen.id, "value": sql}))
-    columns, found = values.rows(answer.get("columns"), answer.get("values"))
+    columns, found = values.rows(answer.get("columns"), answer.get("values"), width)
     return {
         "type": str(answer.get("type", "raw")),
         "columns": columns,
@@ -212,13 +213,13 @@ async def _exact_rows(
     from rsocket_broker.plugins.databases.statements import exact_page, quoted
 
     structure = await _structure(app, chosen, table)
-    columns = [str(one.get("column_name", next(iter(one.values())))) for one in structure["columns"]]
+    columns = [str(one.get("column_name", next(iter(one.values())))) for one in structure["columns"] if one]
     if not columns:
         raise Invalid(f'"{table[:100]}" has no columns that the app could tell.')
     wanted = [quoted(name) for name in columns]
     page = exact_page(table, wanted, order=order, reverse=reverse, start=start, count=count)
-    counted = await _run(app, chosen, f"SELECT COUNT(*) FROM {quoted(table)}")  # noqa: S608
-    found = [_exact(row) for row in (await _run(app, chosen, page))["rows"]]
+    counted = await _run(app, chosen, f"SELECT COUNT(*) FROM {quoted(table)}", 1)  # noqa: S608
+    found = [_exact(row) for row in (await _run(app, chosen, page, 2 * len(columns)))["rows"]]
     total = values.whole_number(counted["rows"][0][0]) if counted["rows"] else None
     return {"columns": columns, "rows": found, "start": start, "count": len(found), "total": total}
 

@@ -10,6 +10,7 @@
 The bytes themselves come by SQL, `hex(column)`; they are `{"hex": "00FF"}` then.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -53,8 +54,8 @@ def _database(each: object) -> Database:
     return Database(number, name, tuple(str(table) for table in found[:MAX_TABLES]))
 
 
-def rows(columns: object, values: object) -> tuple[list[str], list[Row]]:
-    """Columns and rows of an answer. Raises ApplicationError."""
+def rows(columns: object, values: object, width: int | None = None) -> tuple[list[str], list[Row]]:
+    """Columns and rows of an answer, with so many columns where there are rows. Raises ApplicationError."""
     names = [str(name) for name in _list([] if columns is None else columns, "list of columns")]
     found = []
     for line in _list([] if values is None else values, "list of rows"):
@@ -62,6 +63,8 @@ def rows(columns: object, values: object) -> tuple[list[str], list[Row]]:
         if len(row) != len(names):
             raise ApplicationError(f"{_NOT_UNDERSTOOD}: a row of {len(row)} values under {len(names)} columns.")
         found.append(row)
+    if found and width not in (None, len(names)):
+        raise ApplicationError(f"{_NOT_UNDERSTOOD}: {len(names)} columns, where {width} were asked for.")
     return names, found
 
 
@@ -90,6 +93,14 @@ def _whole(content: Any) -> int | float:
     return int(content)
 
 
+def _broken(content: Any) -> float:
+    """JSON has no place for what is no number, or without an end."""
+    found = float(content)
+    if not math.isfinite(found):
+        raise ValueError
+    return found
+
+
 def _yes_or_no(content: Any) -> bool:
     if isinstance(content, str):
         return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[content.lower()]
@@ -103,13 +114,13 @@ def _text(content: Any) -> str:
 
 
 def _number(content: Any) -> int | float:
-    return content if isinstance(content, int | float) else float(content)
+    return content if isinstance(content, int | float) else _broken(content)
 
 
 _READERS: Mapping[str, Any] = {
     "integer": _whole,
-    "float": float,
-    "double": float,
+    "float": _broken,
+    "double": _broken,
     "number": _number,
     "string": _text,
     "boolean": _yes_or_no,
@@ -124,7 +135,7 @@ def named(columns: Sequence[str], found: Sequence[Row]) -> list[dict[str, Value]
 
 def whole_number(given: object) -> int | None:
     """A count in an answer; None for none."""
-    if isinstance(given, str) and given.lstrip("-").isdecimal() and len(given) <= 20:
+    if isinstance(given, str) and given.removeprefix("-").isdecimal() and len(given) <= 20:
         return int(given)
     return given if isinstance(given, int) and not isinstance(given, bool) else None
 

@@ -15,10 +15,10 @@ from rsocket_broker.plugin_api import (
     method,
 )
 from rsocket_broker.plugin_api.history import MAX_WAIT
-from rsocket_broker.plugin_api.lenient import fields, items, octets, text
+from rsocket_broker.plugin_api.lenient import fields, items, octets, text, weight
 from rsocket_broker.plugins.layout.base import LayoutPlugin, checked_png
 from rsocket_broker.plugins.layout.old_nodes import Raw, path_of, raw_node, tagged, tree
-from rsocket_broker.plugins.layout.tree import MAX_NODES, Node
+from rsocket_broker.plugins.layout.tree import MAX_NODES, MAX_WEIGHT, Node
 
 BATCH = 100
 """Nodes that are asked for at once: their views are read on the app's main thread, in one go."""
@@ -193,19 +193,23 @@ async def _all_nodes(app: App) -> tuple[str, Nodes]:
 async def _walked(app: App) -> tuple[str, Nodes]:
     """From the root on: an app knows the ids of views only once it was asked for their parents."""
     root, raw, waiting = raw_node(await app.call("getRoot"))
-    nodes: Nodes = {root: (raw, waiting)}
-    asked = {root}
-    while waiting and len(nodes) <= MAX_NODES:
-        batch = list(dict.fromkeys(one for one in waiting[:BATCH] if one not in asked))
-        waiting = waiting[BATCH:]
-        asked.update(batch)
-        for element in await _some_nodes(app, batch) if batch else ():
-            node_id, raw, children = raw_node(element)
+    nodes: Nodes = {}
+    known, room = {root}, MAX_WEIGHT
+    found = [(root, raw, waiting)]
+    waiting = []
+    while True:
+        for node_id, raw, children in found:
             nodes[node_id] = raw, children
-            waiting += children
-    if len(nodes) > MAX_NODES:
-        raise Invalid(f"there are more than {MAX_NODES} views.")
-    return root, nodes
+            new = [one for one in dict.fromkeys(children) if one not in known]
+            known.update(new)
+            waiting += new
+            room -= weight(raw, room)
+        if max(len(known), len(nodes)) > MAX_NODES or room < 0:
+            raise Invalid(f"there are more than {MAX_NODES} views, or they take more than {MAX_WEIGHT} bytes.")
+        if not waiting:
+            return root, nodes
+        found = [raw_node(element) for element in await _some_nodes(app, waiting[:BATCH])]
+        waiting = waiting[BATCH:]
 
 
 async def _some_nodes(app: App, ids: list[str]) -> list[Any]:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from rsocket_broker.plugin_api import ApplicationError, Invalid
-from rsocket_broker.plugin_api.lenient import fields, flag, identifier, items, number, text
-from rsocket_broker.plugins.layout.tree import MAX_DEPTH, MAX_NODES, Bounds, Node, length
+from rsocket_broker.plugin_api.lenient import fields, flag, identifier, items, number, text, weight
+from rsocket_broker.plugins.layout.tree import MAX_DEPTH, MAX_NODES, MAX_WEIGHT, Bounds, Node, length
 
 MAX_METADATA = 20_000
 """Attributes that an app can name: it names those of its views' classes, once each."""
@@ -69,6 +69,8 @@ def frame(params: Mapping[str, Any], now: float) -> Frame:
         nodes[node_id], ids[node_id] = node, node["id"]
     if not nodes:
         raise Invalid("nodes: wanted at least one.")
+    if weight(params["nodes"], MAX_WEIGHT) > MAX_WEIGHT:
+        raise Invalid(f"nodes: more than {MAX_WEIGHT} bytes are not kept.")
     of, picture = _snapshot(params)
     return Frame(_time(params, now), _root(params, nodes), nodes, ids, of, picture)
 

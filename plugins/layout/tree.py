@@ -10,6 +10,8 @@ MAX_NODES = 20_000
 """Nodes of one tree: heavy screens have two thousand."""
 MAX_DEPTH = 300
 """Levels of one tree: nested layouts have fifty."""
+MAX_WEIGHT = 128 * 1024 * 1024
+"""Bytes of memory that the nodes of one screen take, as the app tells them: ten times those of a heavy screen."""
 _UNSAFE: Final = r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 """What XML 1.0 has no place for, not even escaped. Compiled when it is used, which costs milliseconds."""
 

@@ -21,6 +21,8 @@ MAX_DETAILS = 64 * 1024
 """Characters of the text of one leak: a path of a hundred references with their labels has 20 thousand."""
 MAX_PATH = 200
 """References of a path."""
+MAX_WORDS = 100
+"""Characters of what is said of one object besides its name."""
 
 _TITLE: Final = r"(?m)^.*\bhas leaked.*$"
 _STEP: Final = r"(?m)^\* ((?:GC ROOT|references|leaks|↳).*)$"
@@ -47,7 +49,8 @@ class Leak(NamedTuple):
     @property
     def size(self) -> int:
         """About how many bytes it takes."""
-        return 300 + len(self.title) + len(self.details) + sum(150 + len(one.name) for one in self.path)
+        steps = (250 + len(one.name) + len(one.leaking) + len(one.retaining) for one in self.path)
+        return 300 + len(self.title) + len(self.details) + sum(steps)
 
 
 def old_reports(params: Mapping[str, Any]) -> list[Leak]:
@@ -88,7 +91,7 @@ def _path(report: Mapping[str, Any], elements: Mapping[str, Any]) -> tuple[Eleme
         seen.add(at)
         element = fields(elements[at], "elements")
         about = {
-            text(one, "name", 100): text(one, "value", MAX_TITLE)
+            text(one, "name", MAX_WORDS): text(one, "value", MAX_WORDS)
             for one in items(element.get("attributes"), "attributes", 100)
             if isinstance(one, dict)
         }

@@ -24,6 +24,7 @@ from rsocket_broker.plugin_api import (
     method,
 )
 from rsocket_broker.plugin_api.history import MAX_WAIT
+from rsocket_broker.plugin_api.lenient import weight
 from rsocket_broker.plugins.network import messages
 from rsocket_broker.plugins.network.traffic import Exchange, Shelf, Traffic
 
@@ -35,6 +36,8 @@ MOCK_TIMEOUT = 5.0
 """Seconds that an app has to take its mock routes when it comes; what it tells meanwhile waits."""
 MAX_DEFINITIONS = 256 * 1024
 """Bytes of Protobuf definitions of one app that are kept; a larger set is passed over."""
+MAX_DEFINITIONS_KEPT = 8 * MAX_DEFINITIONS
+"""Bytes of memory that those of one event take: as JSON with few empty objects in it does."""
 CALL = "mockResponses"
 
 _log = logging.getLogger(__name__)
@@ -87,8 +90,9 @@ class Network(Plugin):
         import json
 
         traffic = self.traffic(app)
-        together = traffic.definitions | params
-        if len(json.dumps(together)) > MAX_DEFINITIONS:
+        fits = weight(params, MAX_DEFINITIONS_KEPT) <= MAX_DEFINITIONS_KEPT  # or to write it would take too long
+        together = traffic.definitions | params if fits else {}
+        if not fits or len(json.dumps(together)) > MAX_DEFINITIONS:
             raise Invalid(f"Protobuf definitions of more than {MAX_DEFINITIONS} bytes are not kept.")
         traffic.definitions = together
 

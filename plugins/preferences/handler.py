@@ -42,7 +42,7 @@ class Preferences(Plugin):
     @event("sharedPreferencesChange")
     def changed(self, app: App, params: dict[str, Any]) -> None:
         found = values.change(params)
-        self._changes(app).add(found, 200 + len(found.file) + len(found.key or "") + len(str(found.value)))
+        self._changes(app).add(found, found.size)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rsocket_broker.plugin_api import ApplicationError, Invalid
-from rsocket_broker.plugin_api.lenient import flag
+from rsocket_broker.plugin_api.lenient import flag, weight
 
 MAX_FILES = 1000
 """Files of one app: real ones have a few dozen."""
 MAX_NAME = 1000
 """Characters of a file's name or a key in a change that is kept."""
+MAX_VALUE = 1024 * 1024
+"""Bytes of memory that a value in such a change takes; apps are warned of preferences with a hundredth of that."""
 
 File = dict[str, Any]
 Files = dict[str, File]
@@ -29,6 +31,11 @@ class Change(NamedTuple):
     time: float
     value: Any
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return 200 + len(self.file) + len(self.key or "") + weight(self.value, MAX_VALUE)
+
     def shown(self, number: int) -> dict[str, Any]:
         """As JSON. `number` counts the changes of a session from 1."""
         return {"number": number, **self._asdict()}
@@ -42,6 +49,8 @@ def change(params: Mapping[str, Any]) -> Change:
     if max(len(file), len(key or "")) > MAX_NAME:
         raise Invalid(f"preferences and name: wanted up to {MAX_NAME} characters.")
     gone = key is None or flag(params, "deleted")
+    if not gone and weight(params.get("value"), MAX_VALUE) > MAX_VALUE:
+        raise Invalid(f"value: more than {MAX_VALUE} bytes are not kept.")
     return Change(file, key, gone, _time(params.get("time")), None if gone else params.get("value"))
 
 

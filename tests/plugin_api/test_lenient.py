@@ -1,6 +1,7 @@
 """Both platforms' habits are read alike; what makes no sense is refused."""
 
 import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -70,3 +71,16 @@ def test_nothing_else_is_ever_raised(value: object) -> None:
     for read in (lenient.number, lenient.flag, lenient.identifier, lambda f, k: lenient.text(f, k, 5)):
         with contextlib.suppress(Invalid):
             read({"k": value}, "k")  # type: ignore[operator]
+
+
+@pytest.mark.row("M-7")
+def test_a_value_weighs_what_it_takes_in_memory_and_all_of_a_heavy_one_is_not_looked_at() -> None:
+    most = 10**9
+    empty: list[object] = [[] for _ in range(1000)]
+    assert lenient.weight(empty, most) > 1000 * sys.getsizeof([])
+    objects: list[object] = [{"a": number} for number in range(1000)]
+    assert lenient.weight(objects, most) > 1000 * (sys.getsizeof({}) + 30)
+    assert lenient.weight("\U0001f600" * 1000, most) > 4000
+    assert lenient.weight("a" * 1000, most) < 1100
+    assert lenient.weight(None, most) == lenient.weight(5, most) < 100
+    assert 1000 < lenient.weight([objects] * 10**6, 1000) < 10**8

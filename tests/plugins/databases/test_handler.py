@@ -251,3 +251,27 @@ async def test_a_caller_asks_about_another_client(app: Databases) -> None:
         about = {"client": on.client.app.id}
         assert (await caller.request("list", about))["databases"]
         assert (await caller.request("query", {"sql": "SELECT 1", **about}))["rows"] == [[1]]
+
+
+@pytest.mark.row("M-7")
+@pytest.mark.parametrize(
+    ("structure", "pages"),
+    [
+        (([], [[]]), ([], [])),
+        ((["column_name"], [["a"]]), ([], [[]])),
+        ((["column_name"], [["a"]]), (["x", "y", "z"], [["text", "b", "c"]])),
+        ((["column_name"], [["a"]]), (["x", "y", "z", "w"], [["text", "b", "c", "d"]])),
+    ],
+    ids=["no columns", "no values", "odd", "too many"],
+)
+async def test_answers_that_fit_no_question_are_the_apps_fault(structure: Any, pages: Any) -> None:
+    answers = {
+        "databaseList": [{"id": 1, "name": "a.db", "tables": ["t"]}],
+        "getTableStructure": {"structureColumns": structure[0], "structureValues": structure[1]}
+        | {"indexesColumns": [], "indexesValues": []},
+        "execute": {"type": "select", "columns": pages[0], "values": pages[1]},
+    }
+    async with running(plugin) as bench:
+        client = await bench.connect(answers=answers)
+        with pytest.raises((ApplicationError, Invalid)):
+            await client.request("rows", {"table": "t", "exact": True})

@@ -89,8 +89,12 @@ def test_rows_are_as_wide_as_their_columns() -> None:
     for columns, found in wrong:
         with pytest.raises(ApplicationError, match="none that is understood"):
             rows(columns, found)
+    assert rows([], [], 2) == ([], [])
+    with pytest.raises(ApplicationError, match="1 columns, where 2 were asked for"):
+        rows(["a"], [[1]], 2)
     assert named(["a", "b"], [[1, 2]]) == [{"a": 1, "b": 2}]
 
 
 def test_counts_are_read_as_they_come() -> None:
     assert [whole_number(given) for given in (5, "5", "-1", None, True, "x", 0.5)] == [5, 5, -1, None, None, None, None]
+    assert [whole_number(given) for given in ("--5", "5-", "-", "", "9" * 5000)] == [None] * 5

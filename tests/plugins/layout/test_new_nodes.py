@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsocket_broker.plugin_api import ApplicationError, Invalid
+from rsocket_broker.plugins.layout import new_nodes
 from rsocket_broker.plugins.layout.new_nodes import frame, metadata, path_to, tree
 from rsocket_broker.plugins.layout.tree import MAX_DEPTH, Bounds, walk
 from tests.plugins.layout.shapes import ANDROID_FRAME, IOS_FRAME, METADATA, new_node
