@@ -18,7 +18,7 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from rsocket_broker import credentials, files
+from rsocket_broker import files
 from rsocket_broker.audit import Audit
 from rsocket_broker.authority import keys, requests, server, verify
 from rsocket_broker.authority.arrivals import Arrivals
@@ -27,11 +27,12 @@ from rsocket_broker.authority.ends import Foreseen, foreseen
 from rsocket_broker.authority.generations import Generations
 from rsocket_broker.authority.holders import Holder
 from rsocket_broker.authority.home import CaHome, certificate_pem
-from rsocket_broker.authority.inventory import Guard, Inventory, Record, Status, make_record
-from rsocket_broker.authority.issue import Issuer, host_names, issue_leaf
+from rsocket_broker.authority.inventory import Guard, Inventory, Record, Status
+from rsocket_broker.authority.issue import Issuer, host_names
+from rsocket_broker.authority.issuing import Alongside, Issued, Issuing
 from rsocket_broker.authority.lists import Lists
-from rsocket_broker.authority.names import check_principal, read_names, to_uri
-from rsocket_broker.authority.profiles import CLIENT, CLIENT_PROFILES, load_profile
+from rsocket_broker.authority.names import read_names
+from rsocket_broker.authority.profiles import CLIENT, CLIENT_PROFILES
 from rsocket_broker.authority.requests import CheckedRequest
 from rsocket_broker.authority.revocation import Revocations
 from rsocket_broker.authority.rotation import Phase, Rotation, Step
@@ -68,19 +69,6 @@ Clock = Callable[[], datetime]
 _log = logging.getLogger(__name__)
 
 
-@attrs.frozen(slots=True)
-class Issued:
-    """A certificate that may be handed out: its row is on the disk. `not_after` is aware and in UTC.
-
-    `certificate_pem` has it first, then what stands between it and the root where our CA is below an operator's root:
-    the holder can then tell by the root alone that it is a good one.
-    """
-
-    serial: int
-    certificate_pem: bytes
-    not_after: datetime
-
-
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -107,6 +95,7 @@ class Authority:
         self._arrivals = Arrivals(inventory.state, clock)
         self.revocations = Revocations(inventory.state, inventory.audit, clock)
         """What is withdrawn, and who gets no new certificate. After a change of it call `changed`."""
+        self._issuing = Issuing(inventory, generations, self.revocations, self._arrivals, clock)
         self._lists = Lists(self.revocations, clock)
         self._serving: Serving | None = None
         self._served: tuple[int, Rotation] | None = None
@@ -295,7 +284,7 @@ class Authority:
         profile: str = CLIENT,
         *,
         renews: int | None = None,
-        alongside: Callable[[Issued, Connection], object] | None = None,
+        alongside: Alongside | None = None,
         condition: Guard | None = None,
     ) -> Issued:
         """Sign a checked request for a principal that has been proven. Blocks for the signature and the disk.
@@ -308,39 +297,7 @@ class Authority:
         app, or the certificate to renew is not an active one of this principal; EnrollmentRefused when the principal is
         blocked; what `condition` raises; HomeError when the inventory cannot be written. Then nothing was issued.
         """
-        if profile not in CLIENT_PROFILES:
-            raise AuthorityError(f"Profile {profile!r} is not for clients. Choose one of {', '.join(CLIENT_PROFILES)}.")
-        check_principal(principal)
-        if request.common_name not in (principal.app_id, credentials.FALLBACK_COMMON_NAME):
-            raise AuthorityError(f"The request is for {request.common_name}, not for {principal.app_id}.")
-        if (block := self.revocations.blocked(principal)) is not None:
-            raise block.refusal()
-        if renews is not None:
-            self._check_renewal(renews, principal)
-        now, issuer = self._clock(), self._signer()
-        certificate = issue_leaf(
-            load_profile(profile),
-            request.public_key,
-            [x509.UniformResourceIdentifier(to_uri(principal, issuer.generation))],
-            issuer,
-            x509.random_serial_number(),
-            now,
-            common_name=request.common_name,
-        )
-        pem = _pem((certificate, *issuer.between))
-        issued = Issued(certificate.serial_number, pem, certificate.not_valid_after_utc)
-        self._inventory.add(
-            make_record(certificate, profile, issuer.generation, now, principal, renews),
-            None if alongside is None else functools.partial(alongside, issued),
-            self.revocations.guard(principal, renews, self._generations.guard(issuer.generation, condition)),
-        )
-        self._arrivals.forget_recent()
-        return issued
-
-    def _check_renewal(self, serial: int, principal: Principal) -> None:
-        record = self._inventory.by_serial(serial)
-        if record is None or record.principal != principal or record.status is not Status.ACTIVE:
-            raise AuthorityError(f"{serial:x} is not an active certificate of {principal}, so it cannot be renewed.")
+        return self._issuing.issue(request, principal, profile, renews=renews, alongside=alongside, condition=condition)
 
     def same_holder(self, old: Identity, new: Identity) -> bool:
         """Whether `new` is a certificate of the same key as `old`, or a recorded renewal of it (of one of these, ...).
@@ -465,10 +422,6 @@ class Authority:
         """The certificate with this serial number; None when there never was one."""
         return self._inventory.by_serial(serial)
 
-    def _signer(self) -> Issuer:
-        """The key that signs, with its certificate."""
-        return self._generations.issuer(self.generation)
-
     def _renew_serving(self) -> None:
         """Make `_serving` anew. What is good for some days yet goes on when that fails: the disk may be full."""
         changes, served = self._changes, self._served
@@ -498,7 +451,7 @@ class Authority:
         changes, generations = self._changes, self._generations
         generations.renew_anchor()
         rotation, certificate = self.rotation, self.certificate
-        pair = ServerPair.load(self._home, self._inventory, certificate, self._signer, self._hosts, self._clock())
+        pair = ServerPair.load(self._home, self._inventory, certificate, generations.signer, self._hosts, self._clock())
         above_cross: tuple[x509.Certificate, ...] = ()
         if rotation.previous is not None:
             above_cross = generations.certificate(rotation.previous), *generations.above(rotation.previous)

@@ -110,6 +110,10 @@ class Generations:
                 known = self._issuers.setdefault(generation, known)
         return known
 
+    def signer(self) -> Issuer:
+        """The generation that signs at present. Raises HomeError, AuthorityError."""
+        return self.issuer(self.rotation.current)
+
     def certificate(self, generation: int) -> x509.Certificate:
         """The certificate that a trusted generation signs with. Needs no key."""
         with self._lock:

@@ -5,6 +5,7 @@ flush to the disk serves many certificates.
 """
 
 import enum
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from sqlite3 import Connection, Row
 
 import attrs
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 
 from rsocket_broker.audit import Audit, Event
 from rsocket_broker.authority.keys import key_fingerprint
@@ -106,9 +107,10 @@ def make_record(
     renews: int | None = None,
 ) -> Record:
     """The row for a certificate that has just been signed."""
+    der = certificate.public_bytes(serialization.Encoding.DER)
     return Record(
         serial=certificate.serial_number,
-        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        fingerprint=hashlib.sha256(der).hexdigest(),
         generation=generation,
         profile=profile,
         subject=certificate.subject.rfc4514_string(),
@@ -118,7 +120,7 @@ def make_record(
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         status=Status.ACTIVE,
-        certificate=certificate.public_bytes(serialization.Encoding.DER),
+        certificate=der,
         renews=renews,
     )
 

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rsocket_broker.audit import Event
-from rsocket_broker.authority.authority import Authority, Issued
+from rsocket_broker.authority.authority import Authority
+from rsocket_broker.authority.issuing import Issued
 from rsocket_broker.authority.requests import CheckedRequest
 from rsocket_broker.authority.revocation import Block
 from rsocket_broker.claims import Claims, shown

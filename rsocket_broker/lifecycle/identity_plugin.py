@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from rsocket_broker.audit import Event
 from rsocket_broker.authority import Authority
-from rsocket_broker.authority.authority import Issued
 from rsocket_broker.authority.inventory import principal_facts
+from rsocket_broker.authority.issuing import Issued
 from rsocket_broker.enrollment.containers import Containers
 from rsocket_broker.enrollment.throttle import Rate, RateLimiter
 from rsocket_broker.errors import ApplicationError, BrokerError, Rejected

@@ -13,7 +13,7 @@ from sqlite3 import Connection
 import attrs
 
 from rsocket_broker.authority import Authority
-from rsocket_broker.authority.authority import Issued
+from rsocket_broker.authority.issuing import Issued
 from rsocket_broker.enrollment.containers import Kept, digest, next_try
 from rsocket_broker.enrollment.delivery import Delivery
 from rsocket_broker.enrollment.mediums.base import Bundle, JournalEntry, Medium, StillPending

@@ -222,11 +222,11 @@ def test_an_app_that_slept_and_enrolled_again_is_no_longer_left(
 def test_what_an_ended_generation_has_signed_meanwhile_is_not_handed_out(
     authority: Authority, principal: Principal, request_of_app: CheckedRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    issuer = authority._signer()
+    issuer = authority._generations.signer()
     authority.prepare()
     authority.switch()
     authority.finish()
-    monkeypatch.setattr(authority, "_signer", lambda: issuer)
+    monkeypatch.setattr(authority._generations, "signer", lambda: issuer)
     with pytest.raises(AuthorityError, match="Ask again"):
         authority.issue(request_of_app, principal)
     assert authority.certificates(principal.app_id) == []
