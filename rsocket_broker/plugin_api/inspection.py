@@ -55,19 +55,28 @@ Function = Callable[..., Any]
 
 @attrs.frozen(slots=True)
 class _Signature:
-    """What a handler takes besides `app`: `incoming` is its async iterator, if any, `named` all the rest."""
+    """What a handler takes besides `app`: `incoming` is its async iterator, if any, `named` all the rest.
+
+    `raw` is Payload or bytes, for a handler that takes the message as it came, and `whole` the annotation of the one
+    parameter that takes the JSON value whole.
+    """
 
     named: Mapping[str, inspect.Parameter]
     hints: Mapping[str, object]
     incoming: str | None
+    raw: type | None
+    whole: object | None
 
-    @property
-    def alone(self) -> tuple[str, object] | None:
-        """The one other parameter, with its annotation, if there is exactly one."""
-        if len(self.named) != 1:
-            return None
-        name = next(iter(self.named))
-        return name, self.hints.get(name, Any)
+    @classmethod
+    def of(
+        cls, named: Mapping[str, inspect.Parameter], hints: Mapping[str, object], incoming: str | None
+    ) -> "_Signature":
+        name = next(iter(named)) if len(named) == 1 else ""
+        hint = hints.get(name, Any) if name else None
+        raw = hint if isinstance(hint, type) and hint in (Payload, bytes) else None
+        takes_all = hint is dict or typing.get_origin(hint) is dict or (isinstance(hint, type) and attrs.has(hint))
+        whole = hint if name and raw is None and (name == "params" or takes_all) else None
+        return cls(named, hints, incoming, raw, whole)
 
     @property
     def annotations(self) -> dict[str, object]:
@@ -78,21 +87,6 @@ class _Signature:
     def in_order(self) -> bool:
         """Whether `named` can be given by position."""
         return all(parameter.kind is not parameter.KEYWORD_ONLY for parameter in self.named.values())
-
-    @property
-    def raw(self) -> type | None:
-        """Payload or bytes, for a handler that takes the message as it came."""
-        hint = self.alone[1] if self.alone else None
-        return hint if isinstance(hint, type) and hint in (Payload, bytes) else None
-
-    @property
-    def whole(self) -> object | None:
-        """The annotation of the one parameter that takes the JSON value whole."""
-        if self.alone is None or self.raw:
-            return None
-        name, hint = self.alone
-        takes_all = hint is dict or typing.get_origin(hint) is dict or (isinstance(hint, type) and attrs.has(hint))
-        return hint if name == "params" or takes_all else None
 
 
 class _Compiler:
@@ -111,9 +105,11 @@ class _Compiler:
         route = f"{plugin_id}.{mark.name}"
         if not mark.name or not mark.name.isprintable() or len(route.encode()) > MAX_ROUTE:
             self._refuse(f"{mark.name!r} is no name: it must be printable, and the route at most {MAX_ROUTE} bytes")
-        signature, shape = self._signature(), self._shape()
+        signature = self._signature()
+        shape = self._shape(signature)
         self._check_kind(signature, shape)
-        start_json = None if signature.incoming else self._start_json(signature)
+        check = self._check(signature)
+        start_json = None if signature.incoming else self._start_json(signature, check)
         return Handler(
             name=mark.name,
             route=route,
@@ -123,15 +119,16 @@ class _Compiler:
             where=self._where,
             start=None if signature.incoming else self._start(signature, start_json),
             start_json=start_json,
-            start_channel=self._start_channel(signature) if signature.incoming else None,
+            start_channel=self._start_channel(signature, check) if signature.incoming else None,
             finish=encode_raw if self._is_raw(signature) else encode,
             start_data=None if start_json is None else self._start_data(signature, start_json),
             start_skimmed=None if start_json is None else self._start_skimmed(signature, start_json),
-            steps=None if start_json is None else self._steps(signature),
+            steps=None if start_json is None else self._steps(signature, check),
         )
 
     def outline(self) -> "Outline":
-        signature, shape = self._signature(), self._shape()
+        signature = self._signature()
+        shape = self._shape(signature)
         gives = signature.hints.get("return", NOTHING)
         if shape.streams and typing.get_args(gives):
             gives = typing.get_args(gives)[0]
@@ -167,15 +164,15 @@ class _Compiler:
                 incoming = parameter.name
             else:
                 named[parameter.name] = parameter
-        return _Signature(named, hints, incoming)
+        return _Signature.of(named, hints, incoming)
 
-    def _shape(self) -> Shape:
+    def _shape(self, signature: _Signature) -> Shape:
         code = self._code
         if inspect.isasyncgenfunction(code):
             return Shape.ASYNC_GENERATOR
         if inspect.isgeneratorfunction(code):
             return Shape.GENERATOR
-        gives = typing.get_origin(typing.get_type_hints(code).get("return"))
+        gives = typing.get_origin(signature.hints.get("return"))
         if inspect.iscoroutinefunction(code):
             if gives in _ASYNC_ITERATORS or gives in _ITERATORS:
                 self._refuse("an async def that returns an iterator must yield, or lose its async")
@@ -206,17 +203,19 @@ class _Compiler:
     # Three ways to take parameters, and each must be ready for a payload and for JSON that has been parsed already.
 
     def _check(self, signature: _Signature) -> Check | None:
-        """The check for JSON parameters. None when the handler takes no parameters."""
+        """The check for JSON parameters. None when the handler takes none, or takes them as they came."""
+        if signature.raw is not None or not signature.named:
+            return None
         try:
             if signature.whole is not None:
-                return checker(signature.whole)
-            if not signature.named:
-                return None
-            return fields_checker(
-                {
-                    name: (signature.hints.get(name, Any), parameter.default is parameter.empty)
-                    for name, parameter in signature.named.items()
-                }
+                return self._checked(checker(signature.whole))
+            return self._checked(
+                fields_checker(
+                    {
+                        name: (signature.hints.get(name, Any), parameter.default is parameter.empty)
+                        for name, parameter in signature.named.items()
+                    }
+                )
             )
         except (UnknownAnnotation, NameError) as error:
             raise ConfigurationError(f"{self._where}: {self._label}: {error}.") from error
@@ -232,22 +231,20 @@ class _Compiler:
 
         return checked
 
-    def _start_json(self, signature: _Signature) -> StartJson:
+    def _start_json(self, signature: _Signature, check: Check | None) -> StartJson:
         function, raw = self._function, signature.raw
         if raw is Payload:
             return lambda app, value: function(app, Payload(encode_json(value), None))
         if raw is bytes:
             return lambda app, value: function(app, encode_json(value))
-        check = self._check(signature)
         if check is None:
             return lambda app, value: function(app)
-        checked = self._checked(check)
         if signature.whole is not None:
-            return lambda app, value: function(app, checked(value))
-        thorough: StartJson = lambda app, value: function(app, **checked(value))  # noqa: E731
+            return lambda app, value: function(app, check(value))
+        thorough: StartJson = lambda app, value: function(app, **check(value))  # noqa: E731
         return direct(function, signature.annotations, thorough) if signature.in_order else thorough
 
-    def _steps(self, signature: _Signature) -> Steps:
+    def _steps(self, signature: _Signature, check: Check | None) -> Steps:
         function = self._function
 
         def call(app: App, arguments: dict[str, Any]) -> Any:
@@ -256,11 +253,9 @@ class _Compiler:
         name = next(iter(signature.named), "")
         if signature.raw is not None:
             return Steps(None, call, signature.raw, name)
-        check = self._check(signature)
         if check is None:
             return Steps(lambda value: {}, call)
-        checked = self._checked(check)
-        return Steps(checked if signature.whole is None else lambda value: {name: checked(value)}, call)
+        return Steps(check if signature.whole is None else lambda value: {name: check(value)}, call)
 
     def _start(self, signature: _Signature, start_json: StartJson | None) -> Start:
         function = self._function
@@ -295,27 +290,23 @@ class _Compiler:
             return None
         return direct_skimmed(self._function, signature.annotations, lambda app, data: start_json(app, decode(data)))
 
-    def _start_channel(self, signature: _Signature) -> StartChannel:
+    def _start_channel(self, signature: _Signature, check: Check | None) -> StartChannel:
         """A channel's first payload carries the parameters, if the handler has any; else it is the first item."""
         function, keyword = self._function, signature.incoming
         item = self._item(signature)
         assert keyword is not None
         if not signature.named:
             return lambda app, payload, incoming: function(app, **{keyword: _items(item, incoming, payload)})
-        arguments = self._channel_arguments(signature)
+        arguments = self._channel_arguments(signature, check)
         return lambda app, payload, incoming: function(app, **arguments(payload), **{keyword: _items(item, incoming)})
 
-    def _channel_arguments(self, signature: _Signature) -> Callable[[Payload], dict[str, Any]]:
-        if signature.raw is not None:
-            name = next(iter(signature.named))
+    def _channel_arguments(self, signature: _Signature, check: Check | None) -> Callable[[Payload], dict[str, Any]]:
+        name = next(iter(signature.named))
+        if check is None:
             return (lambda payload: {name: payload}) if signature.raw is Payload else lambda p: {name: p.data or b""}
-        check = self._check(signature)
-        assert check is not None
-        checked = self._checked(check)
         if signature.whole is not None:
-            name = next(iter(signature.named))
-            return lambda payload: {name: checked(decode(payload.data))}
-        return lambda payload: checked(decode(payload.data))
+            return lambda payload: {name: check(decode(payload.data))}
+        return lambda payload: check(decode(payload.data))
 
     def _item(self, signature: _Signature) -> Callable[[Payload], Any]:
         kind = _item_type(signature)
