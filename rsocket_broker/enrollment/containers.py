@@ -12,9 +12,8 @@ from sqlite3 import Connection, Row
 from typing import TypeVar
 
 import attrs
-from cryptography import x509
 
-from rsocket_broker.authority.names import read_names
+from rsocket_broker.enrollment.leaf import Leaf, delivered
 from rsocket_broker.enrollment.mediums.base import Container, JournalEntry
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
@@ -60,27 +59,6 @@ _SCHEMA = (
     CREATE INDEX containers_by_end ON containers (ends);
     """,
 )
-
-
-@attrs.frozen(slots=True, kw_only=True)
-class Leaf:
-    """What a certificate of ours says of itself. Dates are aware and in UTC."""
-
-    serial: int
-    generation: int
-    begins: datetime
-    ends: datetime
-
-    @classmethod
-    def read(cls, certificate_pem: bytes) -> "Leaf":
-        certificate = x509.load_pem_x509_certificate(certificate_pem)
-        _principal, generation = read_names(certificate)
-        return cls(
-            serial=certificate.serial_number,
-            generation=generation,
-            begins=certificate.not_valid_before_utc,
-            ends=certificate.not_valid_after_utc,
-        )
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -155,10 +133,11 @@ class Containers:
 
     def keep(self, database: Connection, entry: JournalEntry) -> None:
         """A deployment has reached its end, in a transaction of the caller's: what it has delivered lies there now."""
-        if entry.bundle.certificate_pem and entry.bundle.trust_pem:
-            self._keep_pair(database, entry)
-        elif entry.bundle.certificate_pem:
-            self._set_leaf(database, Leaf.read(entry.bundle.certificate_pem), _where(entry.container))
+        leaf = delivered(entry)
+        if leaf is not None and entry.bundle.trust_pem:
+            self._keep_pair(database, entry, leaf)
+        elif leaf is not None:
+            self._set_leaf(database, leaf, _where(entry.container))
         else:
             database.execute(
                 "UPDATE containers SET trust = ?, retry = 0, failures = 0, problem = ''"
@@ -166,9 +145,8 @@ class Containers:
                 (digest(entry.bundle.trust_pem), *_where(entry.container)),
             )
 
-    def _keep_pair(self, database: Connection, entry: JournalEntry) -> None:
-        container, leaf = entry.container, Leaf.read(entry.bundle.certificate_pem)
-        principal = container.principal
+    def _keep_pair(self, database: Connection, entry: JournalEntry, leaf: Leaf) -> None:
+        container, principal = entry.container, entry.container.principal
         database.execute(
             "INSERT INTO containers (medium, location, app_id, device_id, proof, answer, csr, serial, generation,"
             " trust, begins, ends) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

@@ -15,8 +15,9 @@ from typing import Any, Protocol, TypeVar
 
 from rsocket_broker.audit import Audit, Event
 from rsocket_broker.claims import shown
-from rsocket_broker.enrollment.containers import Containers, Leaf
+from rsocket_broker.enrollment.containers import Containers
 from rsocket_broker.enrollment.journal import Journal
+from rsocket_broker.enrollment.leaf import delivered
 from rsocket_broker.enrollment.mediums.base import (
     Bundle,
     Container,
@@ -135,11 +136,10 @@ class Delivery:
 
     def _record(self, entries: Sequence[JournalEntry], database: Connection) -> None:
         for entry in entries:
-            principal, certificate = entry.container.principal, entry.bundle.certificate_pem
+            principal, leaf = entry.container.principal, delivered(entry)
             self.containers.keep(database, entry)
-            serial = Leaf.read(certificate).serial if certificate else None
-            if serial is not None:
-                self._arrived(database, serial)
+            if leaf is not None:
+                self._arrived(database, leaf.serial)
             self._audit.write(
                 database,
                 Event.DEPLOYED,
@@ -148,7 +148,7 @@ class Delivery:
                 proof=principal.proof,
                 medium=entry.container.medium,
                 files=[name for name, _ in entry.bundle.files()],
-                serial=None if serial is None else f"{serial:x}",
+                serial=None if leaf is None else f"{leaf.serial:x}",
             )
 
     async def settle(self, mediums: Collection[str] | None = None) -> list[JournalEntry]:
@@ -217,7 +217,8 @@ class Delivery:
 
 def _serial(entry: JournalEntry) -> int | None:
     """Of the certificate that it brings."""
-    return Leaf.read(entry.bundle.certificate_pem).serial if entry.bundle.certificate_pem else None
+    leaf = delivered(entry)
+    return None if leaf is None else leaf.serial
 
 
 def _key(container: Container) -> Hashable:

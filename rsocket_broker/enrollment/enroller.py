@@ -45,6 +45,7 @@ from rsocket_broker.enrollment.exchange import (
     parse_message,
 )
 from rsocket_broker.enrollment.journal import Journal
+from rsocket_broker.enrollment.leaf import Leaf
 from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry, Medium, unproven
 from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
@@ -476,7 +477,7 @@ class Enroller:
 
         def record(issued: Issued, database: Connection) -> None:
             bundle = Bundle(csr=checked.csr_pem, trust_pem=trust_pem, certificate_pem=issued.certificate_pem)
-            entries.append(self.delivery.journal.write(database, container, bundle, self._now()))
+            entries.append(self.delivery.journal.write(database, container, bundle, self._now(), Leaf.of(issued)))
 
         use = functools.partial(passage.use, container=container)
         issued = self._authority.issue(checked, container.principal, alongside=record, condition=use)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from sqlite3 import Connection, Row
 
+from rsocket_broker.enrollment.leaf import Leaf
 from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State
@@ -59,8 +60,10 @@ class Journal:
         with self._state.transaction() as database:
             return self.write(database, container, bundle, now)
 
-    def write(self, database: Connection, container: Container, bundle: Bundle, now: datetime) -> JournalEntry:
-        """As `begin`, within a transaction of the caller's."""
+    def write(
+        self, database: Connection, container: Container, bundle: Bundle, now: datetime, leaf: Leaf | None = None
+    ) -> JournalEntry:
+        """As `begin`, within a transaction of the caller's. `leaf` is what the certificate of the bundle says."""
         principal = container.principal
         cursor = database.execute(
             "INSERT OR REPLACE INTO deployments"
@@ -80,7 +83,7 @@ class Journal:
             ),
         )
         assert cursor.lastrowid is not None
-        return JournalEntry(number=cursor.lastrowid, container=container, bundle=bundle, started=now)
+        return JournalEntry(number=cursor.lastrowid, container=container, bundle=bundle, started=now, leaf=leaf)
 
     def end(self, *entries: JournalEntry, alongside: Callable[[Connection], object] | None = None) -> None:
         """The deployments have come to their ends. One whose place a newer one has taken is passed over.

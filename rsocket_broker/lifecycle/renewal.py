@@ -16,6 +16,7 @@ from rsocket_broker.authority import Authority
 from rsocket_broker.authority.issuing import Issued
 from rsocket_broker.enrollment.containers import Kept, digest, next_try
 from rsocket_broker.enrollment.delivery import Delivery
+from rsocket_broker.enrollment.leaf import Leaf
 from rsocket_broker.enrollment.mediums.base import Bundle, JournalEntry, Medium, StillPending
 from rsocket_broker.errors import BrokerError
 from rsocket_broker.lifecycle.spreader import Outcome, Spread
@@ -139,7 +140,7 @@ class Renewer:
 
         def record(issued: Issued, database: Connection) -> None:
             bundle = Bundle(csr=kept.csr, trust_pem=trust_pem, certificate_pem=issued.certificate_pem)
-            entries.append(journal.write(database, kept.container, bundle, self._now()))
+            entries.append(journal.write(database, kept.container, bundle, self._now(), Leaf.of(issued)))
 
         authority, serial = self._authority, kept.leaf.serial
         authority.issue(authority.check_request(kept.csr), kept.principal, renews=serial, alongside=record)

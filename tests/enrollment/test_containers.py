@@ -14,11 +14,11 @@ from rsocket_broker.enrollment.containers import (
     NO_RENEWAL,
     Containers,
     Kept,
-    Leaf,
     Sighting,
     digest,
     next_try,
 )
+from rsocket_broker.enrollment.leaf import Leaf
 from rsocket_broker.enrollment.mediums.base import Bundle, Container, JournalEntry
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.state import State

@@ -7,8 +7,9 @@ import pytest
 
 from rsocket_broker.audit import Event
 from rsocket_broker.credentials import CA_FILE, CERTIFICATE_FILE
-from rsocket_broker.enrollment.containers import Leaf, digest
+from rsocket_broker.enrollment.containers import digest
 from rsocket_broker.enrollment.delivery import Delivery
+from rsocket_broker.enrollment.leaf import Leaf
 from rsocket_broker.enrollment.mediums.base import Bundle, JournalEntry
 from rsocket_broker.enrollment.throttle import EnrollmentLimits
 from rsocket_broker.errors import EnrollmentRefused

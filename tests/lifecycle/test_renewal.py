@@ -10,7 +10,8 @@ from cryptography import x509
 
 from rsocket_broker.authority.revocation import Selector
 from rsocket_broker.credentials import Credentials
-from rsocket_broker.enrollment.containers import Kept, Leaf, Sighting, digest
+from rsocket_broker.enrollment.containers import Kept, Sighting, digest
+from rsocket_broker.enrollment.leaf import Leaf
 from rsocket_broker.enrollment.mediums.base import Container, StillPending
 from rsocket_broker.enrollment.mediums.filesystem import FilesystemMedium
 from rsocket_broker.lifecycle.renewal import CANNOT, GONE, Need, Renewer

@@ -33,6 +33,7 @@ from rsocket_broker.identity import Principal
 if TYPE_CHECKING:
     from rsocket_broker.authority.requests import CheckedRequest
     from rsocket_broker.enrollment.devices import DeviceRegistry
+    from rsocket_broker.enrollment.leaf import Leaf
 
 TEMPORARY_SUFFIX = ".new"
 """A file being delivered is written beside its place under this suffix. One exchange at a time per container, so one
@@ -95,12 +96,16 @@ class Bundle:
 
 @attrs.frozen(slots=True, kw_only=True)
 class JournalEntry:
-    """A deployment that was begun and not seen to end. `started` is aware, in UTC."""
+    """A deployment that was begun and not seen to end. `started` is aware, in UTC.
+
+    `leaf` is what its certificate says, where that is known without reading it (`leaf.delivered` reads it elsewhere).
+    """
 
     number: int
     container: Container
     bundle: Bundle
     started: datetime
+    leaf: "Leaf | None" = attrs.field(default=None, eq=False, repr=False)
 
 
 class Outcome(enum.Enum):
