@@ -14,8 +14,9 @@ import attrs
 
 from rsocket_broker import __version__, jsontext
 from rsocket_broker.admin.app_verbs import app_verbs
+from rsocket_broker.admin.endpoint import Stream, Verb
 from rsocket_broker.admin.run_folder import Ports, RunFolder
-from rsocket_broker.admin.verbs import verbs
+from rsocket_broker.admin.verbs import verbs as client_verbs
 from rsocket_broker.audit import Audit
 from rsocket_broker.authority import Authority, Record
 from rsocket_broker.enrollment.containers import Containers
@@ -54,7 +55,7 @@ from rsocket_broker.protocol.limits import SECURE
 from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.policy_files import PolicyFiles
-from rsocket_broker.routing.registry import built_in, load_plugins
+from rsocket_broker.routing.registry import LoadedPlugin, built_in, load_plugins
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
 from rsocket_broker.sessions.store import SessionStore
@@ -64,9 +65,9 @@ from rsocket_broker.transports.http import Page
 
 ADB = "adb"
 IOS = "physical_ios"
+"""Names of medium drivers, and of their settings."""
 DEVICES = (ADB, IOS)
-"""Drivers whose deployments are settled once the ports are open: a device may be away, and its command may hang."""
-"""The name of the medium driver whose deployments wait for a device, and of its settings."""
+"""Those whose deployments are settled once the ports are open: a device may be away, and its command may hang."""
 
 BUNDLED = (ADB, "filesystem", "simulator", "pairing", "physical_ios")
 """Our own drivers, which have nothing to set: what stands in their tables is a mistake of the one who wrote it."""
@@ -81,6 +82,18 @@ for the command line. Whoever stops us is promised 5 seconds."""
 STOPPING = "the broker is stopping"
 
 _log = logging.getLogger(__name__)
+
+Verbs = dict[str, Verb | Stream]
+
+
+@attrs.frozen(slots=True)
+class _Home:
+    """What is in a home that others work with."""
+
+    policy: PolicyFiles
+    state: State
+    audit: Audit
+    authority: Authority
 
 
 class Broker:
@@ -118,35 +131,62 @@ class Broker:
 
     async def start(self) -> None:
         """Returns when every listener accepts. Raises BrokerError with the reason and the next step; call `stop`."""
-        settings = self.settings
         self._folder.acquire()
         self._recent.start()
+        home = self._open_home()
+        mediums = load_mediums(self.settings, DeviceRegistry(home.state))
+        self._gate = gate = Gate(self.settings.mode, Grants(self.settings.home, home.state, home.audit), home.audit)
+        self._enroller = enroller = self._make_enroller(home, mediums, gate)
+        self._upkeep = upkeep = Upkeep(home.authority, enroller.delivery)
+        plugins = load_plugins(self.settings.home / "plugins", self.settings.plugins, self.settings.plugin_tables)
+        self._endpoint = endpoint = self._make_endpoint(home, plugins, upkeep)
+        endpoint.router.devices = DeviceAccess(mediums.offered)
+        upkeep.serve(endpoint)
+        self._observation = self._observe(home.authority, enroller, endpoint)
+        await asyncio.to_thread(home.state.grow_log)
+        await enroller.settle([name for name in mediums.offered if name not in DEVICES])
+        verbs = self._join(home, enroller, endpoint, upkeep)
+        verbs |= client_verbs(endpoint.sessions, plugins, self.status, upkeep.describe, endpoint.plugin_state)
+        await endpoint.start_plugins()
+        await self.listeners.start(verbs, closed=PORTS if gate.mode is Mode.WINDOW else ())
+        self._watch_loop(endpoint)
+        upkeep.start()
+        self._begin_to_keep(endpoint)
+        self._follow_devices(enroller, upkeep)
+
+    def _open_home(self) -> _Home:
+        """The policy is read before keys are made: whoever has mistyped a rule need not wait for them."""
+        settings = self.settings
         files = PolicyFiles(settings.home, settings.vendor_policy, settings.allow_relay)
-        files.read()  # before keys are made: whoever has mistyped a rule need not wait for them
+        files.read()
         self._state = state = State.open(settings.home / STATE_FILE)
         self._audit = audit = Audit(state)
         self._authority = authority = Authority.open(
             settings.home, state, hosts=settings.listen.certificate_hosts, passphrase=settings.passphrase, audit=audit
         )
-        mediums = load_mediums(settings, DeviceRegistry(state))
-        self._gate = gate = Gate(settings.mode, Grants(settings.home, state, audit), audit)
-        self._enroller = enroller = Enroller(
-            authority,
+        return _Home(files, state, audit, authority)
+
+    def _make_enroller(self, home: _Home, mediums: Mediums, gate: Gate) -> Enroller:
+        return Enroller(
+            home.authority,
             mediums,
-            Journal(state),
-            Containers(state),
-            limits=settings.enrollment,
+            Journal(home.state),
+            Containers(home.state),
+            limits=self.settings.enrollment,
             gate=gate,
-            require_nonce=settings.require_nonce,
+            require_nonce=self.settings.require_nonce,
         )
-        self._upkeep = upkeep = Upkeep(authority, enroller.delivery)
-        plugins = load_plugins(settings.home / "plugins", settings.plugins, settings.plugin_tables)
+
+    def _make_endpoint(self, home: _Home, plugins: list[LoadedPlugin], upkeep: Upkeep) -> SecureEndpoint:
+        """Who is connected, the plugins that serve them (our own are added), and the policy between the two."""
+        settings, authority = self.settings, home.authority
         plugins.append(built_in(upkeep.plugin))
         sessions = LiveSessions[Session](settings.sessions, settings.duplicate)
-        children = Children(SessionStore.open(state, audit))
+        children = Children(SessionStore.open(home.state, home.audit))
         plugins.append(built_in(SessionsPlugin(children, sessions.get)))
-        self._policy = policy = PolicyKeeper(files, [plugin.id for plugin in plugins if plugin.named], audit)
-        self._endpoint = endpoint = SecureEndpoint(
+        named = [plugin.id for plugin in plugins if plugin.named]
+        self._policy = policy = PolicyKeeper(home.policy, named, home.audit)
+        return SecureEndpoint(
             authority.identify,
             plugins,
             sessions,
@@ -155,38 +195,40 @@ class Broker:
             children=children,
             known_limits=attrs.evolve(SECURE, lease_requests=settings.lease_requests),
         )
-        endpoint.router.devices = DeviceAccess(mediums.offered)
-        upkeep.serve(endpoint)
-        self._observation = self._observe(authority, enroller, endpoint)
-        await asyncio.to_thread(state.grow_log)
-        await enroller.settle([name for name in mediums.offered if name not in DEVICES])
+
+    def _join(self, home: _Home, enroller: Enroller, endpoint: SecureEndpoint, upkeep: Upkeep) -> Verbs:
+        """The ports, and what is done about sessions that are live. Gives the command line's verbs for all of it."""
+        assert self._observation is not None and self._policy is not None and self._gate is not None
+        authority, audit, sessions, children = home.authority, home.audit, endpoint.sessions, endpoint.children
         self.contexts = contexts = CurrentContexts(authority)
         served = Served(
             enroller=enroller, endpoint=endpoint, observation=self._observation, pages=self._pages(authority)
         )
-        self._lines = lines = Lines(settings, served)
-        self.listeners = listeners = Listeners(settings, self._folder, lines, contexts, self._observation)
-        switches = Switches(listeners, gate, audit)
-        self._desk = desk = PairingDesk(enroller, audit, switches, listeners, settings.listen)
+        self._lines = lines = Lines(self.settings, served)
+        self.listeners = listeners = Listeners(self.settings, self._folder, lines, contexts, self._observation)
+        switches = Switches(listeners, self._gate, audit)
+        self._desk = desk = PairingDesk(enroller, audit, switches, listeners, self.settings.listen)
         self._revoker = revoker = Revoker(authority, endpoint, enroller, contexts, lines.connections)
-        self._expiry = Expiry(lambda session, why: endpoint.children.end(session.node.id, why), sessions.__iter__)
+        self._expiry = Expiry(lambda session, why: children.end(session.node.id, why), sessions.__iter__)
         endpoint.watchers.append(self._expiry.watch)
-        table = {
-            **verbs(sessions, plugins, self.status, upkeep.describe, endpoint.plugin_state),
-            **switches.verbs(),
-            **policy.verbs(),
-        }
         self._rotator = rotator = Rotator(authority, upkeep.spreader, endpoint, contexts)
-        table |= {**revocation_verbs(revoker, authority), **rotator.verbs()}
-        table |= {**session_verbs(children, sessions), **app_verbs(sessions), **recording_verbs(endpoint, audit)}
-        await endpoint.start_plugins()
-        table |= {**desk.verbs(), **approval_verbs(enroller, audit)}
-        await listeners.start(table, closed=PORTS if gate.mode is Mode.WINDOW else ())
-        self._watch_loop(endpoint)
-        upkeep.start()
-        rotator.start()
-        policy.start(endpoint)
-        self._follow_devices(enroller, upkeep)
+        return {
+            **switches.verbs(),
+            **self._policy.verbs(),
+            **revocation_verbs(revoker, authority),
+            **rotator.verbs(),
+            **session_verbs(children, sessions),
+            **app_verbs(sessions),
+            **recording_verbs(endpoint, audit),
+            **desk.verbs(),
+            **approval_verbs(enroller, audit),
+        }
+
+    def _begin_to_keep(self, endpoint: SecureEndpoint) -> None:
+        """The authority and the policy change from now on, by themselves too."""
+        assert self._rotator is not None and self._policy is not None
+        self._rotator.start()
+        self._policy.start(endpoint)
 
     def _observe(self, authority: Authority, enroller: Enroller, endpoint: SecureEndpoint) -> Observation:
         if self.settings.trace_frames:

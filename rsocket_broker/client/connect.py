@@ -125,11 +125,8 @@ async def connect(
     The certificate is renewed over the session after two thirds of its life, and whenever the broker asks for it, as
     when it changes its authority; the session goes on. `now` is the time of day (aware) by which that is judged.
     """
-    profile = (
-        AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
-    )
     settings = Settings(
-        profile=profile,
+        profile=_profile(app_id, app, device),
         folder=AppFolder(directory),
         plain=Address(host, insecure_port),
         secure=Address(host, secure_port) if websocket is None else WebAddress.parse(websocket),
@@ -146,6 +143,16 @@ async def connect(
         clock=clock,
         now=now,
     )
+    async with _linked(settings, timeout) as session:
+        yield session
+
+
+def _profile(app_id: str, app: str, device: str | None) -> AppProfile:
+    return AppProfile(app_id=app_id, app=app) if device is None else AppProfile(app_id=app_id, app=app, device=device)
+
+
+@contextlib.asynccontextmanager
+async def _linked(settings: Settings, timeout: float | None) -> AsyncIterator[Session]:
     link = Link(settings)
     link.start()
     try:
