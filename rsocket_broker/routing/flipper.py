@@ -228,8 +228,8 @@ class Parted(NamedTuple):
 def parted(data: bytes) -> Parted | None:
     """A long execute by its two ends: its parameters stand between them, in the order in which SDKs write the rest.
 
-    None where the ends do not look so. If the parameters are JSON by themselves, then the message is what it says; if
-    they are not, the message is to be parsed whole.
+    None where the ends do not look so, or hold an escape, by which one key can look like another. If the parameters
+    are JSON by themselves, then the message is what it says; if they are not, the message is to be parsed whole.
     """
     edge = data[:EDGE]
     begin = _PARAMS_KEY.match(edge, edge.find(_KEY, edge.find(_KEY) + len(_KEY)))
@@ -237,6 +237,8 @@ def parted(data: bytes) -> Parted | None:
     if begin is None or end is None:
         return None
     head, tail = data[: begin.end()], end[0]
+    if b"\\" in head:
+        return None
     try:
         message: Any = parse_object(head + b"null" + tail)
         inner = message["params"]

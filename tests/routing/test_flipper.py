@@ -2,13 +2,15 @@
 
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rsocket_broker.errors import ApplicationError, Invalid
+from rsocket_broker.jsontext import JsonError, parse_bytes
 from rsocket_broker.routing import flipper
 from rsocket_broker.routing.flipper import AppFailure, ErrorReport, Execute, Ignored, RefreshPlugins
 
@@ -165,3 +167,91 @@ def test_parameters_are_found_where_they_begin(params: object) -> None:
     begin = flipper.parameters_begin(data)
     assert json.loads(data[begin:-2]) == params
     assert flipper.envelope(data[:begin]) == ("P", "m")
+
+
+# --- whatever is known of a message by its edges is what the whole of it says --------------------------------------
+
+keys = st.sampled_from(
+    [
+        *['"method"', '"params"', '"api"', '"id"'],
+        *[r'"\u0070arams"', r'"\u0061pi"', r'"m\u0065thod"', r'"\u0069d"'],
+        *[r'"\"params"', r'"params\""', r'"\\"', r'"x\",\"params\":{\"api\":\"B\""', '""'],
+    ]
+)
+usual = st.sampled_from(
+    [
+        *['"execute"', '"A"', '"m"', '"refreshPlugins"', "null", "1", "-0", "1.0", "1e3", "true", "{}", "[]"],
+        *[r'"\ud83d"', r'"\u0000"', '"}},"', r'"\"params\":"', "123456789012345678901234567890", "1e999", "01", "NaN"],
+    ]
+)
+blanks = st.sampled_from(["", "", "", " ", "\n\t"])
+
+
+@st.composite
+def members(draw: st.DrawFn, values: st.SearchStrategy[str]) -> str:
+    """An object, as no SDK would write it."""
+    pairs = draw(st.lists(st.tuples(keys, blanks, blanks, values), max_size=5))
+    return "{" + ",".join(f"{key}{before}:{after}{value}" for key, before, after, value in pairs) + "}"
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    """What looks like an execute, with anything put into it: members twice, keys in disguise, bytes that break it."""
+    number = draw(st.sampled_from(["", "", '"id":1,', '"id":01,', '"id": 7,', '"\\u0069d":2,', '"id":null,']))
+    noise = draw(st.sampled_from(["", "", ",", ',"x":1,', ',"\\"params":{},', ',"params":{"api":"B","method":"n"},']))
+    middle = noise or ","
+    inner = draw(members(usual | members(usual)))
+    decoy = draw(
+        st.sampled_from(["", "", "", r'"\u0070arams":null,', r'"\"params":1,', '"params":1,', r'"\u0061pi":"B",'])
+    )
+    key = draw(st.sampled_from(['"params"', '"params"', r'"\"params"', r'"\u0070arams"']))
+    after = draw(st.sampled_from(["", "", "", ',"api":"B"', ',"method":"n"', ',"id":3', ',"params":null', " "]))
+    value = draw(usual | st.just(inner))
+    text = f'{{{number}"method":"execute"{middle}"params":{{"api":"A","method":"m",{decoy}{key}:{value}{after}}}}}'
+    cut = draw(st.integers(0, 3))
+    data = text.encode("utf-8", "surrogatepass")
+    if not cut:
+        at = draw(st.integers(0, len(data)))
+        data = (
+            data[:at]
+            + draw(st.sampled_from([b"}", b"{", b",", b'"', b"\\", b"\0", b"\xef\xbb\xbf", b"\xff"]))
+            + data[at:]
+        )
+    return data
+
+
+def read_whole(data: bytes, read: Callable[[bytes], object]) -> object:
+    try:
+        return read(data)
+    except Invalid:
+        return None
+
+
+def read_part(text: bytes) -> tuple[object, bool]:
+    """A value, and whether there is one. Null are no parameters."""
+    try:
+        value = parse_bytes(text)
+    except JsonError:
+        return None, False
+    return ({} if value is None else value), True
+
+
+@pytest.mark.row("F-18")
+@given(messages() | members(usual | members(usual | members(usual))).map(str.encode))
+@example(rb'{"method":"execute","params":{"api":"A","method":"m","\u0070arams":null,"\"params":{"x":1}}}')
+def test_what_is_judged_by_a_messages_edges_is_what_all_of_it_says(data: bytes) -> None:
+    found = flipper.parted(data)
+    if found is not None and (part := read_part(found.params))[1]:
+        said = Execute(found.plugin, found.method, part[0])
+        assert read_whole(data, flipper.asked) == said
+        assert read_whole(data, flipper.one_way) == (Ignored() if found.numbered else said)
+    begin = flipper.parameters_begin(data)
+    if not data.endswith(b"}}"):
+        return
+    known = flipper.envelope(data[:begin])
+    if known is not None and (part := read_part(data[begin:-2]))[1]:
+        assert read_whole(data, flipper.one_way) == Execute(*known, part[0])
+    number = flipper.number_ends(data)
+    asked = flipper.envelope(b"{" + data[max(0, number) : begin][1:])
+    if number >= 0 and asked is not None and (part := read_part(data[begin:-2]))[1]:
+        assert read_whole(data, flipper.asked) == Execute(*asked, part[0])
