@@ -116,7 +116,7 @@ def phone(broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="package")
-def shop(adb_server: AdbServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Android]:
+def shop(shared_adb_server: AdbServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Android]:
     """An Android app on a device that can be reached, and its broker."""
-    with android(adb_server, tmp_path_factory.mktemp("shop")) as running:
+    with android(shared_adb_server, tmp_path_factory.mktemp("shop")) as running:
         yield running
