@@ -1,10 +1,15 @@
 """TLS contexts from credentials that are in memory: which versions, which trust, and how long a session is remembered.
 
 A client may resume its TLS session (RFC 8446 2.2, RFC 5077), which spares both sides the signatures. OpenSSL verifies
-nothing then: it takes the certificate of the first handshake out of the ticket. So a ticket must not outlive what it
-stands for. The keys of tickets are those of the context that gave them, and never leave it: whoever shows a ticket of a
-context that is gone has a full handshake. Contexts are made anew with the credentials, by `ServerContexts.renew`, and
-after CONTEXT_LIFE. The certificate's dates and status are for whoever identifies the peer, resumed or not.
+nothing then: it takes the certificate of the first handshake out of what was remembered. So a session must not outlive
+what it stands for. What it is resumed with belongs to the context that gave it, and never leaves it: whoever comes with
+a session of a context that is gone has a full handshake. Contexts are made anew with the credentials, by
+`ServerContexts.renew`, and after CONTEXT_LIFE. The certificate's dates and status are for whoever identifies the peer,
+resumed or not.
+
+Who remembers depends on how many come again. A few clients are remembered by the context, and their tickets are mere
+names: to resume costs a third of the work then, since no certificate is packed into a ticket and parsed out of it
+again. Where more come again than memory is given for, each carries its session itself, encrypted in its ticket.
 
 Certificates that were revoked are refused in the handshake, by a revocation list of each CA in the context. OpenSSL
 refuses all clients of a CA whose list is missing or has ended, so there is one of each, and it never ends.
@@ -31,10 +36,14 @@ CONTEXT_LIFE = 3600.0
 """Seconds: whoever comes back after longer shows its certificate again. A session of TLS 1.2 that is resumed makes no
 new key exchange, so that one who reads our memory could decrypt what was recorded of so long a time."""
 MAX_CACHED = 256
-"""Sessions that a context holds in memory, some kilobytes each: those of TLS 1.2 clients that take no tickets. Python
-has no switch for OpenSSL's cache, so a context that has so many is replaced."""
+"""Sessions that a context holds in memory, up to 17 KiB each for the client's chain. Python has no switch for the size
+of OpenSSL's cache, so a context that has so many is replaced."""
+MAX_FORGOTTEN = 64
+"""Clients of a context that come with a session of the one before, which was full: each has lost one resumption in 256
+sessions. Where more have, there are too many clients to be remembered. Under TLS 1.2 strangers count as well: a client
+that knows 1.3 sends the id of a session that never was (RFC 8446 D.4)."""
 TICKETS = 1
-"""For each TLS 1.3 handshake: a client keeps the last one, and each costs us 0.1 ms and a kilobyte on the line."""
+"""For each TLS 1.3 handshake: a client keeps the last one, and each costs us 0.1 ms, or 0.3 ms with a session in it."""
 
 
 class ServerContexts:
@@ -87,16 +96,36 @@ class _Renewed:
         self._make = make
         self._context: ssl.SSLContext | None = None
         self._made = 0.0
+        self._crowded = False
+        """More clients come again than a context remembers."""
 
     def current(self, now: float) -> ssl.SSLContext:
         context = self._context
-        if context is None or now - self._made >= CONTEXT_LIFE or context.session_stats()["number"] >= MAX_CACHED:
-            context = self._context = self._make()
-            self._made = now
+        if context is None:
+            return self._renewed(now)
+        if now - self._made >= CONTEXT_LIFE:
+            self._crowded = False
+            return self._renewed(now)
+        known = context.session_stats()
+        if known["number"] < MAX_CACHED:
+            return context
+        self._crowded = self._crowded or known["misses"] > MAX_FORGOTTEN
+        return self._renewed(now)
+
+    def _renewed(self, now: float) -> ssl.SSLContext:
+        context = self._context = self._make()
+        if not self._crowded:
+            context.options |= ssl.OP_NO_TICKET
+        self._made = now
         return context
 
     def forget(self) -> None:
         self._context = None
+
+
+def remembers(context: ssl.SSLContext) -> bool:
+    """Whether the context keeps the sessions of its clients, so that it has next to nothing to do for one of them."""
+    return bool(context.options & ssl.OP_NO_TICKET)
 
 
 def server_context(

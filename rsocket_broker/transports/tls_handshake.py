@@ -23,6 +23,7 @@ from rsocket_broker.transports.client_hello import (
     looks_like_rsocket,
 )
 from rsocket_broker.transports.listener import Counters, Listener
+from rsocket_broker.transports.tls_contexts import remembers
 from rsocket_broker.transports.tls_line import Lower, TlsLine, TlsTransport
 from rsocket_broker.transports.tls_refusals import tls_refused
 
@@ -346,7 +347,7 @@ class ServerHandshake:
             self._reception.not_tls(b"", self._lower.peer.address, "a handshake without end")
             self.drop()
             return
-        if line.object.session_reused and line.object.version() == "TLSv1.2":  # no more than a checksum is left to do
+        if line.object.session_reused and _is_nearly_done(line.object):
             self._take(Step(lambda: line.handshake(received), self._stepped))
         else:
             self._run(lambda: line.handshake(received))
@@ -395,6 +396,12 @@ class ServerHandshake:
         else:
             self._reception.failed(error)
             self._lower.abort()
+
+
+def _is_nearly_done(line: ssl.SSLObject) -> bool:
+    """Whether a session that is resumed needs no more than a checksum, and perhaps a ticket that is a mere name: some
+    50 µs, less than to have another thread do it."""
+    return line.version() == "TLSv1.2" or remembers(line.context)
 
 
 class ClientHandshake:

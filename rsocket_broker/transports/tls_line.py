@@ -56,6 +56,12 @@ class TlsLine:
         if self.outgoing.pending:
             lower.write([self.outgoing.read()])
 
+    def say_goodbye(self) -> None:
+        """Queues the end of TLS. OpenSSL forgets the session of a line that was freed without it, and one whose network
+        was lost is the one that is resumed."""
+        with contextlib.suppress(ssl.SSLError):  # the peer's goodbye has not come, or data came instead of it
+            self.object.unwrap()
+
     def peer(self, address: str) -> Peer:
         return Peer(
             address,
@@ -128,8 +134,7 @@ class TlsTransport:
         if self._closing:
             return
         self._closing = True
-        with contextlib.suppress(ssl.SSLError):  # the peer's close_notify has not come, or data came instead of it
-            self._object.unwrap()
+        self._line.say_goodbye()
         self._line.flush(self._lower)
         self._lower.close()
 
@@ -160,7 +165,9 @@ class TlsTransport:
             self._receiver.writing_resumed()
 
     def transport_lost(self, error: Exception | None) -> None:
-        self._closing = True
+        if not self._closing:
+            self._closing = True
+            self._line.say_goodbye()
         if self._leave is not None:
             self._leave()
         self._receiver.transport_lost(self._error or error)

@@ -12,12 +12,14 @@ from cryptography.hazmat.primitives import serialization
 
 from rsocket_broker.credentials import Credentials
 from rsocket_broker.errors import AuthorityError
+from rsocket_broker.transports import tls_contexts
 from rsocket_broker.transports.client_hello import ClientHello
 from rsocket_broker.transports.tls_contexts import (
     CONTEXT_LIFE,
     MAX_CACHED,
     ServerContexts,
     client_context,
+    remembers,
     server_context,
 )
 from rsocket_broker.transports.tls_line import TlsLine
@@ -154,11 +156,68 @@ def test_a_context_is_kept_until_it_remembers_many_sessions() -> None:
     assert contexts.pick(OTHER) is modern
 
 
-@pytest.mark.parametrize(("hello", "alpn"), [(OTHER, ()), (FLIPPER, ("rs",))])
-def test_tickets_cost_the_server_no_memory(hello: ClientHello, alpn: tuple[str, ...]) -> None:
-    context = ServerContexts(shared_ca().server()).pick(hello)
-    shake(context, client_context(shared_ca().client(), alpn))
-    assert context.session_stats()["number"] == 0
+RETURNING = pytest.mark.parametrize(("hello", "alpn"), [(OTHER, ()), (FLIPPER, ("rs",))], ids=["TLS 1.3", "TLS 1.2"])
+
+
+class Crowd:
+    """Clients that come to contexts that remember eight sessions, and lose two before that counts as too few."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, hello: ClientHello, alpn: tuple[str, ...]) -> None:
+        monkeypatch.setattr(tls_contexts, "MAX_CACHED", 8)
+        monkeypatch.setattr(tls_contexts, "MAX_FORGOTTEN", 2)
+        self.now = 0.0
+        self._contexts = ServerContexts(shared_ca().server(), lambda: self.now)
+        self._hello = hello
+        self._client = client_context(shared_ca().client(), alpn)
+        self._lines: list[TlsLine] = []
+
+    def pick(self) -> ssl.SSLContext:
+        return self._contexts.pick(self._hello)
+
+    def come(self, session: ssl.SSLSession | None = None) -> tuple[ssl.SSLSession, bool]:
+        """One client: what it may come again with, and whether it resumed."""
+        ours, theirs = shake(self.pick(), self._client, session)
+        self._lines.append(ours)  # OpenSSL forgets the session of a line that ends without a goodbye
+        return session_of(theirs), bool(ours.object.session_reused)
+
+
+@RETURNING
+def test_few_clients_that_come_again_are_remembered(
+    hello: ClientHello, alpn: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = Crowd(monkeypatch, hello, alpn)
+    session, _ = crowd.come()
+    resumed = 0
+    for _ in range(60):
+        assert remembers(crowd.pick())
+        assert crowd.pick().session_stats()["number"] <= 8
+        session, reused = crowd.come(session)
+        resumed += reused
+    assert resumed >= 45
+
+
+def test_clients_that_never_come_again_are_no_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = Crowd(monkeypatch, OTHER, ())
+    for _ in range(40):
+        assert remembers(crowd.pick())
+        crowd.come()
+
+
+@RETURNING
+def test_a_crowd_that_comes_again_carries_its_sessions(
+    hello: ClientHello, alpn: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them resume then, and cost no memory; after the life of the context it is seen anew how many they are."""
+    crowd = Crowd(monkeypatch, hello, alpn)
+    sessions = [crowd.come()[0] for _ in range(20)]
+    sessions = [crowd.come(session)[0] for session in sessions]
+    carrying = crowd.pick()
+    assert not remembers(carrying)
+    sessions = [crowd.come(session)[0] for session in sessions]
+    assert all(crowd.come(session)[1] for session in sessions)
+    assert crowd.pick() is carrying and carrying.session_stats()["number"] == 0
+    crowd.now = CONTEXT_LIFE
+    assert remembers(crowd.pick())
 
 
 def test_contexts_may_be_picked_from_any_thread() -> None:

@@ -1,6 +1,8 @@
 """The data path over memory: what arrives, how it is cut, and every way in which it ends."""
 
+import gc
 import ssl
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -50,7 +52,9 @@ class Bench:
     def __init__(self, newest: ssl.TLSVersion) -> None:
         self.credentials = shared_ca().client()
         self.client = TlsLine(client_context(self.credentials), server_side=False, server_name="localhost")
-        line = TlsLine(server_context(shared_ca().server(), newest), server_side=True)
+        self.context = server_context(shared_ca().server(), newest)
+        self.context.options |= ssl.OP_NO_TICKET  # it remembers sessions by itself
+        line = TlsLine(self.context, server_side=True)
         waiting, done = b"", False
         while not done:
             self.client.handshake(waiting)
@@ -243,6 +247,18 @@ def test_what_the_network_breaks_is_told_as_it_is(bench: Bench) -> None:
     error = ConnectionResetError("reset")
     bench.wire.receiver.transport_lost(error)
     assert bench.user.losses == [error]
+
+
+def test_the_session_of_a_line_that_was_lost_may_be_resumed(bench: Bench) -> None:
+    """OpenSSL forgets one that ends without a farewell, and those who lose their network are those who come again."""
+    assert bench.context.session_stats()["number"]
+    bench.transport.transport_lost(ConnectionResetError())
+    before = bench.context.session_stats()["number"]
+    line = weakref.ref(bench.transport)
+    del bench.transport, bench.wire, bench.user
+    gc.collect()
+    assert line() is None
+    assert bench.context.session_stats()["number"] == before
 
 
 def test_back_pressure_is_passed_on_until_the_close(bench: Bench) -> None:
