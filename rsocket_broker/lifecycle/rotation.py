@@ -53,8 +53,10 @@ class Tally:
     later: int = 0
     failed: int = 0
     faults: list[str] = attrs.field(factory=list)
+    clients: set[str] = attrs.field(factory=set)
 
     def count(self, spread: Spread) -> None:
+        self.clients.add(spread.client)
         match spread.outcome:
             case Outcome.DONE:
                 self.done += 1
@@ -89,6 +91,8 @@ class Rotator:
         self._stopped = False
         self._round: asyncio.Task[None] | None = None
         self._tallies: list[Tally] = []
+        self._serials: dict[str, int] = {}
+        """The certificates of the sessions that were there before the last step, by the ids of those."""
         self._keeper = AnchorKeeper(authority, contexts, now=utc_now)
         self._keeping: asyncio.Task[None] | None = None
 
@@ -188,6 +192,7 @@ class Rotator:
     async def _change_alone(self, work: Callable[[], Awaitable[None]]) -> None:
         async with self._one_at_a_time:
             before, interrupted = self._authority.rotation, await self._end_round()
+            self._serials = {each.id: each.identity.serial for each in self._endpoint.sessions}
             try:
                 await work()
             finally:
@@ -258,9 +263,20 @@ class Rotator:
     async def _spread(self) -> None:
         await self._part("pairs for the WebSocket port", self._spreader.spread_pairs(Which.WEB))
         await self._part("anchors", self._spreader.spread_trust())
-        await self._part("certificates", self._spreader.spread_pairs(Which.ALL))
+        certificates = await self._part("certificates", self._spreader.spread_pairs(Which.ALL))
+        certificates.done += len(self._moved() - certificates.clients)
 
-    async def _part(self, what: str, spreads: AsyncGenerator[Spread, None]) -> None:
+    def _moved(self) -> set[str]:
+        """Clients whose sessions have a certificate of the generation that signs now, and had another before the step.
+        A session that had just come is seen to on its own, and may have been before the round came to it."""
+        return {
+            str(session.identity.principal)
+            for session in self._endpoint.sessions
+            if self._serials.get(session.id, session.identity.serial) != session.identity.serial
+            and session.identity.generation == self._authority.generation
+        }
+
+    async def _part(self, what: str, spreads: AsyncGenerator[Spread, None]) -> Tally:
         tally = Tally(what)
         self._tallies.append(tally)
         async with contextlib.aclosing(spreads):
@@ -268,6 +284,7 @@ class Rotator:
                 tally.count(spread)
                 if spread.outcome is Outcome.FAILED:
                     _log.warning("%s: %s was not brought along: %s", what, spread.client, spread.reason)
+        return tally
 
     async def _follow(self) -> AsyncGenerator[dict[str, object], None]:
         """The round as it goes."""

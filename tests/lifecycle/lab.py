@@ -15,7 +15,7 @@ from rsocket_broker.authority import Authority
 from rsocket_broker.broker import Broker
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.enrollment.containers import Containers
-from rsocket_broker.lifecycle.rotation import Spread, Which
+from rsocket_broker.lifecycle.spreader import Spread, Which
 from rsocket_broker.lifecycle.upkeep import Upkeep
 from rsocket_broker.routing.session import Session
 from rsocket_broker.settings import ListenSettings, Settings

@@ -113,6 +113,26 @@ async def test_after_a_step_everybody_is_brought_along_the_web_first(broker: Bro
     assert len(anchors["faults"]) == MAX_FAULTS and anchors["faults"][0] == "c0: no room"
 
 
+@pytest.mark.row("A-16")
+async def test_who_was_brought_its_certificate_before_the_round_came_to_it_is_counted(
+    home: Path, tmp_path: Path
+) -> None:
+    """A session that has just come is seen to at once, and not by the round."""
+    async with lab(tmp_path, home) as one, one.app():
+        script = Script()
+        rotator = rotator_of(one.broker, script)
+        await every(rotator.take(Step.PREPARE))
+
+        async def renewed() -> AsyncGenerator[Spread, None]:
+            await one.upkeep.spreader._pusher.certificate(one.session())
+            return
+            yield
+
+        script.spread_trust = renewed  # type: ignore[method-assign]
+        events = await every(rotator.take(Step.SWITCH))
+        assert events[-1]["parts"][2] == {"what": "certificates", "done": 1, "later": 0, "failed": 0, "faults": []}
+
+
 async def test_a_round_goes_on_when_nobody_looks_and_gives_way_to_the_next_step(broker: Broker) -> None:
     script = Script()
     script.hold = asyncio.Event()
