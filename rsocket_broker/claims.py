@@ -78,6 +78,8 @@ class Claims:
         `required` asks for `os` (one of `known_os`), `device` and `app`, as the plain endpoint does.
         Raises SetupRefused, whose text names the field at fault.
         """
+        if not data and not required:
+            return cls()
         return cls._of(_fields(data), _SETUP, known_os if required else None, required=required)
 
     @classmethod

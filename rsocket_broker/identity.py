@@ -19,6 +19,8 @@ NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 class Proof(enum.Enum):
     """What the broker saw before it signed. Part of the identity: one proof never stands in for another."""
 
+    __hash__ = object.__hash__  # one of a kind: to hash its name instead costs a call each time
+
     ADB = "adb"
     FILESYSTEM = "filesystem"
     UPLOAD = "upload"

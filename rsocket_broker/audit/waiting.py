@@ -140,11 +140,13 @@ def _tell(each: _Repeated, *, counts: bool) -> list[Note]:
 
 def _key(note: Note) -> object:
     """What is the same for the same thing again."""
-    kept = [item for item in note.facts.items() if item[0] != _SESSION]
+    kept = [
+        (name, tuple(value) if type(value) is list else value) for name, value in note.facts.items() if name != _SESSION
+    ]
     key = note.event, *kept
     try:
         hash(key)
-    except TypeError:  # a list among them
+    except TypeError:  # a list of lists among them
         return note.event, canonical(dict(kept))
     return key
 

@@ -96,6 +96,8 @@ class Policy:
         order = [list(Level).index(layer.level) for layer in self.layers]
         assert order == sorted(set(order)), "each layer once, the highest first"
         self._indexes = tuple(_Index(layer) for layer in self.layers if layer.rules)
+        self.relays = any(map(_may_relay, self.rules))
+        """Whether any rule might let one client reach another."""
 
     def decide(self, facts: Facts) -> Decision:
         for index in self._indexes:
@@ -122,17 +124,13 @@ class Policy:
             yield from layer.rules
 
     @property
-    def relays(self) -> bool:
-        """Whether any rule might let one client reach another."""
-        return any(
-            rule.effect is not Effect.DENY and (not rule.direction or Direction.RELAY in rule.direction)
-            for rule in self.rules
-        )
-
-    @property
     def asks(self) -> bool:
         """Whether any rule leaves the decision to the hook."""
         return any(rule.effect is Effect.ASK for rule in self.rules)
+
+
+def _may_relay(rule: Rule) -> bool:
+    return rule.effect is not Effect.DENY and (not rule.direction or Direction.RELAY in rule.direction)
 
 
 def _decision(*found: tuple[Layer, Rule]) -> Decision:

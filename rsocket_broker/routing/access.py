@@ -140,11 +140,12 @@ class Access:
     def facts(self, session: Holder, node: Node, direction: Direction, plugin: str, method: str) -> Facts:
         """The call as the rules see it, made by `node`: the session's own or one above it."""
         identity = session.identity
+        principal = identity.principal
         relayed = direction is Direction.RELAY
         return Facts(
-            app=identity.app_id,
-            device=identity.device_id,
-            proof=identity.proof.value,
+            app=principal.app_id,
+            device=principal.device_id,
+            proof=principal.proof.value,
             profile=identity.profile,
             method="" if relayed else f"{plugin}.{method}",
             direction=direction,
@@ -308,15 +309,19 @@ class SessionAccess:
                     elif text.count(".") >= dots:
                         yield text.split(".", dots)[dots]
 
-    def _judge(self, key: Key) -> "list[Facts] | Refusal":
-        """What the session and all above it may do: why not, or what the hook must be asked (mostly nothing)."""
+    def _judge(self, key: Key, own: Facts | None = None) -> "list[Facts] | Refusal":
+        """What the session and all above it may do: why not, or what the hook must be asked (mostly nothing).
+
+        `own` is the call as the session's own, where that is known.
+        """
         direction, plugin, method = key
         access, session = self._access, self._session
         asked: list[Facts] = []
         if _always(key, certified=len(session.lineage) == 1 and session.identity.principal.certified):
             return asked
         for node in session.lineage:
-            facts = access.facts(session, node, direction, plugin, method)
+            facts = access.facts(session, node, direction, plugin, method) if own is None else own
+            own = None
             if direction is not Direction.OUT and not allows(node.scope, facts.method):
                 return Refusal(facts, None)
             decision = access.policy.decide(facts)
@@ -337,7 +342,8 @@ class SessionAccess:
     def _decide(self, key: Key) -> "Refusal | _Pending | None":
         if key[0] is not Direction.RELAY and len(key[1]) + len(key[2]) > MAX_NAME:
             raise Invalid(TOO_LONG)
-        judged = self._judge(key)
+        own = self._facts(key)
+        judged = self._judge(key, own)
         room = len(self._allowed) + len(self._refused) < MAX_KEPT
         if isinstance(judged, Refusal):
             if room:
@@ -346,7 +352,7 @@ class SessionAccess:
         if not judged:
             if room:
                 self._allowed.add(key)
-                self._note_allowed(key)
+                self._note_allowed(own)
             return None
         return self._asked(key, judged)
 
@@ -377,7 +383,7 @@ class SessionAccess:
             # Whoever waits goes first: only then may later ones pass without waiting.
             asyncio.get_running_loop().call_soon(self._settled, key, pending)
         if allowed:
-            self._note_allowed(key)
+            self._note_allowed(self._facts(key))
         else:
             self._tell(key, Refusal(facts[0], self._access.policy.decide(facts[0])))
 
@@ -387,10 +393,12 @@ class SessionAccess:
 
     # --- telling -----------------------------------------------------------------------------------------------------
 
-    def _note_allowed(self, key: Key) -> None:
-        session = self._session
-        facts = self._access.facts(session, session.lineage[0], *key)
-        self._access.note(Event.CALL_ALLOWED, session=session.id, **recorded(facts))
+    def _facts(self, key: Key) -> Facts:
+        """The call as the session's own."""
+        return self._access.facts(self._session, self._session.lineage[0], *key)
+
+    def _note_allowed(self, facts: Facts) -> None:
+        self._access.note(Event.CALL_ALLOWED, session=self._session.id, **recorded(facts))
 
     def _tell(self, key: Key, refusal: Refusal) -> None:
         self._access.refused += 1

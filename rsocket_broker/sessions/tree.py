@@ -197,6 +197,9 @@ class Tree:
         """End a session and all below it. Returns those that have ended, children first; none if it had already."""
         if node_id not in self._nodes:
             return []
+        if node_id not in self._children and self._nodes[node_id].parent is None:
+            self._below.pop(node_id, None)
+            return [self._nodes.pop(node_id)]  # a client with nothing below it, as nearly all are
         lineage = self.lineage(node_id)
         ended = [self._nodes[one] for one in below(self._children, node_id)]
         for node in ended:

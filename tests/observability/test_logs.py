@@ -1,11 +1,18 @@
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from rsocket_broker.observability.logs import MESSAGE_LIMIT, configure, visible, without_secrets
+from rsocket_broker.observability.logs import (
+    MESSAGE_LIMIT,
+    configure,
+    spare_what_is_not_shown,
+    visible,
+    without_secrets,
+)
 
 log = logging.getLogger("rsocket_broker.enrollment.endpoint")
 
@@ -44,6 +51,22 @@ def test_a_json_line_is_one_object_with_the_fields_as_keys(stream: io.StringIO) 
         "app": "com.example",
         "since": None,
     }
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_lines_are_the_same_when_no_record_says_where_it_was_made(
+    stream: io.StringIO, log_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing"):
+        monkeypatch.setattr(logging, name, getattr(logging, name))  # to be put back
+    moment = logging.makeLogRecord({}).created
+    monkeypatch.setattr(time, "time", lambda: moment)
+    configure(log_format, stream=stream)
+    log.warning("refused %s", "com.example", extra={"peer": "127.0.0.1:5"})
+    spare_what_is_not_shown()
+    log.warning("refused %s", "com.example", extra={"peer": "127.0.0.1:5"})
+    before, after = stream.getvalue().splitlines()
+    assert before == after
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
