@@ -281,6 +281,7 @@ def serve(obj: Context, /, log_format: str, log_level: str, **options: Any) -> N
     check_usage(options)
     settings = settings_of(obj, options)
     logs.configure(log_format, log_level)
+    logs.spare_what_is_not_shown()
     for problem in problems:
         _log.warning("%s", problem)
     warn_about_exposure(settings.listen, settings.adb, settings.mode)
