@@ -76,9 +76,10 @@ def test_the_plugin_can_be_checked_without_a_broker(tmp_path: Path) -> None:
 def test_emulated_apps_are_there_to_look_at(broker: BrokerProcess, tmp_path: Path) -> None:
     """With the SDK of 2022 and later; the test of example 5 runs it with the one before."""
     ports = [str(broker.ports[name]) for name in ("ws_insecure_port", "ws_secure_port")]
-    command = [sys.executable, str(ROOT / "examples" / "04_android_app.py"), "--directory", str(tmp_path / "shop")]
-    command += ["--insecure-port", ports[0], "--secure-port", ports[1], "--quiet"]
-    apps = [subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True) for more in ([], ["--ios"])]
+    command = [sys.executable, str(ROOT / "examples" / "04_android_app.py"), "--quiet"]
+    command += ["--insecure-port", ports[0], "--secure-port", ports[1], "--directory"]
+    phones = [str(tmp_path / "android")], [str(tmp_path / "ios"), "--ios"]
+    apps = [subprocess.Popen([*command, *phone], stdout=subprocess.PIPE, text=True) for phone in phones]
     try:
         for app in apps:
             assert app.stdout is not None
