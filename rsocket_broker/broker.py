@@ -142,7 +142,7 @@ class Broker:
         self._endpoint = endpoint = self._make_endpoint(home, plugins, upkeep)
         endpoint.router.devices = DeviceAccess(mediums.offered)
         upkeep.serve(endpoint)
-        self._observation = self._observe(home.authority, enroller, endpoint)
+        self._observation = self._observe(home.authority, enroller, endpoint, upkeep)
         await asyncio.to_thread(home.state.grow_log)
         await enroller.settle([name for name in mediums.offered if name not in DEVICES])
         verbs = self._join(home, enroller, endpoint, upkeep)
@@ -230,7 +230,9 @@ class Broker:
         self._rotator.start()
         self._policy.start(endpoint)
 
-    def _observe(self, authority: Authority, enroller: Enroller, endpoint: SecureEndpoint) -> Observation:
+    def _observe(
+        self, authority: Authority, enroller: Enroller, endpoint: SecureEndpoint, upkeep: Upkeep
+    ) -> Observation:
         if self.settings.trace_frames:
             _log.info("the frames of %s go into this log", ", ".join(self.settings.trace_frames))
         return Observation(
@@ -238,6 +240,8 @@ class Broker:
                 endpoint=endpoint,
                 identify=authority.identify,
                 certificates=authority.counts,
+                rotation=lambda: authority.rotation,
+                renewals=upkeep.renewals,
                 enrollment=enroller.gate.enrolling,
                 enrollments=enroller.results,
                 enrollment_seconds=enroller.seconds,

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import ClassVar, Protocol
 
@@ -81,6 +82,8 @@ class IdentityPlugin(Plugin):
         self._clock = clock
         self._rates = RateLimiter(RATE)
         self._expected: set[Principal] = set()
+        self.results: Counter[str] = Counter()
+        """How many tries to renew were `done` and `failed`."""
 
     @contextlib.contextmanager
     def expecting(self, principal: Principal) -> Iterator[None]:
@@ -102,6 +105,7 @@ class IdentityPlugin(Plugin):
         try:
             issued = await asyncio.to_thread(self._sign, identity, csr)
         except BrokerError as error:
+            self.results["failed"] += 1
             log.warning("%s (%s) did not get a new certificate: %s", session.id, identity.principal, error.public)
             facts = principal_facts(identity.principal)
             self._authority.audit.note(Event.ENROLMENT_REFUSED, step="renewal", reason=error.public, **facts)
@@ -124,9 +128,11 @@ class IdentityPlugin(Plugin):
             new = await asyncio.to_thread(self._take, old, handed_out)
             self._authority.identify(_der(handed_out))  # again, now that nothing comes in between: it may be revoked
         except BrokerError as error:
+            self.results["failed"] += 1
             raise ApplicationError(error.public) from error
         self._session(app)
         self._endpoint().renewed(session, new)
+        self.results["done"] += 1
         log.info("%s (%s) has renewed its certificate, serial %x", session.id, new.principal, new.serial)
         return {}
 
@@ -142,6 +148,7 @@ class IdentityPlugin(Plugin):
         if principal in self._expected:
             self._expected.discard(principal)
         elif wait := self._rates.take(principal, self._clock()):
+            self.results["failed"] += 1
             raise Rejected(f"{principal} has renewed its certificate several times. Ask again in {wait:.0f} seconds.")
 
     def _sign(self, identity: Identity, csr: str) -> Issued:

@@ -6,6 +6,7 @@ of the container, as it was before the first signature; then one file, or both, 
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import datetime
 from sqlite3 import Connection
@@ -62,6 +63,8 @@ class Renewer:
         self._containers = delivery.containers
         self._live = live
         self._now = now
+        self.results: Counter[str] = Counter()
+        """How many tries to renew a certificate had each Outcome; new anchors alone are not counted."""
 
     def stale(self, *, waiting: bool = False) -> list[Kept]:
         """The containers that need something, and may be tried now; with `waiting` also those that could not be reached
@@ -86,7 +89,14 @@ class Renewer:
 
         Runs to its end even when it is cancelled: no container stays half-done.
         """
-        return await asyncio.shield(self._delivery.keep(self._bring(kept, only)))
+        return await asyncio.shield(self._delivery.keep(self._counted(kept, only)))
+
+    async def _counted(self, kept: Kept, only: Need | None) -> Spread | None:
+        renews = _cut(self.need(kept), only).certificate
+        spread = await self._bring(kept, only)
+        if renews and spread is not None:
+            self.results[spread.outcome.value] += 1
+        return spread
 
     async def _bring(self, kept: Kept, only: Need | None) -> Spread | None:
         client = str(kept.principal)

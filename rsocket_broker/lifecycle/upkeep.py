@@ -28,7 +28,7 @@ class Upkeep:
         self._task: asyncio.Task[None] | None = None
         self.plugin = IdentityPlugin(authority, containers, self._find, self._served)
         pusher = Pusher(authority, containers, self.plugin.expecting)
-        renewer = Renewer(authority, delivery, lambda: self.spreader.live_serials(), now=utc_now)
+        self._renewer = renewer = Renewer(authority, delivery, lambda: self.spreader.live_serials(), now=utc_now)
         self.spreader = ClientSpreader(
             authority, containers, renewer, pusher, lambda: self._served().sessions, now=utc_now
         )
@@ -50,6 +50,11 @@ class Upkeep:
         kept = self._containers.by_serial([serial]).get(serial)
         by_session = session.claims.identity and not session.is_child
         return {"renews_over_session": by_session, **(NO_RENEWAL if kept is None else kept.describe())}
+
+    def renewals(self) -> Mapping[tuple[str, str], int]:
+        """How many tries to renew clients' certificates there were, by the way that each went and what came of it."""
+        ways = {"session": self.plugin.results, "container": self._renewer.results}
+        return {(way, result): count for way, results in ways.items() for result, count in results.items()}
 
     async def reachable(self, mediums: Collection[str]) -> None:
         """A device is back, which drivers of these names could not reach."""

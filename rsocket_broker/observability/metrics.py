@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import attrs
 
 from rsocket_broker import __version__
+from rsocket_broker.authority.rotation import Phase, Rotation
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.observability.loop_lag import LoopLag
 from rsocket_broker.observability.traffic import Levels, Sums, Traffic, in_turns
@@ -96,6 +97,9 @@ FAMILIES: Final = (
     Family("certificates", "gauge", ("profile", "status"), "Certificates that were ever issued."),
     Family("certificates_valid", "gauge", ("profile",), "Active certificates that are between their dates."),
     Family("certificates_expiring", "gauge", ("profile",), "Those of them that end within 7 days."),
+    Family("ca_generation", "gauge", (), "The generation of the CA that signs."),
+    Family("rotation_phase", "gauge", ("phase",), "1 for the phase of the CA's rotation, 0 for the others."),
+    Family("renewals_total", "counter", ("way", "result"), "Tries to renew a client's certificate by what they gave."),
     Family("calls_total", "counter", ("plugin", "result"), "Requests to handlers of plugins by how they ended."),
     Family("call_seconds", "histogram", _PLUGIN, "Duration of requests whose handlers took their time and succeeded."),
     Family("answer_seconds", "histogram", (), "From a read to the answers that were given at once, run by run."),
@@ -138,6 +142,9 @@ class Sources:
     enrollment_seconds: Histogram
     answer_seconds: Histogram
     certificates: CertificateCounts
+    rotation: Callable[[], Rotation]
+    renewals: Callable[[], Mapping[tuple[str, str], int]]
+    """How often by the way that it went (`session`, `container`) and what came of it."""
     lag: LoopLag
 
 
@@ -235,6 +242,8 @@ class Metrics:
         yield from (Sample("enrollments_total", key, count) for key, count in sources.enrollments.items())
         yield Sample("enrollment_seconds", (), sources.enrollment_seconds)
         yield from self._certificate_samples()
+        yield from _rotation(sources.rotation())
+        yield from (Sample("renewals_total", key, count) for key, count in sources.renewals().items())
         for host in sources.endpoint.router.hosts.values():
             yield from _plugin(host)
         yield from _policy(sources.endpoint.access)
@@ -331,6 +340,12 @@ def _certificates(counts: Iterable[tuple[str, str, int, int, int]]) -> Iterator[
         if status == "active":
             yield Sample("certificates_valid", (profile,), valid)
             yield Sample("certificates_expiring", (profile,), expiring)
+
+
+def _rotation(rotation: Rotation) -> Iterator[Sample]:
+    yield Sample("ca_generation", (), rotation.current)
+    for phase in Phase:
+        yield Sample("rotation_phase", (phase.value,), phase is rotation.phase)
 
 
 def _plugin(host: PluginHost) -> Iterator[Sample]:

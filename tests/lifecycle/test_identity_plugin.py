@@ -90,6 +90,7 @@ async def test_a_revoked_certificate_cannot_renew(tmp_path: Path, home: Path, by
         here.authority.revocations.revoke(selector, "a test")
         with pytest.raises(ApplicationError):
             await session.request("identity.renew", {"csr": csr})
+        assert here.upkeep.plugin.results["failed"] >= 1
         assert [record.renews for record in here.authority.certificates(identity.app_id)] == [None]
         here.authority.audit.flush()
         (body,) = here.authority._inventory.state.read("SELECT body FROM audit WHERE event = 'enrolment-refused'")

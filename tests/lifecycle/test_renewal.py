@@ -124,6 +124,23 @@ async def test_what_cannot_be_reached_is_tried_again_and_less_often(
     assert (bench.kept().failures, bench.kept().problem) == (0, "")
 
 
+@pytest.mark.row("A-18", "A-53")
+async def test_tries_to_renew_are_counted_and_new_anchors_are_not(
+    bench: Bench, app: DesktopApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, renewer = await bench.enrol(app), bench.renewer
+    bench.workshop.authority.prepare()
+    assert await renewer.bring(kept) is not None
+    assert renewer.results == {}
+    bench.ahead = kept.due - datetime.now(UTC) + timedelta(minutes=1)
+    monkeypatch.setattr(FilesystemMedium, "places", False)
+    assert await renewer.bring(bench.kept()) is not None
+    assert renewer.results == {"later": 1}
+    monkeypatch.undo()
+    assert await renewer.bring(bench.kept()) is not None
+    assert renewer.results == {"later": 1, "done": 1}
+
+
 @pytest.mark.row("A-05")
 async def test_a_driver_that_cannot_place_is_said_to_be_unable(
     bench: Bench, app: DesktopApp, monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,7 @@ async def test_the_sdk_renews_at_two_thirds_of_its_certificates_life_over_the_se
             assert after.credentials.key_pem == before.credentials.key_pem
             assert (session.connections, await session.request("echo.request", 1)) == (1, 1)
             assert len(here.authority.certificates("org.example.demo")) == 2
+            assert here.upkeep.renewals()["session", "done"] >= 1
 
 
 @pytest.mark.row("A-18")

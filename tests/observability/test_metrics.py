@@ -4,6 +4,7 @@ import asyncio
 import re
 import urllib.request
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import attrs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from rsocket_broker.authority.rotation import Phase, Rotation
 from rsocket_broker.errors import ApplicationError, Rejected
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.observability.loop_lag import LoopLag
@@ -91,6 +93,8 @@ def metrics(line: Line, clock: Any = None) -> Metrics:
         enrollment_seconds=Histogram(),
         answer_seconds=Histogram(),
         certificates=lambda soon: [("client", "active", 5, 4, 1), ("client", "revoked", 2, 0, 0)],
+        rotation=lambda: Rotation(Phase.PREPARED, 3, datetime(2026, 1, 1, tzinfo=UTC), next=4),
+        renewals=lambda: {("session", "done"): 2, ("container", "failed"): 1},
         lag=LoopLag(),
     )
     return Metrics(sources) if clock is None else Metrics(sources, clock)
@@ -284,6 +288,19 @@ async def test_the_policy_is_counted() -> None:
         assert found["policy_hook_total{result=denied}"] == 1
 
 
+async def test_a_rotation_and_renewals_are_told() -> None:
+    async with Line(Busy) as line:
+        found = await now(metrics(line))
+    assert {phase: found[f"rotation_phase{{phase={phase}}}"] for phase in ("steady", "prepared", "switched")} == {
+        "steady": 0,
+        "prepared": 1,
+        "switched": 0,
+    }
+    assert found["ca_generation{}"] == 3
+    assert found["renewals_total{result=done,way=session}"] == 2
+    assert found["renewals_total{result=failed,way=container}"] == 1
+
+
 def documented() -> dict[str, tuple[str, str, str]]:
     rows = {}
     for line in REFERENCE.read_text(encoding="utf-8").splitlines():
@@ -317,3 +334,4 @@ async def test_the_page_of_a_running_broker(tmp_path: Path) -> None:
     assert page["answer_seconds_count{}"] == 1
     assert page["certificates_valid{profile=client}"] == 1
     assert page["accepted_total{port=insecure}"] == 1
+    assert page["ca_generation{}"] == 1 == page["rotation_phase{phase=steady}"]
