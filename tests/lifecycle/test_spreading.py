@@ -26,10 +26,17 @@ async def enrol(here: Lab, app: DesktopApp) -> None:
     await here.until(lambda: len(here.containers.all()) > 0)
 
 
+@pytest.fixture
+def rounds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newcomers are not seen to but by a round, however long after their coming it is on a busy machine."""
+    monkeypatch.setattr(spreading, "GATHER_S", 3600.0)
+
+
 def outcomes(spreads: list[Spread]) -> list[Outcome]:
     return [spread.outcome for spread in spreads]
 
 
+@pytest.mark.usefixtures("rounds_alone")
 @pytest.mark.row("A-14", "D-1")
 async def test_a_rotation_reaches_sessions_over_their_lines_and_containers_by_their_drivers(
     tmp_path: Path, home: Path, app: DesktopApp
@@ -122,6 +129,7 @@ async def test_an_app_seen_on_the_websocket_port_gets_the_pair_in_the_step_of_th
 SEEN = spreading.Sighting("wss", False)
 
 
+@pytest.mark.usefixtures("rounds_alone")
 @pytest.mark.row("A-18")
 async def test_sessions_over_websocket_are_noted_and_served_as_well(tmp_path: Path, home: Path) -> None:
     async with lab(tmp_path, home) as here:
@@ -162,21 +170,37 @@ async def test_an_app_that_could_not_store_its_renewal_is_asked_again_but_less_a
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its disk was full for a moment: it must not hold up the end of a rotation until it connects anew."""
-    async with lab(tmp_path, home) as here, here.app():
+    async with lab(tmp_path, home) as here:
         spreader, store, now = here.upkeep.spreader, AppFolder.store_renewal, datetime.now(UTC)
         monkeypatch.setattr(spreader, "_now", lambda: now)
         monkeypatch.setattr(AppFolder, "store_renewal", _no_room)
-        here.authority.prepare()
-        here.authority.switch()
-        for minutes in (1, 2, 4):
-            assert outcomes(await here.pairs()) == [Outcome.FAILED]
-            ((_session, due),) = spreader._later.values()
-            assert due - now == timedelta(minutes=minutes)
-        monkeypatch.setattr(AppFolder, "store_renewal", store)
-        now += timedelta(minutes=4)
-        spreader._wake.set()
-        await here.until(lambda: here.session().identity.generation == 2)
-        await here.until(lambda: not spreader._later and not spreader._failures)
+        seen_to = _newcomers(here, monkeypatch)
+        async with here.app():
+            await seen_to.wait()
+            here.authority.prepare()
+            here.authority.switch()
+            for minutes in (1, 2, 4):
+                assert outcomes(await here.pairs()) == [Outcome.FAILED]
+                ((_session, due),) = spreader._later.values()
+                assert due - now == timedelta(minutes=minutes)
+            monkeypatch.setattr(AppFolder, "store_renewal", store)
+            now += timedelta(minutes=4)
+            spreader._wake.set()
+            await here.until(lambda: here.session().identity.generation == 2)
+            await here.until(lambda: not spreader._later and not spreader._failures)
+
+
+def _newcomers(here: Lab, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set once those who came first were seen to: from then on only a round has anything to tell them."""
+    spreader, seen_to = here.upkeep.spreader, asyncio.Event()
+    catch_up = spreader._catch_up
+
+    async def noted() -> None:
+        await catch_up()
+        seen_to.set()
+
+    monkeypatch.setattr(spreader, "_catch_up", noted)
+    return seen_to
 
 
 def _no_room(*_: object) -> None:
