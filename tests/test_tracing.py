@@ -20,7 +20,7 @@ from rsocket_broker.errors import ApplicationError, Canceled, Rejected, request_
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
 from rsocket_broker.protocol.metadata import Entry, Mime, build_composite, parse_composite, route
-from rsocket_broker.routing.responder import MAX_REMEMBERED
+from rsocket_broker.routing.learned import MAX_REMEMBERED
 from rsocket_broker.tracing import LONGEST, TRACEPARENT, TRACESTATE, carrier, context_of, kind_of, tracer
 from tests.end_to_end.processes import start_broker
 from tests.routing.line import Line, until

@@ -31,12 +31,12 @@ def app_verbs(sessions: LiveSessions[Session]) -> dict[str, Verb | Stream]:
 
     async def call(params: Params) -> Any:
         seat = await seat_for(params)
-        answer = await seat.answer_json(params["method"], params.get("params", {}))
+        answer = await seat.answers.to_json(params["method"], params.get("params", {}))
         return jsontext.parse(answer.data or b"null")
 
     async def follow(params: Params) -> AsyncGenerator[Any, None]:
         seat = await seat_for(params)
-        values = seat.streams(params["method"], Payload(jsontext.dump(params.get("params", {})), None))
+        values = seat.streams.stream(params["method"], Payload(jsontext.dump(params.get("params", {})), None))
         async with aclosing(_each(values)) as each:
             async for value in each:
                 yield jsontext.parse((value if isinstance(value, bytes) else value.data) or b"null")

@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from rsocket_broker.errors import ApplicationError, Invalid
-from rsocket_broker.jsontext import JsonError, dump, parse_bytes, parse_object
+from rsocket_broker.errors import ApplicationError, Invalid, RequestFailed
+from rsocket_broker.jsontext import JsonError, dump, parse, parse_bytes, parse_object
+from rsocket_broker.payload import Payload
 
 BACKGROUND_LEVEL = 4
 """The `sdk_version` from which an SDK knows getBackgroundPlugins and leaves it to us to start those plugins."""
@@ -29,6 +30,7 @@ MAX_TEXT = 1000
 """Characters of an app's error text that are passed on; what is longer is a stack trace."""
 MAX_STACK = 64 * 1024
 """Characters of a stack trace that are passed on: five hundred frames with long names."""
+NOT_JSON: Final = "{} answers in bytes that are not JSON: ask by route."
 
 
 class AppFailure(ApplicationError):
@@ -288,9 +290,17 @@ def success_in(value: bytes) -> bytes:
     return b'{"success":' + value + b"}"
 
 
-def refusal(text: str, name: str) -> bytes:
+def success_of(plugin: str, method: str, answer: Payload) -> bytes:
+    """The same for what a handler has given. Raises Invalid when it has made that itself, and it is no JSON."""
+    try:
+        return success(parse(answer.data) if answer.data else {})
+    except JsonError:
+        raise Invalid(NOT_JSON.format(f"{plugin}.{method}")) from None
+
+
+def refused(error: RequestFailed) -> bytes:
     """Our answer to an app whose request failed."""
-    return dump({"error": {"message": text, "name": name}})
+    return dump({"error": {"message": error.public, "name": type(error).__name__}})
 
 
 def _object(data: bytes | bytearray | None) -> dict[str, object]:

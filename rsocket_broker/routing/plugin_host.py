@@ -5,8 +5,9 @@ from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
 
-from rsocket_broker.errors import ApplicationError, RequestFailed, Unavailable
+from rsocket_broker.errors import ApplicationError, Invalid, RequestFailed, Unavailable
 from rsocket_broker.identity import Identity
+from rsocket_broker.plugin_api.handlers import Handler, Model
 from rsocket_broker.plugin_api.inspection import read_plugin
 from rsocket_broker.plugin_api.plugin import Plugin
 from rsocket_broker.quiet_log import QuietLog
@@ -81,6 +82,13 @@ class PluginHost:
     def unavailable(self) -> Unavailable:
         """What to tell who asks meanwhile."""
         return self.supervisor.refusal()
+
+    def json_handler(self, name: str, model: Model) -> Handler:
+        """What serves `<plugin>.<name>` for those who speak Flipper's JSON. Raises Invalid."""
+        handler = self.routes.find(name, model)
+        if handler.start_json is None:
+            raise Invalid(f"{handler.route[:100]} takes messages as they are, not Flipper's JSON: use its route.")
+        return handler
 
     def expect(self, guest: Guest) -> None:
         """The session has the plugin, or is to have it as soon as it is up."""

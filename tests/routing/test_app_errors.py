@@ -55,7 +55,7 @@ async def test_a_flood_of_reports_is_bounded_and_ends_with_the_session() -> None
         await app.connection.close()
         await until(lambda: app.side.ended)
         listener.free.set()
-        await until(lambda: not len(app.responder._session.tasks) if app.responder._session else True)
+        await until(lambda: not len(app.responder.session.tasks) if app.responder.session else True)
         assert len(listener.told) <= 1
 
 

@@ -331,7 +331,7 @@ async def test_no_child_outlives_the_certificate_that_its_root_shows_now() -> No
 async def test_a_rate_holds_for_a_session_and_all_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(children_module, "monotonic", lambda: now)
-    monkeypatch.setattr("rsocket_broker.routing.responder.monotonic", lambda: now)
+    monkeypatch.setattr("rsocket_broker.routing.reception.monotonic", lambda: now)
     async with Line(Echo) as line:
         parent = await line.connect()
         child = await line.connect_child(await login(line, parent, rate=4.0))

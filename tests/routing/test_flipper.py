@@ -125,7 +125,7 @@ def test_the_list_of_plugins_is_taken_once_each_and_bounded() -> None:
 
 def test_our_answers_are_what_an_app_expects() -> None:
     assert json.loads(flipper.success(None)) == {"success": None}
-    assert json.loads(flipper.refusal("no", "Invalid")) == {"error": {"message": "no", "name": "Invalid"}}
+    assert json.loads(flipper.refused(Invalid("no"))) == {"error": {"message": "no", "name": "Invalid"}}
 
 
 # --- envelopes -------------------------------------------------------------------------------------------------------

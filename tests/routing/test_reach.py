@@ -65,4 +65,4 @@ async def test_a_plugin_that_is_not_here_is_invalid() -> None:
             await caller.session.plugins.seat_of("Missing")
         seat = await caller.session.plugins.seat_of("Notes")
         assert seat.is_method("read")
-        assert json.loads((await seat.answer_json("read", {})).data or b"") == "of com.demo"
+        assert json.loads((await seat.answers.to_json("read", {})).data or b"") == "of com.demo"

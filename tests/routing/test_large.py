@@ -1,0 +1,70 @@
+"""Large messages in Flipper's JSON: they mean what small ones mean, in the order in which they came."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.routing.big import LONG, MANY, Big, jobs, plugin_of
+from tests.routing.line import Line, until
+
+
+async def test_a_large_question_in_flippers_words_has_its_answer_whatever_the_order_of_its_keys() -> None:
+    async with Line(Big) as line:
+        app = await line.app(["big"])
+        inner = {"api": "big", "method": "count", "params": {"rows": MANY}}
+        for message in (
+            {"id": 1, "method": "execute", "params": inner},
+            {"params": dict(reversed(inner.items())), "method": "execute", "id": 3},
+            {"id": 2, "params": {"params": inner["params"], "api": "big", "method": "count"}, "method": "execute"},
+            {"extra": [{"params": 1}], "method": "execute", "params": inner},
+        ):
+            assert await app.ask_json(message) == {"success": {"rows": 8000, "sum": 31996000}}
+        wrong = {**inner, "params": {"rows": [*MANY, 1]}}
+        answer = await app.ask_json({"id": 1, "method": "execute", "params": wrong})
+        assert answer["error"]["name"] == "Invalid"
+        answer = await app.ask_json({"id": 1, "method": "execute", "params": {**inner, "method": "whole"}})
+        assert answer == {"success": {"rows": MANY}}
+
+
+@pytest.mark.row("A-39")
+async def test_events_keep_their_order_around_a_large_one() -> None:
+    async with Line(Big) as line:
+        app, other = await line.app(["big"]), await line.connect(b"com.demo|dev2|adb|7")
+        for n in range(200):
+            app.event("big", "note", {"n": n, "text": LONG if n % 50 == 7 else ""})
+            assert n % 20 or await other.json("big.count", {"rows": []}) == {"rows": 0, "sum": 0}
+        await until(lambda: len(plugin_of(line).seen) == 200)
+        assert plugin_of(line).seen == [(n, len(LONG) if n % 50 == 7 else 0) for n in range(200)]
+
+
+async def test_a_handler_of_raw_messages_gets_the_text_and_only_json() -> None:
+    async with Line(Big) as line:
+        app = await line.app(["big"])
+        app.event("big", "raw", {"text": LONG})
+        text = json.dumps({"method": "execute", "params": {"api": "big", "method": "raw", "params": {"t": LONG}}})
+        app.tell(text.replace("xx", "x\n", 1).encode())
+        app.event("big", "note", {"n": 1})
+        await until(lambda: (1, 0) in plugin_of(line).seen)
+        assert plugin_of(line).seen == [("raw", len(json.dumps({"text": LONG}))), (1, 0)]
+
+
+async def test_nothing_is_parsed_for_a_plugin_that_is_not_here_or_not_allowed() -> None:
+    async with Line(Big) as line:
+        app = await line.app(["big"])
+        app.event("missing", "note", {"text": LONG})
+        answer = await app.ask_json(
+            {"id": 1, "method": "execute", "params": {"api": "no", "method": "m", "params": LONG}}
+        )
+        assert answer["error"]["message"] == 'There is no plugin "no" here.'
+        assert jobs(line) == 0
+
+
+async def test_a_session_that_ends_meanwhile_leaves_nothing_behind() -> None:
+    async with Line(Big) as line:
+        app = await line.app(["big"])
+        app.event("big", "note", {"n": 1, "text": LONG})
+        await app.connection.close()
+        await asyncio.wait([asyncio.ensure_future(app.served.wait_closed())])
+        other = await line.connect(b"com.demo|dev2|adb|7")
+        assert await other.json("big.count", {"rows": MANY}) == {"rows": 8000, "sum": 31996000}
