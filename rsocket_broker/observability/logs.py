@@ -108,6 +108,14 @@ def _plain(value: object) -> object:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
+    def emit(self, record: logging.LogRecord) -> None:
+        """As StreamHandler's, without taking its lock, which the caller holds, once more to flush."""
+        try:
+            self.stream.write(f"{self.format(record)}\n")
+            self.stream.flush()
+        except Exception:  # noqa: BLE001  whatever it is, it is the log's own affair
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the standard library's name
         """A log that cannot be written (a closed pipe, a full disk) must not take the broker with it."""
 

@@ -255,7 +255,8 @@ class Reception:
 class ServerHandshake:
     """One accepted connection until its handshake is done: reads the hello, then lets OpenSSL answer on a worker.
 
-    While a worker has the line nothing is read from the socket, so that at most one of us touches it.
+    While a worker has the line nobody else touches it: what is read meanwhile, which is seldom anything, is laid by,
+    and reading then pauses.
     """
 
     def __init__(self, reception: Reception) -> None:
@@ -265,6 +266,10 @@ class ServerHandshake:
         self._lower: Lower
         self._line: TlsLine | None = None
         self._step: Step | None = None
+        """What a worker does now."""
+        self._early = b""
+        self._ended = False
+        """What the peer has sent meanwhile, and whether it sends no more."""
         self._deadline: asyncio.TimerHandle | None = None
         self._began = 0.0
         self._waits_since: float | None = None
@@ -286,6 +291,10 @@ class ServerHandshake:
         self._deadline = self._reception.loop.call_at(self._began + self._reception.timeout, self._expire)
 
     def data_received(self, data: bytes | memoryview) -> None:
+        if self._step is not None:
+            self._early += bytes(data)
+            self._lower.pause_reading()
+            return
         if self._line is not None:
             self._answer(bytes(data))
             return
@@ -300,8 +309,11 @@ class ServerHandshake:
             self._begin(hello)
 
     def eof_received(self) -> None:
-        """Someone who only tried the port, or gave up: nobody's fault, nothing to say."""
-        self.drop()
+        """Someone who only tried the port, or gave up: nobody's fault, nothing to say. Or one who has said all."""
+        if self._step is None:
+            self.drop()
+        else:
+            self._ended = True
 
     def writing_paused(self) -> None:
         """A handshake waits for the peer's answers anyway."""
@@ -361,12 +373,12 @@ class ServerHandshake:
         self._stepped(step)
 
     def _run(self, work: Callable[[], bool]) -> None:
-        self._lower.pause_reading()
         self._waits_since = None
         self._step = Step(work, self._stepped)
         self._reception.pool.run(self._step)
 
     def _stepped(self, step: Step) -> None:
+        self._step = None
         if self._over:
             return
         if self._line is not None and not self._reception.cuts(step.error):
@@ -376,17 +388,30 @@ class ServerHandshake:
         elif step.last and self._line is not None:
             self._establish(self._line)
         else:
-            self._waits_since = self._reception.loop.time()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """It is the peer's turn, and it may have taken that already."""
+        self._waits_since = self._reception.loop.time()
+        early, self._early = self._early, b""
+        if early:
             self._lower.resume_reading()
+            self._answer(early)
+        elif self._ended:
+            self.drop()
 
     def _establish(self, line: TlsLine) -> None:
         self._end()
+        if self._early:
+            line.incoming.write(self._early)
+            self._lower.resume_reading()
         try:
             self._reception.establish(self._lower, line, self._began)
         except BaseException:  # a receiver that fails must not leave a line that nobody reads
             self._lower.abort()
             raise
-        self._lower.resume_reading()
+        if self._ended:
+            self._lower.receiver.eof_received()
 
     def _refuse(self, error: BaseException) -> None:
         self._end()

@@ -4,7 +4,6 @@ A `TlsLine` is OpenSSL's state of one connection; a `TlsTransport` carries data 
 """
 
 import asyncio
-import contextlib
 import ssl
 import weakref
 from collections.abc import Callable, Iterator
@@ -59,8 +58,10 @@ class TlsLine:
     def say_goodbye(self) -> None:
         """Queues the end of TLS. OpenSSL forgets the session of a line that was freed without it, and one whose network
         was lost is the one that is resumed."""
-        with contextlib.suppress(ssl.SSLError):  # the peer's goodbye has not come, or data came instead of it
+        try:
             self.object.unwrap()
+        except ssl.SSLError:
+            return  # the peer's goodbye has not come, or data came instead of it
 
     def peer(self, address: str) -> Peer:
         return Peer(

@@ -482,6 +482,98 @@ async def test_what_is_sent_right_behind_the_handshake_is_not_lost(tmp_path: Pat
         writer.close()
 
 
+class Hurried:
+    """A client of TLS 1.3 that says more, or all that it has, while the workers are busy with others."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        context = stranger_context(shared_ca().trust_pem, shared_ca().client(), tmp_path, newest=TLS_1_3)
+        self._contexts = ServerContexts(shared_ca().server())
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.line = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self.release = threading.Event()
+        self._picked = 0
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def pick(self, hello: ClientHello) -> ssl.SSLContext:
+        """The context for the one who comes first. All others keep a worker busy until the release."""
+        self._picked += 1
+        if self._picked > 1:
+            self.release.wait(PATIENCE)
+        return self._contexts.pick(hello)
+
+    async def shake(self, port: int) -> asyncio.StreamWriter:
+        """Until the client has done its part, and a worker has not: none is free."""
+        reader, writer = await self._connect(port)
+        with pytest.raises(ssl.SSLWantReadError):
+            self.line.do_handshake()
+        self.flush()
+        while True:
+            self._incoming.write(await reader.read(100_000))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self.line.do_handshake()
+                break
+        for _ in range(tls_handshake.WORKERS):
+            (await self._connect(port))[1].write(real_hello())
+        await until(lambda: self._picked > tls_handshake.WORKERS)
+        self.flush()
+        await asyncio.sleep(0.02)
+        return writer
+
+    async def _connect(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        self._writers.append(writer)
+        return reader, writer
+
+    def flush(self) -> None:
+        self._writers[0].write(self._outgoing.read())
+
+    def leave(self) -> None:
+        self.release.set()
+        for writer in self._writers:
+            writer.close()
+
+
+async def test_what_comes_while_a_worker_has_the_line_is_kept(tmp_path: Path) -> None:
+    """Data, and the end of all: whoever has said everything may go."""
+    hurried = Hurried(tmp_path)
+    async with serving(hurried.pick) as (listener, guests):
+        writer = await hurried.shake(listener.port)
+        for word in (b"what ", b"I had ", b"to say"):
+            hurried.line.write(word)
+            hurried.flush()
+            await asyncio.sleep(0.02)
+        writer.write_eof()
+        await asyncio.sleep(0.02)
+        assert guests.all == []
+        hurried.release.set()
+        guest = await guests.number(1)
+        await guest.received(b"what I had to say")
+        await until(lambda: "eof" in guest.events)
+        hurried.leave()
+
+
+@pytest.mark.parametrize("sent", [b"", b"no TLS at all"], ids=["nothing", "garbage"])
+async def test_whoever_leaves_while_a_worker_has_its_hello_is_let_go(sent: bytes) -> None:
+    contexts, asked, release = ServerContexts(shared_ca().server()), threading.Event(), threading.Event()
+
+    def pick(hello: ClientHello) -> ssl.SSLContext:
+        asked.set()
+        release.wait(PATIENCE)
+        return contexts.pick(hello)
+
+    async with serving(pick) as (listener, guests):
+        _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(real_hello())
+        assert await asyncio.to_thread(asked.wait, PATIENCE)
+        writer.write(sent)
+        writer.write_eof()
+        await asyncio.sleep(0.02)
+        release.set()
+        await until(lambda: listener.counters.refused == bool(sent) and listener.open == 0)
+        assert guests.all == [] and listener.counters.failed == listener.counters.timed_out == 0
+        writer.close()
+
+
 async def test_a_handshake_without_end_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls_handshake, "MAX_ANSWER", 10)
     async with serving() as (listener, guests):
