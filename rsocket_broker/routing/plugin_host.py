@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
 
-from rsocket_broker.errors import ApplicationError, Invalid, RequestFailed, Unavailable
+from rsocket_broker.errors import ApplicationError, Canceled, ConnectionClosed, Invalid, RequestFailed, Unavailable
 from rsocket_broker.identity import Identity
 from rsocket_broker.plugin_api.handlers import Handler, Model
 from rsocket_broker.plugin_api.inspection import read_plugin
@@ -19,6 +19,9 @@ from rsocket_broker.routing.supervision import Supervisor
 from rsocket_broker.routing.tasks import Tasks
 
 logger = logging.getLogger(__name__)
+
+LEFT = "A client that had to be asked for this has left."
+"""What whoever asks is told, who may be another one: why it has left is between that client and us."""
 
 _OURS = tuple(f"rsocket_broker/{package}/" for package in ("routing", "plugin_api"))
 
@@ -135,6 +138,8 @@ class PluginHost:
         """
         if isinstance(error, RequestFailed):
             return error
+        if isinstance(error, ConnectionClosed):  # of a client that the handler asks: nobody's failure
+            return Canceled(LEFT)
         if of is not None:
             successes = self.calls.untimed + self.calls.seconds.count + self._greeted
             self.supervisor.failed(what, error, of.principal, successes, self.seats, weight)

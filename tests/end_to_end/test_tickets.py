@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from rsocket_broker import client
-from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.authority.inventory import Status
+from rsocket_broker.authority.revocation import Selector
 from rsocket_broker.broker import Broker
+from rsocket_broker.moments import utc_now
 from rsocket_broker.settings import ListenSettings, Settings
 from tests.end_to_end.wire import REJECTED_SETUP, Line, keepalive, setup
 from tests.transports.outsiders import needs_openssl
@@ -25,7 +26,7 @@ version = pytest.mark.parametrize("version", VERSIONS)
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     """A broker in this process, and an app that has enrolled with it, in the folder `app`."""
-    listen = ListenSettings(insecure_port=0, secure_port=0)
+    listen = ListenSettings(insecure_port=0, secure_port=0, ws_secure_port=0)
     running = Broker(Settings(home=tmp_path / "home", listen=listen, adb="off"))
     try:
         await running.start()
@@ -48,6 +49,7 @@ class Returning:
     def __init__(self, broker: Broker, folder: Path, version: str) -> None:
         alpn, newest = VERSIONS[version]
         self._port = broker.ports.secure_port or 0
+        self._web_port = broker.ports.ws_secure_port or 0
         self._context = ssl.create_default_context(cafile=str(folder / "sonarCA.crt"))
         self._context.load_cert_chain(folder / "device.crt", folder / "privateKey.pem")
         self._context.maximum_version = newest
@@ -68,6 +70,56 @@ class Returning:
             assert answer is not None
             self._session = tls.session
             return bool(tls.session_reused), answer.error if answer.stream == 0 and answer.kind == 0x0B else None
+
+    async def come_by_web(self) -> tuple[bool, int]:
+        """The same on the port for WebSocket: whether the TLS session was resumed, and the status of the answer."""
+        return await asyncio.to_thread(self._come_by_web)
+
+    def _come_by_web(self) -> tuple[bool, int]:
+        raw = socket.create_connection(("127.0.0.1", self._web_port), 10)
+        with self._context.wrap_socket(raw, server_hostname="localhost", session=self._session) as tls:
+            tls.sendall(OPENING % self._web_port)
+            answer = tls.recv(4096)
+            self._session = tls.session
+            return bool(tls.session_reused), int(answer.split()[1])
+
+
+OPENING = b"""GET /?os=Android&device=Pixel&app=Example&sdk_version=4&medium=1 HTTP/1.1\r
+Host: localhost:%d\r
+Upgrade: websocket\r
+Connection: Upgrade\r
+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r
+Sec-WebSocket-Version: 13\r
+\r
+"""
+LET_IN = 101
+
+
+@pytest.mark.row("M-11", "A-20")
+@version
+async def test_over_websocket_too_a_ticket_is_good_as_long_as_its_certificate_is(
+    broker: Broker, tmp_path: Path, version: str
+) -> None:
+    """The look at the certificate holds by itself, where a context of before still takes the ticket; to revoke it
+    takes the ticket away as well."""
+
+    def have(status: Status) -> None:
+        assert broker._state is not None
+        with broker._state.transaction() as database:
+            database.execute("UPDATE certificates SET status = ? WHERE app_id = ?", (status.value, "com.example.app"))
+
+    app = Returning(broker, tmp_path / "app", version)
+    assert [await app.come_by_web() for _ in range(3)] == [(False, LET_IN), (True, LET_IN), (True, LET_IN)]
+    have(Status.SUPERSEDED)
+    resumed, answer = await app.come_by_web()
+    assert resumed and 400 <= answer < 500
+    have(Status.ACTIVE)
+    assert await app.come_by_web() == (True, LET_IN)
+    assert broker._revoker is not None
+    await broker._revoker.revoke(Selector.app("com.example.app"), "lost")
+    for _ in range(2):
+        with pytest.raises(ssl.SSLError, match=r"(?i)revoked"):
+            await app.come_by_web()
 
 
 @pytest.mark.row("M-11")

@@ -5,8 +5,9 @@ from types import TracebackType
 
 import pytest
 
-from rsocket_broker.errors import ApplicationError, Invalid
+from rsocket_broker.errors import ApplicationError, Canceled, ConnectionClosed, Invalid
 from rsocket_broker.plugin_api import App, Plugin, method
+from rsocket_broker.plugin_api.testing import fake_identity
 from rsocket_broker.routing.plugin_host import PluginHost, own_frames
 from rsocket_broker.routing.tasks import Tasks
 from tests.routing.line import loaded
@@ -48,6 +49,14 @@ async def test_words_for_the_caller_are_not_logged(caplog: pytest.LogCaptureFixt
     refusal = Invalid("no")
     assert host_of(Quiet()).failed("quiet.fail", refusal) is refusal
     assert caplog.records == []
+
+
+async def test_a_client_that_leaves_in_the_middle_is_no_failure_of_the_plugin(caplog: pytest.LogCaptureFixture) -> None:
+    host = host_of(Quiet())
+    found = host.failed("quiet.fail", ConnectionClosed("its certificate was revoked"), fake_identity("com.demo", ""))
+    assert (type(found), found.public) == (Canceled, "A client that had to be asked for this has left.")
+    assert caplog.records == []
+    assert not host.supervisor.last_error
 
 
 async def test_a_handler_that_always_fails_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,12 +1,14 @@
 """From the client that asks a plugin to the client that is asked about."""
 
+import asyncio
 import json
+from typing import Any
 
 import pytest
 
-from rsocket_broker.errors import ApplicationError, Invalid, Rejected
+from rsocket_broker.errors import ApplicationError, Canceled, Invalid, Rejected
 from rsocket_broker.plugin_api import App, Plugin, method
-from tests.routing.line import Line
+from tests.routing.line import Line, until
 
 OTHER = b"com.other|dev2|adb|7"
 
@@ -23,6 +25,10 @@ class Notes(Plugin):
     async def read(self, app: App, client: str = "") -> str:
         found: str = (await app.reach(client, "read")).state.text
         return found
+
+    @method("ask")
+    async def ask(self, app: App, client: str) -> Any:
+        return await (await app.reach(client, "ask")).call("tell")
 
 
 async def test_a_caller_asks_about_itself_and_where_relays_are_allowed_about_others() -> None:
@@ -56,6 +62,25 @@ async def test_a_name_of_several_clients_is_invalid_and_a_client_without_the_plu
             await caller.json("Notes.read", {"client": "com.other"})
         with pytest.raises(ApplicationError, match="has no plugin Notes"):
             await caller.json("Notes.read", {"client": bare.session.id})
+
+
+@pytest.mark.row("D-13")
+async def test_who_asks_about_a_client_that_leaves_meanwhile_is_told_so_and_no_plugin_is_blamed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def never(params: object) -> None:
+        await asyncio.Event().wait()
+
+    async with Line(Notes, relay=True) as line:
+        caller = await line.connect()
+        other = await line.app(["Notes"], certificate=OTHER, answers={"Notes.tell": never})
+        asked = asyncio.ensure_future(caller.json("Notes.ask", {"client": "com.other"}))
+        waiting = other.session.to_app.waiting
+        await until(lambda: waiting)
+        other.served.abort()
+        with pytest.raises(Canceled, match="has left"):
+            await asked
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_plugin_that_is_not_here_is_invalid() -> None:
