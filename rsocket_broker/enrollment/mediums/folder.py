@@ -43,47 +43,58 @@ class FolderGone(FolderProblem):
 
 
 class AppFolder:
-    """The folder of one app. Use `AppFolder.open`."""
+    """The folder of one app. Use `AppFolder.open` or `reopen`, and the result as a context manager."""
 
-    def __init__(self, descriptor: int, path: str) -> None:
-        self._descriptor = descriptor
+    def __init__(self, path: str) -> None:
+        """`path` is absolute, with every parent resolved. Raises FolderProblem, see `open`."""
         self.path = path
-        """Absolute, with every parent resolved."""
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError as error:
+            raise FolderGone(f"{path} does not exist") from error
+        except (OSError, ValueError) as error:
+            raise _explain(path, error) from error
+        self._about = os.fstat(self._descriptor)
 
     @classmethod
-    @contextlib.contextmanager
-    def open(cls, path: str) -> Iterator[Self]:
+    def open(cls, path: str) -> Self:
         """The folder at the absolute `path`, whose last step must not be a link.
 
         Raises FolderProblem unless it is a folder of the broker's own user that nobody else may write to.
         """
         parent, _, last = path.rpartition("/")
-        with _explained(path):
-            try:
-                real = f"{os.path.realpath(parent or '/', strict=True).rstrip('/')}/{last}"
-                descriptor = os.open(real, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            except FileNotFoundError as error:
-                raise FolderGone(f"{path} does not exist") from error
         try:
-            folder = cls(descriptor, real)
-            folder._check_ownership()
-            yield folder
-        finally:
-            os.close(descriptor)
+            real = os.path.realpath(parent or "/", strict=True).rstrip("/")
+        except FileNotFoundError as error:
+            raise FolderGone(f"{path} does not exist") from error
+        except (OSError, ValueError) as error:
+            raise _explain(path, error) from error
+        return cls(f"{real}/{last}")._checked()
 
     @classmethod
-    @contextlib.contextmanager
-    def reopen(cls, location: Mapping[str, str]) -> Iterator[Self]:
-        """The folder that `location` was made of. Raises FolderGone when another one is there now."""
-        with cls.open(location["directory"]) as folder:
-            if folder.location() != location:
-                raise FolderGone(f"{folder.path} is another folder than the one that was proven")
-            yield folder
+    def reopen(cls, location: Mapping[str, str]) -> Self:
+        """The folder that `location` was made of. Raises FolderGone when another one is there now, and as `open`.
+
+        Its path was resolved then; wherever that leads now, the folder must be the very same one.
+        """
+        folder = cls(location["directory"])
+        if folder.location() != location:
+            folder.close()
+            raise FolderGone(f"{folder.path} is another folder than the one that was proven")
+        return folder._checked()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
     def location(self) -> dict[str, str]:
         """What names this very folder, so that it is found again and not mistaken for another."""
-        about = os.fstat(self._descriptor)
-        return {"directory": self.path, "device": str(about.st_dev), "inode": str(about.st_ino)}
+        return {"directory": self.path, "device": str(self._about.st_dev), "inode": str(self._about.st_ino)}
 
     def holds_request(self, csr: str) -> bool:
         """Whether the folder holds the very same signing request. Raises FolderProblem when what it holds is no file
@@ -107,10 +118,13 @@ class AppFolder:
         """
         with _explained(self.path):
             self.check_request(bundle.csr)
-            wanted = [(name, content) for name, content in bundle.files() if not self._is_in_place(name, content)]
+            contents, wanted = dict(bundle.files()), []
             for name in FILES:
-                self._check_replaceable(name)
+                there = self._stat(name)
+                self._check_replaceable(name, there)
                 self._remove(name + TEMPORARY_SUFFIX)
+                if (content := contents.get(name)) is not None and not self._is_in_place(name, content, there):
+                    wanted.append((name, content))
             for name, content in wanted:
                 self._write_beside(name, content)
             self.check_request(bundle.csr)
@@ -167,23 +181,24 @@ class AppFolder:
         """True after the first rename. Also before anything was written, where the old anchor is the new one already;
         finishing is then as right as undoing."""
         name, content = bundle.files()[0]
-        unfinished = self._exists(name + TEMPORARY_SUFFIX)
-        return not unfinished and self._is_in_place(name, content)
+        unfinished = self._stat(name + TEMPORARY_SUFFIX) is not None
+        return not unfinished and self._is_in_place(name, content, self._stat(name))
 
-    def _is_in_place(self, name: str, content: bytes) -> bool:
+    def _is_in_place(self, name: str, content: bytes, there: os.stat_result | None) -> bool:
         """Such a file is not written again: finishing would otherwise pass through states that look like the start."""
+        if there is None or stat.S_IMODE(there.st_mode) != PUBLIC_FILE_MODE:
+            return False
         try:
-            about = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
-            readable = stat.S_IMODE(about.st_mode) == PUBLIC_FILE_MODE
-            return readable and self._read(name, _MAX_CERTIFICATE_FILE) == content
-        except (FileNotFoundError, FolderProblem):
+            return self._read(name, _MAX_CERTIFICATE_FILE) == content
+        except FolderProblem:
             return False
 
-    def _exists(self, name: str) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
-            return True
-        return False
+    def _stat(self, name: str) -> os.stat_result | None:
+        """None where there is nothing of that name."""
+        try:
+            return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
 
     def _undo(self) -> Outcome:
         for name in FILES:
@@ -193,28 +208,33 @@ class AppFolder:
 
     def _write_beside(self, name: str, content: bytes) -> None:
         temporary = name + TEMPORARY_SUFFIX
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(temporary, flags, 0o600, dir_fd=self._descriptor)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
+        try:
+            _write_all(descriptor, content)
             os.fchmod(descriptor, PUBLIC_FILE_MODE)
-        if self._read(temporary, len(content)) != content:
+            found = os.pread(descriptor, len(content) + 1, 0)
+        finally:
+            os.close(descriptor)
+        if found != content:
             raise FolderProblem(f"{temporary} in {self.path} does not read back as it was written")
 
-    def _check_replaceable(self, name: str) -> None:
+    def _check_replaceable(self, name: str, there: os.stat_result | None) -> None:
         """A folder in the place of a file would stop the renaming half-way."""
-        with contextlib.suppress(FileNotFoundError):
-            about = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
-            if stat.S_ISDIR(about.st_mode):
-                raise FolderProblem(f"{name} in {self.path} is a folder")
+        if there is not None and stat.S_ISDIR(there.st_mode):
+            raise FolderProblem(f"{name} in {self.path} is a folder")
 
-    def _check_ownership(self) -> None:
-        about = os.fstat(self._descriptor)
+    def _checked(self) -> Self:
+        """Itself, if it is a folder of our user that nobody else may write to."""
+        about, why = self._about, ""
         if about.st_uid != os.geteuid():
-            raise FolderProblem(f"{self.path} belongs to user {about.st_uid}, the broker runs as {os.geteuid()}")
-        if about.st_mode & _OTHERS_MAY_WRITE:
-            raise FolderProblem(f"{self.path} has mode {about.st_mode & 0o7777:04o}: others may write to it")
+            why = f"belongs to user {about.st_uid}, the broker runs as {os.geteuid()}"
+        elif about.st_mode & _OTHERS_MAY_WRITE:
+            why = f"has mode {about.st_mode & 0o7777:04o}: others may write to it"
+        if why:
+            self.close()
+            raise FolderProblem(f"{self.path} {why}")
+        return self
 
     def _read(self, name: str, limit: int) -> bytes | None:
         """The content of a plain file; None when there is no such file.
@@ -231,8 +251,9 @@ class AppFolder:
                 raise FolderProblem(f"{name} in {self.path} is a link") from None
             raise FolderProblem(f"{name} in {self.path} cannot be read: {error.strerror}") from error
         try:
-            self._check_file(name, os.fstat(descriptor))
-            content = _read_all(descriptor, limit + 1)
+            about = os.fstat(descriptor)
+            self._check_file(name, about)
+            content = _read_all(descriptor, about.st_size, limit + 1)
         finally:
             os.close(descriptor)
         if len(content) > limit:
@@ -245,8 +266,7 @@ class AppFolder:
         if about.st_uid != os.geteuid():
             raise FolderProblem(f"{name} in {self.path} belongs to user {about.st_uid}")
         # Many systems make files group-writable by default, which harms nobody inside a closed folder.
-        reachable = os.fstat(self._descriptor).st_mode & _OTHERS_MAY_ENTER
-        if about.st_mode & _OTHERS_MAY_WRITE and reachable:
+        if about.st_mode & _OTHERS_MAY_WRITE and os.fstat(self._descriptor).st_mode & _OTHERS_MAY_ENTER:
             raise FolderProblem(f"{name} in {self.path} has mode {about.st_mode & 0o7777:04o}: others may change it")
 
     def _remove(self, name: str) -> None:
@@ -254,12 +274,20 @@ class AppFolder:
             os.unlink(name, dir_fd=self._descriptor)
 
 
-def _read_all(descriptor: int, limit: int) -> bytes:
-    """What is in an open file, up to `limit` bytes. Python's file objects cost more than our small files."""
+def _read_all(descriptor: int, size: int, limit: int) -> bytes:
+    """What is in an open file of `size` bytes, up to `limit`. Python's file objects cost more than our small files."""
     content = b""
     while piece := os.read(descriptor, limit - len(content)):
         content += piece
+        if len(content) >= size:
+            break
     return content
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    written = os.write(descriptor, content)
+    while written < len(content):
+        written += os.write(descriptor, content[written:])
 
 
 @contextlib.contextmanager
@@ -267,9 +295,13 @@ def _explained(path: str) -> Iterator[None]:
     """Errors of the system as FolderProblem, in words."""
     try:
         yield
-    except (NotADirectoryError, ValueError) as error:
-        raise FolderProblem(f"{path} is not a folder") from error
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise FolderProblem(f"{path} is a link") from error
-        raise FolderProblem(f"{path} cannot be used: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise _explain(path, error) from error
+
+
+def _explain(path: str, error: OSError | ValueError) -> FolderProblem:
+    if not isinstance(error, OSError) or isinstance(error, NotADirectoryError):
+        return FolderProblem(f"{path} is not a folder")
+    if error.errno == errno.ELOOP:
+        return FolderProblem(f"{path} is a link")
+    return FolderProblem(f"{path} cannot be used: {error.strerror}")
