@@ -139,6 +139,7 @@ class PluginHost:
         if isinstance(error, RequestFailed):
             return error
         if isinstance(error, ConnectionClosed):  # of a client that the handler asks: nobody's failure
+            self.log.write(logging.INFO, f"{what} left", "%s ended early: %s", what, error.public)
             return Canceled(LEFT)
         if of is not None:
             successes = self.calls.untimed + self.calls.seconds.count + self._greeted

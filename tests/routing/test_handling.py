@@ -7,7 +7,7 @@ import pytest
 from rsocket_broker.errors import ApplicationError, Canceled, Rejected, RequestFailed
 from rsocket_broker.plugin_api import Proof
 from rsocket_broker.plugin_api.testing import FakeApp, fake_identity
-from rsocket_broker.routing.plugin_host import PluginHost
+from rsocket_broker.routing.plugin_host import LEFT, PluginHost
 from rsocket_broker.routing.seat import Seat
 from rsocket_broker.routing.tasks import Tasks
 from tests.routing.line import loaded, until
@@ -16,7 +16,7 @@ from tests.routing.seats import Crowded, Trouble, ask, host_of, read, ready_seat
 
 @pytest.mark.row("A-56")
 @pytest.mark.parametrize("name", ["plain", "coroutine"])
-@pytest.mark.parametrize("how", ["bug", "exit", "closed", "unfit", "stop"])
+@pytest.mark.parametrize("how", ["bug", "exit", "unfit", "stop"])
 async def test_what_goes_wrong_stays_here(name: str, how: str, caplog: pytest.LogCaptureFixture) -> None:
     seat = ready_seat(Trouble())
     with pytest.raises(ApplicationError) as caught:
@@ -25,6 +25,13 @@ async def test_what_goes_wrong_stays_here(name: str, how: str, caplog: pytest.Lo
     assert len(caplog.records) == 1
     assert caplog.records[0].exc_info is not None
     assert host_of(seat).gate.held == 0
+
+
+@pytest.mark.parametrize("name", ["plain", "coroutine"])
+async def test_a_client_that_has_left_while_it_was_asked_is_told_of_in_words_of_ours(name: str) -> None:
+    with pytest.raises(Canceled) as caught:
+        await ask(ready_seat(Trouble()), name, "closed")
+    assert caught.value.public == LEFT
 
 
 @pytest.mark.parametrize("name", ["plain", "coroutine"])
