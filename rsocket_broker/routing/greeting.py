@@ -3,7 +3,7 @@
     NEW -> CONNECTING -> CONNECTED -> CLOSED
                       -> FAILED    -> CLOSED          on_connect raised: the plugin does not serve this session
 
-A plugin without an `on_connect` goes from NEW to CONNECTED at once.
+A plugin without an `on_connect`, or with a plain one that goes well, goes from NEW to CONNECTED at once.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import enum
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from rsocket_broker.errors import Canceled, RequestFailed, request_error
@@ -26,6 +27,9 @@ HOOK_DEADLINE: Final = 30.0
 """Seconds for on_connect and on_disconnect: they may call the app, which has as long to answer."""
 
 ENDED: Final = "The session has ended."
+
+Hook = Callable[[App], Awaitable[None] | None]
+"""on_connect or on_disconnect of a plugin."""
 
 
 class State(enum.Enum):
@@ -61,12 +65,29 @@ class Greeting:
             self._connected(None)
             return
         self.state = State.CONNECTING
-        self._tasks.spawn(self._greet())
+        hook = self.host.plugin.on_connect
+        if inspect.iscoroutinefunction(hook):
+            self._tasks.spawn(self._greet(hook))
+        else:
+            self._greet_at_once(hook)
 
-    async def _greet(self) -> None:
+    def _greet_at_once(self, hook: Hook) -> None:
+        """By a plain function, which most are: no task, and the first request need not wait for one."""
+        try:
+            rest = hook(self.app)
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  judged where all are
+            self._tasks.spawn(self._greet(partial(_fail, error)))
+            return
+        if rest is None:
+            self.host.greeted()
+            self._connected(None)
+        else:
+            self._tasks.spawn(self._greet(lambda app: rest))
+
+    async def _greet(self, hook: Hook) -> None:
         what = f"{self.host.id}.on_connect"
         try:
-            await self.run(self.host.plugin.on_connect, what, GREETING)
+            await self.run(hook, what, GREETING)
         except RequestFailed as refusal:
             self._connected(refusal)
         except asyncio.CancelledError:
@@ -106,7 +127,7 @@ class Greeting:
         except RequestFailed as error:
             logger.debug("%s.on_disconnect ended early: %s", self.host.id, error.public)
 
-    async def run(self, hook: Callable[[App], Awaitable[None] | None], what: str, weight: int = 1) -> None:
+    async def run(self, hook: Hook, what: str, weight: int = 1) -> None:
         """Run a hook for the app; a failure counts for `weight`. Raises RequestFailed for whatever goes wrong."""
         try:
             async with asyncio.timeout(HOOK_DEADLINE):
@@ -115,3 +136,8 @@ class Greeting:
                     await result
         except (Exception, SystemExit) as error:
             raise self.host.failed(what, error, self.app.identity, weight) from error
+
+
+def _fail(error: BaseException, app: App) -> None:
+    """Raises what a hook has raised."""
+    raise error

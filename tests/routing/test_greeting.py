@@ -1,6 +1,7 @@
 """Nothing of a plugin is served before its greeting, and nothing after its farewell."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -40,6 +41,61 @@ async def test_nothing_is_handled_before_on_connect_is_done() -> None:
     await host_of(seat).tasks.wait(1.0)
     assert plugin.log[-1] == "bye"
     assert plugin.log.count("bye") == 1
+
+
+class Plain(Greeter):
+    """Greets by a plain function; `end` is what that does last."""
+
+    def __init__(self, end: Callable[[], Awaitable[None] | None]) -> None:
+        super().__init__()
+        self.end = end
+
+    def on_connect(self, app: App) -> Awaitable[None] | None:  # type: ignore[override]
+        self.log.append("hello")
+        return self.end()
+
+
+async def test_a_plain_greeting_is_over_at_once() -> None:
+    seat = seat_at(plugin := Plain(lambda: None))
+    seat.connect()
+    assert seat.ready and plugin.log == ["hello"]
+    seat.connect()
+    assert plugin.log == ["hello"]
+
+
+async def test_a_plain_greeting_may_leave_something_to_wait_for() -> None:
+    let_go = asyncio.Event()
+
+    async def rest() -> None:
+        await let_go.wait()
+
+    seat = seat_at(plugin := Plain(rest))
+    seat.connect()
+    request = asyncio.ensure_future(ask(seat, "ask"))
+    await asyncio.sleep(0)
+    assert plugin.log == ["hello"] and not seat.ready
+    let_go.set()
+    assert (await request).data == b'"answer"'
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ApplicationError("not you"), "not you"),
+        (ZeroDivisionError(), "internal error in greeter.on_connect"),
+        (SystemExit(), "internal error in greeter.on_connect"),
+    ],
+    ids=["refusal", "bug", "exit"],
+)
+async def test_a_plain_greeting_that_fails_is_a_refusal(error: BaseException, text: str) -> None:
+    def end() -> None:
+        raise error
+
+    seat = seat_at(Plain(end))
+    seat.connect()
+    with pytest.raises(ApplicationError, match=text):
+        await ask(seat, "ask")
+    assert seat.state is State.FAILED
 
 
 @pytest.mark.parametrize(
