@@ -3,6 +3,9 @@
 Reads go into one buffer per event loop, not per connection: a selector loop fills it and calls us back in one go, so
 no two connections ever use it at a time, and a thousand idle sessions hold no buffers.
 
+A read takes less when what came with the last one took long, so that whoever sends many messages that cost us more than
+their sender gets its turns like everybody.
+
 Closing lingers. A socket that is closed while bytes of the peer lie unread makes the kernel send a reset, and a reset
 may overtake what we sent last: the ERROR frame or the TLS alert that tells the peer why. So we send, shut down our
 direction, and read on (throwing all of it away) until the peer closes too or the deadline passes.
@@ -16,12 +19,21 @@ import sys
 import termios
 import weakref
 from collections.abc import Callable
+from time import perf_counter
 from typing import cast
 
 from rsocket_broker.transports.base import Channel, Peer, Receiver
 
 READ_SIZE = 256 * 1024
-"""The most that one read takes: a burst of small frames costs one callback, and a flood cannot hold the loop long."""
+"""The most that one read takes: a burst of small frames costs one callback."""
+LEAST_READ = 1024
+SHARE = 0.01
+"""Seconds that a read may take: after one that took longer the next ones are smaller, down to LEAST_READ bytes. In
+READ_SIZE bytes there are 40,000 of the smallest messages, and to refuse so many takes seconds, for which nobody else
+would be served."""
+REST = 0.001
+"""Seconds after which a read that has taken all it may is the last of its turn: libuv makes 32 of them otherwise, as
+long as there is more, before it looks at anybody else."""
 HIGH_WATER = 512 * 1024
 """Queued bytes at which the writer is asked to pause: two full reads' worth of answers."""
 LOW_WATER = 128 * 1024
@@ -55,13 +67,18 @@ class SocketTransport(asyncio.BufferedProtocol):
         self.peer = Peer("not connected", channel)
         self._forget = forget
         self._loop = asyncio.get_running_loop()
-        self._buffer = _read_buffer(self._loop)
+        self._buffer = self._part = _read_buffer(self._loop)
+        """`_part` is what the next read may fill."""
         self._transport: asyncio.Transport
         self._connected = False
         self._closing = False
         self._aborting = False
         self._lost = False
         self._peer_finished = False
+        self._wanted = True
+        """Whether our user wants to read."""
+        self._rests = False
+        """Whether we do not, until others had their turn."""
         self._deadline: asyncio.TimerHandle | None = None
 
     # What the user of the transport calls.
@@ -75,11 +92,13 @@ class SocketTransport(asyncio.BufferedProtocol):
             self._transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
     def pause_reading(self) -> None:
+        self._wanted = False
         if not self._closing and not self._peer_finished:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self._closing and not self._peer_finished:
+        self._wanted = True
+        if not self._closing and not self._peer_finished and not self._rests:
             self._transport.resume_reading()
 
     def close(self) -> None:
@@ -120,11 +139,33 @@ class SocketTransport(asyncio.BufferedProtocol):
         self.receiver.transport_ready(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
+        return self._part
 
     def buffer_updated(self, nbytes: int) -> None:
-        if not self._closing:
-            self.receiver.data_received(self._buffer[:nbytes])
+        if self._closing:
+            return
+        began = perf_counter()
+        self.receiver.data_received(self._buffer[:nbytes])
+        took = perf_counter() - began
+        if took > REST or self._part is not self._buffer:
+            self._make_room(nbytes, took)
+
+    def _make_room(self, nbytes: int, took: float) -> None:
+        """Leaves others their turn, and chooses how much the next read may take, by what the last one has cost."""
+        size = len(self._part)
+        if took > REST and nbytes == size and not self._rests and not self._closing:
+            self._rests = True
+            self._transport.pause_reading()
+            self._loop.call_soon(self._go_on)
+        if took > SHARE:
+            self._part = self._buffer[: max(LEAST_READ, int(nbytes * SHARE / took))]
+        elif took < SHARE / 4:
+            self._part = self._buffer[: 2 * size] if 2 * size < READ_SIZE else self._buffer
+
+    def _go_on(self) -> None:
+        self._rests = False
+        if self._wanted and not self._lost:
+            self.resume_reading()
 
     def eof_received(self) -> bool:
         """True keeps our direction open."""

@@ -1,12 +1,15 @@
 import asyncio
 import socket
 import struct
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rsocket_broker.transports.base import Channel
-from rsocket_broker.transports.sockets import READ_SIZE
+from rsocket_broker.transports.listener import Listener
+from rsocket_broker.transports.sockets import LEAST_READ, READ_SIZE, SHARE
 from rsocket_broker.transports.tcp import connect_tcp, listen_tcp
 from tests.transports.recording import Guests, Recorder, joined
 
@@ -82,6 +85,95 @@ async def test_one_read_takes_a_whole_burst(tmp_path: Path) -> None:
         client.transport.resume_reading()
         await client.until(lambda: len(client.data) == READ_SIZE * 2)
         assert 64 * 1024 < sizes.largest <= READ_SIZE
+
+
+class Slow(Recorder):
+    """Whose bytes cost more than their sender, for as long as `costs` says, in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.costs = 2 * SHARE
+        self.sizes: list[int] = []
+        self.turns: list[int] = []
+        self.turn = 0
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        super().data_received(data)
+        self.sizes.append(len(data))
+        self.turns.append(self.turn)
+        asyncio.get_running_loop().call_soon(self._next_turn)
+        time.sleep(self.costs)
+
+    def _next_turn(self) -> None:
+        self.turn += 1
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
+    factory = None
+    if request.param == "uvloop":
+        factory = pytest.importorskip("uvloop", reason="needs uvloop").new_event_loop
+    with asyncio.Runner(loop_factory=factory) as made:
+        yield made
+
+
+async def over(listener: Listener, client: Recorder, server: Recorder) -> None:
+    for side in (client, server):
+        side.transport.abort()
+        await side.lost()
+    listener.close()
+    await listener.wait_closed()
+
+
+@pytest.mark.row("A-21")
+def test_who_sends_what_takes_us_long_has_one_turn_like_everybody(runner: asyncio.Runner) -> None:
+    """libuv reads 32 times before it looks at anybody else, and each time as much as fits."""
+
+    async def flood() -> None:
+        guests = Guests(Slow)
+        listener = await listen_tcp("127.0.0.1", 0, guests)
+        client = Recorder()
+        sent = 16 * READ_SIZE
+        await connect_tcp("127.0.0.1", listener.port, client)
+        client.transport.write([bytes(sent)])
+        server = await guests.number(1)
+        assert isinstance(server, Slow)
+        await server.until(lambda: len(server.sizes) >= 10)
+        assert len(set(server.turns)) == len(server.turns), "others had their turn after each read"
+        assert max(server.sizes[2:]) <= READ_SIZE // 2
+        assert min(server.sizes) >= LEAST_READ
+        server.costs = 0.0
+        await server.until(lambda: len(server.data) == sent)
+        assert max(server.sizes[10:]) > 4 * server.sizes[9], "and more again once it is cheap"
+        await over(listener, client, server)
+
+    runner.run(flood())
+
+
+@pytest.mark.row("A-21")
+def test_a_pause_lasts_although_others_have_had_their_turn(runner: asyncio.Runner) -> None:
+    async def pause() -> None:
+        class Choosy(Slow):
+            def data_received(self, data: bytes | memoryview) -> None:
+                self.transport.pause_reading()
+                super().data_received(data)
+
+        guests = Guests(Choosy)
+        listener = await listen_tcp("127.0.0.1", 0, guests)
+        client = Recorder()
+        await connect_tcp("127.0.0.1", listener.port, client)
+        client.transport.write([bytes(4 * READ_SIZE)])
+        server = await guests.number(1)
+        assert isinstance(server, Choosy)
+        for number in range(1, 5):
+            await server.until(lambda number=number: len(server.sizes) >= number)  # type: ignore[misc]
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert len(server.sizes) == number
+            server.transport.resume_reading()
+        await over(listener, client, server)
+
+    runner.run(pause())
 
 
 async def test_idle_connections_share_one_buffer() -> None:
