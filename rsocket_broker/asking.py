@@ -14,8 +14,8 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.codes import Interaction
 from rsocket_broker.protocol.events import AnswersReceived, ErrorReceived, PayloadReceived
 from rsocket_broker.protocol.frames import Octets
-from rsocket_broker.protocol.limits import LIGHT
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.quota import FULL, STEP
 from rsocket_broker.serving import Handlers
 
 FLUSH_AT: Final = 256 * 1024
@@ -24,6 +24,8 @@ WINDOW: Final = 128
 """Payloads in flight towards a consumer that says nothing else; it is topped up when half is used."""
 LAST_WORDS: Final = 1.0
 """Seconds for the handler of a channel whose peer has failed it: to take in what came before, and the error."""
+LAST_BYTES: Final = 16 * 1024
+"""What may have come before: with more than that, a peer that fails channels over and over would have it kept."""
 
 
 class Asking(Joined):
@@ -157,7 +159,9 @@ class Asking(Joined):
             if incoming.held >= self._protocol.limits.incoming:
                 self._cut(stream_id, incoming)
                 return
-            incoming.put(Payload(data, metadata))
+            if not incoming.put(Payload(data, metadata)):
+                self._cut(stream_id, incoming, FULL)
+                return
             if self._is_theirs(stream_id):
                 self._bound_channels(len(data) + (0 if metadata is None else len(metadata)))
         if complete:
@@ -202,7 +206,7 @@ class Asking(Joined):
             wait[0].set_exception(error)
         incoming = self._incoming.get(event.stream_id)
         self._end_incoming(event.stream_id, error)
-        if incoming is not None and incoming.held <= LIGHT and self._is_theirs(event.stream_id):
+        if incoming is not None and incoming.held <= LAST_BYTES and self._is_theirs(event.stream_id):
             self._work.stop_later(event.stream_id, LAST_WORDS)
         else:
             self._work.stop(event.stream_id)
@@ -231,3 +235,5 @@ class Asking(Joined):
         waiting = protocol.queued + (0 if self._transport is None else self._transport.queued)
         if waiting > limits.outgoing:
             raise Rejected("too much is waiting for a peer that does not read")
+        if waiting > STEP and not self.holding.bears(size):
+            raise Rejected(FULL)

@@ -52,6 +52,7 @@ from rsocket_broker.observability.recent import Recent
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.plugin import Plugin
 from rsocket_broker.protocol.limits import SECURE
+from rsocket_broker.quota import House
 from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.policy_files import PolicyFiles
@@ -194,6 +195,7 @@ class Broker:
             same_holder=authority.same_holder,
             children=children,
             known_limits=attrs.evolve(SECURE, lease_requests=settings.lease_requests),
+            house=House(settings.identity_bytes, settings.total_bytes),
         )
 
     def _join(self, home: _Home, enroller: Enroller, endpoint: SecureEndpoint, upkeep: Upkeep) -> Verbs:

@@ -35,6 +35,7 @@ from rsocket_broker.protocol.events import (
     SetupReceived,
 )
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.quota import FULL, STEP, Kind, counted
 from rsocket_broker.serving import STOPPED, Handlers
 from rsocket_broker.transports.base import Transport
 
@@ -96,6 +97,7 @@ class Connection(Asking):
         self._resumer = resumer
         self._actions = _ACTIONS
         protocol.answers_in_runs = True
+        self.holding.changed = self._on_room
         self._stalled: list[Event] = []
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[ConnectionClosed] = self._loop.create_future()
@@ -202,7 +204,7 @@ class Connection(Asking):
 
     def transport_ready(self, transport: Transport) -> None:
         self.peer = transport.peer
-        self._transport = transport
+        self._take_line(transport)
         self._protocol.begin_resume(self._clock())
         self._flush()
         self._arm_timer()
@@ -238,10 +240,14 @@ class Connection(Asking):
     def writing_resumed(self) -> None:
         self._protocol.heard(self._clock())
         self._may_write.set()
+        if self._outgoing:
+            self._count_outgoing()
         self._note_pressure(behind=False)
         for gate in self._gates.values():
             gate.set()
         stalled, self._stalled = self._stalled, []
+        if stalled:
+            self.holding.note(Kind.STALLED, 0)
         self._handle(stalled)
         self._flush()
         self._choose_reading()
@@ -255,6 +261,7 @@ class Connection(Asking):
         self._protocol.data_to_send()
         if not self._lost.done():
             self._lost.set_result(self._closed_error())
+        self.holding.close()
 
     # ---- one turn --------------------------------------------------------------------------------------------
 
@@ -262,8 +269,7 @@ class Connection(Asking):
         """Acts on events, and stops where the peer must first read what it is owed."""
         protocol = self._protocol
         if self._stalled:
-            self._stalled.extend(events)
-            self._settle()
+            self._stall(events)
             return
         remaining = iter(events)
         for event in remaining:
@@ -271,8 +277,14 @@ class Connection(Asking):
             if protocol.queued > FLUSH_AT:
                 self._flush()
                 if protocol.is_server and not self._may_write.is_set():
-                    self._stalled = list(remaining)
-                    self._settle()
+                    self._stall(remaining)
+
+    def _stall(self, events: Iterable[Event]) -> None:
+        """What was read waits until the peer reads."""
+        size, new = self.holding.held(Kind.STALLED), list(events)
+        self._stalled += new
+        self.holding.note(Kind.STALLED, counted(size + sum(len(getattr(event, "data", b"")) for event in new)))
+        self._settle()
 
     def _settle(self) -> None:
         if self._protocol.ended is not None:
@@ -303,10 +315,31 @@ class Connection(Asking):
 
     def _cut_if_unread(self, transport: Transport) -> None:
         """Drops a peer that asks much and reads nothing before its answers fill the memory."""
-        limits = self._protocol.limits
-        if transport.queued > limits.outgoing + limits.message and self.closing is None:
+        limits, queued = self._protocol.limits, transport.queued
+        if queued >= STEP or self._outgoing:
+            self._count_outgoing()
+        if queued > limits.outgoing + limits.message and self.closing is None:
             self._finish(ConnectionEnded(None, "the peer does not read what it is sent", by_peer=True))
             transport.abort()
+
+    def _on_room(self) -> None:
+        """All lines of the peer together hold too much for what it sends, or there is room again."""
+        if self.holding.crowded:
+            self.pressure.crowd(self._give_up_waiting)
+        else:
+            self.pressure.relax()
+
+    def _give_up_waiting(self) -> None:
+        """There was no room for too long: the peer loses what it has begun to send, and we what it has sent of that."""
+        holding = self.holding
+        events = self._protocol.give_up_unfinished(FULL)
+        cut_off = holding.held(Kind.FRAME) + holding.held(Kind.MESSAGE)
+        if holding.crowded and cut_off and not holding.bears(holding.wanted):
+            self._protocol.close(FULL, ErrorCode.CONNECTION_ERROR)
+        holding.relax()
+        self._handle(events)
+        self._settle()
+        self._flush()
 
     def _choose_reading(self) -> None:
         """Reads only while answers can be written. A client goes on: two that wait for each other wait for ever."""
@@ -449,6 +482,7 @@ class Connection(Asking):
             self._transport.close()
         elif not self._lost.done():
             self._lost.set_result(self._closed_error())
+            self.holding.close()
         self._tell_change()
         try:
             self._responder.closed(self._closed_error())

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from rsocket_broker.payload import Payload
+from rsocket_broker.quota import STEP, Holding, Kind, counted
 
 
 class Owner(Protocol):
@@ -27,13 +28,17 @@ class RequestedStream:
     Credit is topped up as payloads are taken out, so a consumer that stops taking stops the producer.
     """
 
-    def __init__(self, owner: "Owner", stream_id: int, window: int) -> None:
+    def __init__(self, owner: "Owner", stream_id: int, window: int, holding: Holding | None = None) -> None:
+        """`holding` is that of the line."""
         self._owner = owner
         self._stream_id = stream_id
         self._window = window
         self._taken = 0
         self._payloads: collections.deque[Payload] = collections.deque()
         self._held = 0
+        self._holding = Holding() if holding is None else holding
+        self._counted = 0
+        """What the holding knows of the bytes that wait."""
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
         self._error: BaseException | None = None
@@ -58,6 +63,8 @@ class RequestedStream:
                 self._waiter = None
         payload = self._payloads.popleft()
         self._held -= payload_size(payload)
+        if self._counted and (self._held < STEP or self._counted - self._held >= STEP):
+            self._count()
         self._taken += 1
         if self._taken * 2 >= self._window and not self._ended:
             self._owner.grant(self._stream_id, self._taken)
@@ -70,16 +77,14 @@ class RequestedStream:
 
     def close(self) -> None:
         """As `aclose`, which has nothing to wait for."""
-        self._payloads.clear()
-        self._held = 0
+        self._drop()
         if not self._ended:
             self.end(None)
             self._owner.leave(self._stream_id)
 
     def fail(self, error: BaseException) -> None:
         """Ends it for its consumer with `error`, without what has come and was not taken, and asks the peer to stop."""
-        self._payloads.clear()
-        self._held = 0
+        self._drop()
         if not self._ended:
             self.end(error)
             self._owner.leave(self._stream_id)
@@ -92,12 +97,32 @@ class RequestedStream:
     ) -> None:
         self.close()
 
-    def put(self, payload: Payload) -> None:
-        """The connection brings a payload."""
+    def put(self, payload: Payload) -> bool:
+        """The connection brings a payload. False when all that waits is more than the holding bears."""
         if not self._ended:
             self._payloads.append(payload)
             self._held += payload_size(payload)
             self._wake()
+            if self._held - self._counted >= STEP:
+                self._count()
+                return self._holding.bears()
+        return True
+
+    def _count(self) -> None:
+        size = counted(self._held)
+        self._holding.change(Kind.PAYLOADS, size - self._counted)
+        self._counted = size
+
+    def _drop(self) -> None:
+        """What has come and was not taken is of no use to anybody."""
+        self._payloads.clear()
+        self._held = 0
+        if self._counted:
+            self._count()
+
+    def __del__(self) -> None:
+        if self._counted:  # whoever had it has let it go, and what it held
+            self._drop()
 
     def end(self, error: BaseException | None) -> None:
         """The connection says that nothing more will come, and why if it is not for good reasons."""

@@ -75,7 +75,7 @@ class Joined(Lasting):
         self.pressure.hold(feeder.pressure)
         if self._protocol.suspended:
             return self.bytes_waiting + size <= min(RELAY_QUEUE, self._protocol.limits.resume_bytes // 2)
-        return self.bytes_waiting <= RELAY_QUEUE
+        return self.bytes_waiting <= RELAY_QUEUE and self.holding.bears(size)
 
     def _note_pressure(self, *, behind: bool) -> None:
         if self._relaying is not None:

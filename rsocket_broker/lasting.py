@@ -9,8 +9,11 @@ from rsocket_broker.errors import ConnectionClosed
 from rsocket_broker.protocol.events import LeaseReceived, LineLost, LineResumed, ResumeReceived
 from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.quota import Kind
 from rsocket_broker.serving import Handlers, Serving
-from rsocket_broker.transports.base import MessageTransport, Peer, Receiver, Transport
+from rsocket_broker.transports.base import Channel, MessageTransport, Peer, Receiver, Transport
+
+_OF_MESSAGES: Final = (Channel.WS, Channel.WSS)
 
 
 class Lasting(Serving, Receiver):
@@ -91,15 +94,21 @@ class Lasting(Serving, Receiver):
         finally:
             self._settle()  # it may be over: too much waits for the peer
         self._drop_line()
-        self._transport, rest = door._surrender()
-        self._transport.hand_over(self)
-        self.peer = self._transport.peer
+        transport, rest = door._surrender()
+        self._take_line(transport)
+        transport.hand_over(self)
+        self.peer = transport.peer
         self.times_resumed += 1
         self.writing_resumed()
         self._arm_timer()
         self._tell_change()
         if rest:
             self.data_received(rest)
+
+    def _take_line(self, transport: Transport) -> None:
+        self._transport = transport
+        if transport.peer.channel in _OF_MESSAGES and isinstance(transport, MessageTransport):
+            transport.count_in(self.holding)
 
     def _surrender(self) -> tuple[Transport, bytes]:
         """Gives the line away, with what came on it behind the RESUME."""
@@ -165,6 +174,9 @@ class Lasting(Serving, Receiver):
         if transport is not None:
             transport.hand_over(_NOBODY)
             transport.abort()
+            self.holding.note(Kind.MESSAGE, 0)
+            if self._outgoing:
+                self._count_outgoing()
 
     def _on_line_lost(self, event: LineLost) -> None:
         self._lose_line(TimeoutError(event.text))

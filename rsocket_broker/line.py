@@ -16,6 +16,7 @@ from rsocket_broker.protocol.frames import Octets
 from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.relay import Find, Relaying
 from rsocket_broker.protocol.runs import Shortcuts
+from rsocket_broker.quota import Holding
 from rsocket_broker.transports.base import Peer
 
 
@@ -25,6 +26,7 @@ class Line(Interface):
     metadata_mime: str
     data_mime: str
     pressure: Pressure
+    holding: Holding
     on_suspended: Callable[[], None] | None
 
     # ---- what it is ------------------------------------------------------------------------------------------

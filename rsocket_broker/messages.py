@@ -28,6 +28,7 @@ from rsocket_broker.protocol.limits import SECURE, Limits
 from rsocket_broker.protocol.relay import Find, Relaying
 from rsocket_broker.protocol.runs import Shortcuts
 from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.quota import FULL, STEP, Holding, Kind, counted
 from rsocket_broker.transports.base import Peer, TextTransport
 from rsocket_broker.work import Work
 
@@ -77,9 +78,18 @@ class MessageLine:
     """A `Line` of messages, and the TextReceiver of its transport. First `open`, then `transport_ready`."""
 
     def __init__(
-        self, responder: MessageResponder, limits: Limits = SECURE, *, clock: Callable[[], float] = time.monotonic
+        self,
+        responder: MessageResponder,
+        limits: Limits = SECURE,
+        holding: Holding | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Of `limits` hold: `message`, `outgoing`, and `streams` for answers that are waited for."""
+        self.holding = Holding() if holding is None else holding
+        self.holding.changed = self._on_room
+        self._outgoing = 0
+        """What the holding knows of what waits for the peer."""
         self.opened = clock()
         self.closing: ConnectionClosed | None = None
         self.metadata_mime = ""
@@ -100,7 +110,7 @@ class MessageLine:
         """What was sent before the line was ready."""
         self._expiries = Expiries(self._loop)
         self._answers = self._expiries.waits
-        self._work = Work(self._loop, limits.streams)
+        self._work = Work(self._loop, limits.streams, self.holding)
         self._refusing = False
         self._may_write = asyncio.Event()
         self._may_write.set()
@@ -297,6 +307,7 @@ class MessageLine:
 
     def transport_ready(self, transport: TextTransport) -> None:
         self._transport = transport
+        transport.count_in(self.holding)
         self._last_heard = self._clock()
         if self.closing is not None:  # in between
             transport.abort()
@@ -328,12 +339,14 @@ class MessageLine:
     def writing_paused(self) -> None:
         self._may_write.clear()
         self._queued_before = 0 if self._transport is None else self._transport.queued
+        self._count_outgoing()
         self.pressure.begin()
         self._choose_reading()
 
     def writing_resumed(self) -> None:
         self._last_heard = self._clock()
         self._may_write.set()
+        self._count_outgoing()
         self.pressure.end()
         self._choose_reading()
 
@@ -343,6 +356,7 @@ class MessageLine:
         self._finish(closing, NORMAL)
         if not self._lost.done():
             self._lost.set_result(self._closed_error())
+        self.holding.close()
 
     # ---- one message -----------------------------------------------------------------------------------------
 
@@ -380,8 +394,20 @@ class MessageLine:
             raise self._closed_error()
         if size > self._limits.message:
             raise Rejected(f"a message has up to {self._limits.message} bytes")
-        if self.bytes_waiting > self._limits.outgoing:
+        waiting = self.bytes_waiting
+        if waiting > self._limits.outgoing:
             raise Rejected("too much is waiting for a peer that does not read")
+        if waiting >= STEP or self._outgoing:
+            self._count_outgoing()
+            if not self.holding.bears(size):
+                raise Rejected(FULL)
+
+    def _count_outgoing(self) -> None:
+        """Counts what waits for the peer, where that is much, or was."""
+        size = counted(self.bytes_waiting)
+        if size != self._outgoing:
+            self._outgoing = size
+            self.holding.note(Kind.OUTGOING, size)
 
     def _send(self, text: bytes) -> None:
         if self._transport is None:
@@ -395,6 +421,19 @@ class MessageLine:
         transport.send(text)
 
     # ---- reading, silence, the end ---------------------------------------------------------------------------
+
+    def _on_room(self) -> None:
+        """As `Connection._on_room`."""
+        if self.holding.crowded:
+            self.pressure.crowd(self._give_up_waiting)
+        else:
+            self.pressure.relax()
+
+    def _give_up_waiting(self) -> None:
+        """There was no room for too long. A message that has begun cannot be let go alone: its line goes with it."""
+        if self.holding.held(Kind.MESSAGE) and not self.holding.bears():
+            self._finish(ConnectionClosed(FULL), SERVICE_RESTART)
+        self.holding.relax()
 
     def _choose_reading(self) -> None:
         """Reads only while answers can be written: so a client that asks and does not read is told to wait."""
@@ -453,6 +492,7 @@ class MessageLine:
             self._transport.close(told, how.public)
         else:
             self._lost.set_result(self._closed_error())
+            self.holding.close()
         try:
             self._responder.closed(self._closed_error())
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as in _serve

@@ -12,6 +12,9 @@ that this other peer sends, and a peer that stops reading altogether could so br
    that of the feeder, and not their other streams.
 
 Streams with credit hardly come this far: a consumer that asks for what it can take has no more than that in its queue.
+
+A peer may also have to wait for itself: while all lines of its identity hold as much as they may (see `quota`), those
+that would add to it are not read from, for ROOM_PAUSE at most.
 """
 
 import asyncio
@@ -26,12 +29,17 @@ RELAY_QUEUE: Final = 4 * 1024 * 1024
 """Bytes that may wait for a peer when another client's frame is to be added to them: eight times the mark at which
 its feeders are paused, and a small part of `Limits.outgoing`, so that relaying alone never costs a connection."""
 
+ROOM_PAUSE: Final = 5.0
+"""Seconds for which a connection may go unread until its identity's quota has room. What a message of 60 MB takes over
+a slow network, and less than clients wait for answers to their keepalives."""
+
 
 class Pressure:
     """One connection's part in it: as the slow one, and as a feeder."""
 
     __slots__ = (
         "_clock",
+        "_crowded",
         "_feeders",
         "_held",
         "_held_since",
@@ -60,6 +68,8 @@ class Pressure:
         """Have been paused long enough while our peer does not read."""
         self._slow: dict[Pressure, None] = {}
         """Those for whose peers' sake we are paused."""
+        self._crowded: asyncio.TimerHandle | None = None
+        """There is no room for what the peer sends; this rings when that has gone on for too long."""
         self._sparing: dict[Pressure, None] = {}
         """Those that have us among their `_spared`."""
 
@@ -76,7 +86,7 @@ class Pressure:
     @property
     def held(self) -> bool:
         """Whether the peer is not to be read from now."""
-        return bool(self._slow)
+        return bool(self._slow) or self._crowded is not None
 
     @property
     def held_by(self) -> list[str]:
@@ -110,13 +120,25 @@ class Pressure:
             return
         self._feeders[feeder] = asyncio.get_running_loop().call_later(FEEDER_PAUSE, self._spare, feeder)
         feeder._slow[self] = None
-        if feeder._held_since is None:
-            feeder._held_since = feeder._clock()
-            feeder._reconsider()
+        feeder._look_again()
+
+    def crowd(self, give_up: Callable[[], None]) -> None:
+        """There is no room for what the peer sends. `give_up` is called if that goes on for too long."""
+        if self._crowded is None:
+            self._crowded = asyncio.get_running_loop().call_later(ROOM_PAUSE, give_up)
+            self._look_again()
+
+    def relax(self) -> None:
+        """There is room again."""
+        if self._crowded is not None:
+            self._crowded.cancel()
+            self._crowded = None
+            self._look_again()
 
     def close(self) -> None:
         """The connection has ended."""
         self.end()
+        self.relax()
         for sparing in self._sparing:
             del sparing._spared[self]
         self._sparing.clear()
@@ -130,7 +152,14 @@ class Pressure:
     def _release(self, feeder: "Pressure") -> None:
         self._feeders.pop(feeder).cancel()
         del feeder._slow[self]
-        if not feeder._slow and feeder._held_since is not None:
-            feeder._held += feeder._clock() - feeder._held_since
-            feeder._held_since = None
-            feeder._reconsider()
+        feeder._look_again()
+
+    def _look_again(self) -> None:
+        """Tells whether the peer is to be read from, if that has changed."""
+        if self.held and self._held_since is None:
+            self._held_since = self._clock()
+            self._reconsider()
+        elif not self.held and self._held_since is not None:
+            self._held += self._clock() - self._held_since
+            self._held_since = None
+            self._reconsider()

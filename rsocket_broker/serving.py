@@ -23,6 +23,7 @@ from rsocket_broker.protocol.events import MetadataPushReceived, RequestNReceive
 from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.protocol.runs import Shortcuts
 from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.quota import FULL, STEP, Kind, counted
 from rsocket_broker.work import Work, abandon
 
 CHANNEL_WINDOW: Final = 32
@@ -73,10 +74,14 @@ class Serving(abc.ABC):
     def __init__(self, protocol: Protocol, handlers: Handlers) -> None:
         self._protocol = protocol
         self._handlers = handlers
+        self.holding = protocol.holding
+        """What the peer makes us hold."""
+        self._outgoing = 0
+        """What the holding knows of what waits for the peer."""
         self._loop = asyncio.get_running_loop()
         self._incoming: dict[int, RequestedStream] = {}
         self._gates: dict[int, asyncio.Event] = {}
-        self._work = Work(self._loop, protocol.limits.streams)
+        self._work = Work(self._loop, protocol.limits.streams, protocol.holding)
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._refusing = False
@@ -94,6 +99,11 @@ class Serving(abc.ABC):
     @abc.abstractmethod
     async def drain(self) -> None:
         """Waits while the peer is slow to read. Raises ConnectionClosed when it is gone."""
+
+    @property
+    @abc.abstractmethod
+    def bytes_unwritten(self) -> int:
+        """Bytes for the peer that the kernel has not taken yet; 0 once the line has gone."""
 
     @abc.abstractmethod
     def _flush_soon(self) -> None:
@@ -148,7 +158,10 @@ class Serving(abc.ABC):
     def _serve_response(self, event: RequestReceived) -> None:
         answer = self._handlers.request_response(Payload(event.data, event.metadata))
         if isinstance(answer, Payload):
-            self._protocol.send_payload(event.stream_id, *parts(answer), complete=True)
+            data, metadata = parts(answer)
+            if len(data) >= STEP:
+                self._need_quota(len(data))
+            self._protocol.send_payload(event.stream_id, data, metadata, complete=True)
         else:
             self._start(event.stream_id, answer, self._answer(event.stream_id, answer))
 
@@ -158,7 +171,10 @@ class Serving(abc.ABC):
             if not self._may_write.is_set():
                 with self._in_hand(answer):
                     await self.drain()
-            self._protocol.send_payload(stream_id, *parts(answer), complete=True)
+            data, metadata = parts(answer)
+            if len(data) >= STEP:
+                self._need_quota(len(data))
+            self._protocol.send_payload(stream_id, data, metadata, complete=True)
         except Exception as error:  # noqa: BLE001  # as in _on_request
             self._fail(stream_id, error)
         except asyncio.CancelledError:
@@ -238,7 +254,10 @@ class Serving(abc.ABC):
                 stream_id, payload, gate
             ):
                 return False
-            self._protocol.send_payload(stream_id, *parts(payload))
+            data, metadata = parts(payload)
+            if len(data) >= STEP:
+                self._need_quota(len(data))
+            self._protocol.send_payload(stream_id, data, metadata)
             self._flush_soon()
             sent += 1
             if not sent % TURN:
@@ -263,7 +282,10 @@ class Serving(abc.ABC):
                     return True
                 if not await self._hold(stream_id, payload, gate):
                     return False
-            protocol.send_payload(stream_id, *parts(payload))
+            data, metadata = parts(payload)
+            if len(data) >= STEP:
+                self._need_quota(len(data))
+            protocol.send_payload(stream_id, data, metadata)
             self._flush_soon()
 
     async def _hold(self, stream_id: int, payload: Payload | bytes, gate: asyncio.Event) -> bool:
@@ -286,11 +308,29 @@ class Serving(abc.ABC):
         most = limits.resume_bytes if self._protocol.suspended else limits.outgoing
         if self._waiting and self._waiting + size > most:
             raise Rejected(f"more than {most} bytes wait for a peer that does not take them")
+        if size >= STEP:
+            self._need_quota(size)
         self._waiting += size
+        if self._waiting - self._outgoing >= STEP:
+            self._count_outgoing()
         try:
             yield
         finally:
             self._waiting -= size
+            if self._outgoing:
+                self._count_outgoing()
+
+    def _need_quota(self, size: int) -> None:
+        """Raises Rejected when all lines of the peer hold too much for so many bytes more."""
+        if not self.holding.bears(size):
+            raise Rejected(FULL)
+
+    def _count_outgoing(self) -> None:
+        """Counts what waits for the peer, where that is much, or was."""
+        size = self._waiting + self.bytes_unwritten
+        if abs(size - self._outgoing) >= STEP or (self._outgoing and size < STEP):
+            self._outgoing = counted(size)
+            self.holding.note(Kind.OUTGOING, self._outgoing)
 
     def end_work(self, refused: Mapping["asyncio.Task[Any]", RequestFailed]) -> None:
         """Ends what these tasks do for the peer: it is told why, and nothing that one still says goes out."""
@@ -326,7 +366,7 @@ class Serving(abc.ABC):
     # ---- streams ---------------------------------------------------------------------------------------------
 
     def _listen(self, stream_id: int, window: int) -> RequestedStream:
-        stream = self._incoming[stream_id] = RequestedStream(self, stream_id, window)
+        stream = self._incoming[stream_id] = RequestedStream(self, stream_id, window, self._protocol.holding)
         self._flush_soon()
         return stream
 
@@ -343,12 +383,10 @@ class Serving(abc.ABC):
         self._protocol.send_cancel(stream_id)
         self._flush_soon()
 
-    def _cut(self, stream_id: int, incoming: RequestedStream) -> None:
+    def _cut(self, stream_id: int, incoming: RequestedStream, why: str = "") -> None:
         """A consumer that does not keep up loses its stream, and nobody else notices."""
-        error = Rejected(
-            f"more than {self._protocol.limits.incoming} bytes wait for a consumer that does not take them"
-        )
-        incoming.end(error)
+        most = self._protocol.limits.incoming
+        incoming.end(Rejected(why or f"more than {most} bytes wait for a consumer that does not take them"))
         del self._incoming[stream_id]
         self._work.stop(stream_id)
         self.leave(stream_id)

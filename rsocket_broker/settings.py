@@ -17,6 +17,7 @@ from rsocket_broker.enrollment.throttle import EnrollmentLimits
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.files import read_owned
 from rsocket_broker.protocol.limits import LEASE_REQUESTS, RESUME_BYTES, RESUME_SECONDS
+from rsocket_broker.quota import ALL, PER_IDENTITY
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
 from rsocket_broker.spelling import nearest as nearest
 
@@ -195,14 +196,15 @@ class Settings:
     """Everything that one broker is told.
 
     `enrollment_mode` None is the choice of `mode`. With `require_nonce` nobody enrols through files who does not sign a
-    nonce that was put into the app's folder. `duplicate` None leaves the rule to the kind of the session.
-    `allow_relay` lets clients send requests to each other, as far as the policy does not say no; `vendor_policy` is the
-    file with the rules that stand above the operator's. A session whose line is lost waits `resume_seconds` for its
-    client (0: not at all) and retains `resume_bytes` for it. A client with leases may send `lease_requests` in each
-    period. `adb` is auto, off or HOST:PORT. `plugins` are paths or names of plugins to load. `plugin_tables` and
-    `medium_tables` are as written in the config, by id and name. `device_ports` are the numbers that apps on devices
-    dial for enrolment and for sessions, `device_web_ports` those that they dial over WebSocket. `passphrase` opens the
-    CA's key where that is encrypted.
+    nonce that was put into the app's folder. `duplicate` None leaves the rule to the kind of the session. `allow_relay`
+    lets clients send requests to each other, as far as the policy does not say no; `vendor_policy` is the file with the
+    rules that stand above the operator's. A session whose line is lost waits `resume_seconds` for its client (0: not at
+    all) and retains `resume_bytes` for it. All lines of one identity together may make us hold `identity_bytes`, and
+    all of all `total_bytes` before it is asked who has more than a share. A client with leases may send
+    `lease_requests` in each period. `adb` is auto, off or HOST:PORT. `plugins` are paths or names of plugins to load.
+    `plugin_tables` and `medium_tables` are as written in the config, by id and name. `device_ports` are the numbers
+    that apps on devices dial for enrolment and for sessions, `device_web_ports` those that they dial over WebSocket.
+    `passphrase` opens the CA's key where that is encrypted.
     """
 
     home: Path
@@ -217,6 +219,8 @@ class Settings:
     resume_seconds: float = RESUME_SECONDS
     resume_bytes: int = RESUME_BYTES
     lease_requests: int = LEASE_REQUESTS
+    identity_bytes: int = PER_IDENTITY
+    total_bytes: int = ALL
     adb: str = "auto"
     plugins: tuple[str, ...] = ()
     plugin_tables: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)

@@ -5,8 +5,15 @@ import sys
 from collections.abc import Container, Coroutine
 from typing import Any, Final
 
+from rsocket_broker.quota import Holding, Kind, counted
+
 _EAGER: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 """Where Python can, the first step of a task runs at once: work that never waits is done when it has started."""
+
+WEIGHT: Final = 8 * 1024
+"""Bytes that a running task counts for: the task, its coroutines and futures, and a light request."""
+GRAIN: Final = 64
+"""Tasks by which their number must change to be counted anew."""
 
 
 class Work:
@@ -16,10 +23,14 @@ class Work:
     a callback for each task.
     """
 
-    __slots__ = ("_loop", "_over", "_running", "limit")
+    __slots__ = ("_bottom", "_holding", "_loop", "_over", "_running", "_top", "limit")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int, holding: Holding | None = None) -> None:
+        """`holding` is that of the line."""
         self._loop = loop
+        self._holding = Holding() if holding is None else holding
+        self._bottom, self._top = -GRAIN, GRAIN
+        """The numbers of tasks down to which, and from which on, they are counted anew."""
         self.limit = limit
         """How many may run at once."""
         self._over = False
@@ -47,7 +58,17 @@ class Work:
         return True
 
     def _may_start(self, stream_id: int) -> bool:
-        return not self._over and stream_id not in self._running and len(self._running) < self.limit
+        number = len(self._running)
+        if self._over or stream_id in self._running or number >= self.limit:
+            return False
+        return number < self._top or self._count(number + GRAIN)
+
+    def _count(self, top: int) -> bool:
+        """Counts as many tasks as there may be up to `top`, GRAIN of them for nothing. False when that is too much."""
+        if not self._holding.reserve(Kind.WORK, counted((top - GRAIN) * WEIGHT)):
+            return False
+        self._bottom, self._top = top - 2 * GRAIN, top
+        return True
 
     def streams_of(self, tasks: Container[asyncio.Task[Any]]) -> list[tuple[int, asyncio.Task[None]]]:
         """The streams that one of these tasks works for."""
@@ -55,6 +76,8 @@ class Work:
 
     def done(self, stream_id: int) -> None:
         self._running.pop(stream_id, None)
+        if len(self._running) <= self._bottom:
+            self._count(len(self._running) + GRAIN)
 
     def stop(self, stream_id: int) -> None:
         """Cancels the work on a stream, if there is any."""

@@ -13,6 +13,7 @@ from rsocket.payload import Payload as TheirPayload
 from rsocket.rsocket_client import RSocketClient
 from rsocket.transports.tcp import TransportTCP
 
+from rsocket_broker import pressure
 from rsocket_broker.connection import CATCH_UP, Connection
 from rsocket_broker.errors import (
     Canceled,
@@ -27,9 +28,10 @@ from rsocket_broker.protocol.events import SetupReceived
 from rsocket_broker.protocol.frames import Setup
 from rsocket_broker.protocol.limits import SECURE, Limits
 from rsocket_broker.protocol.protocol import Protocol
+from rsocket_broker.quota import FULL, Holding, House, Kind
 from rsocket_broker.transports.memory import memory_pair
 from rsocket_broker.transports.tcp import listen_tcp
-from tests.playbook import SETUP_BODY, C, N, u32, wire
+from tests.playbook import SETUP_BODY, C, F, N, u32, wire
 from tests.two_sides import BOTH, SECOND, Line, Side, Wires, nothing, until, within
 
 
@@ -835,3 +837,115 @@ async def test_answers_that_come_together_reach_those_who_still_wait() -> None:
     await asyncio.sleep(0)
     assert len(wires.frames) == 4  # nothing is cancelled that has been answered
     await server.close()
+
+
+# ---- what all lines of one peer may hold ---------------------------------------------------------------------
+
+
+class Crowd:
+    """Servers whose peers, made of wire, are one client: they share a quota."""
+
+    def __init__(self, most: int) -> None:
+        self.house = House(most)
+        self.servers: list[Connection] = []
+        self.sides: list[Side] = []
+
+    def connect(self, *frames: bytes, name: str = "one", reading: bool = True) -> Wires:
+        protocol = Protocol.server(SECURE, time.monotonic())
+        protocol.count_in(Holding(self.house.of(name)))
+        side = Side()
+        server, wires = Connection(protocol, side), Wires(reading=reading)
+        self.servers.append(server)
+        self.sides.append(side)
+        _, end = memory_pair(server, wires)
+        end.write([wire(FrameType.SETUP, 0, SETUP_BODY), *frames])
+        wires.transport = end
+        return wires
+
+    async def end(self) -> None:
+        for server in self.servers:
+            server.abort()
+            await server.wait_closed()
+        assert self.house.used == self.house.crowded == len(self.house) == 0
+
+
+FIRST_PART = wire(FrameType.REQUEST_FNF, 1, bytes(600_000), F)
+LAST_PART = wire(FrameType.PAYLOAD, 1, b"end", N)
+BEGUN = FIRST_PART, LAST_PART
+"""A message in two fragments."""
+WHOLE = wire(FrameType.REQUEST_FNF, 1, bytes(600_000))
+CUT = WHOLE[:100], WHOLE[100:]
+"""A frame in two parts."""
+
+
+@pytest.mark.row("M-15", "A-38")
+@pytest.mark.parametrize("begun", [BEGUN, CUT], ids=["fragments", "frame"])
+async def test_a_line_waits_while_others_of_its_client_hold_all_they_may(begun: tuple[bytes, bytes]) -> None:
+    crowd = Crowd(1_000_000)
+    first = crowd.connect(begun[0])
+    await until(lambda: crowd.house.used >= 600_000)
+    second = crowd.connect(begun[0])
+    await until(lambda: crowd.house.crowded == 1)
+    assert crowd.servers[1].pressure.held
+    other = crowd.connect(wire(FrameType.REQUEST_RESPONSE, 1, b"q"), name="other")
+    await until(lambda: other.frames)
+    first.transport.abort()
+    await until(lambda: not crowd.house.crowded)
+    assert not crowd.servers[1].pressure.held
+    second.transport.write([begun[1]])
+    await until(lambda: crowd.sides[1].notes)
+    await crowd.end()
+
+
+@pytest.mark.row("M-15")
+async def test_a_line_that_has_waited_too_long_loses_its_unfinished_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pressure, "ROOM_PAUSE", 0.05)
+    crowd = Crowd(1_000_000)
+    first = wire(FrameType.REQUEST_RESPONSE, 1, bytes(600_000), F)
+    crowd.connect(first)
+    await until(lambda: crowd.house.used >= 600_000)
+    second = crowd.connect(first)
+    await until(lambda: second.frames)
+    assert (second.frames[0].kind, second.frames[0].stream_id) == (FrameType.ERROR, 1)
+    assert second.frames[0].body == u32(ErrorCode.REJECTED) + FULL.encode()
+    second.transport.write([wire(FrameType.REQUEST_RESPONSE, 3, b"q")])
+    await until(lambda: len(second.frames) == 2)
+    assert second.frames[1].kind == FrameType.PAYLOAD, "the line lives on"
+    await crowd.end()
+
+
+@pytest.mark.row("M-15")
+async def test_a_line_that_has_waited_too_long_inside_a_frame_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pressure, "ROOM_PAUSE", 0.05)
+    crowd = Crowd(1_000_000)
+    crowd.connect(CUT[0])
+    await until(lambda: crowd.house.used >= 600_000)
+    second = crowd.connect(CUT[0])
+    await until(second.lost.is_set)
+    assert second.frames[0].body == u32(ErrorCode.CONNECTION_ERROR) + FULL.encode()
+    await crowd.end()
+
+
+@pytest.mark.row("M-15")
+async def test_what_a_client_does_not_read_counts_for_all_of_its_lines() -> None:
+    crowd = Crowd(1_500_000)
+    ask = wire(FrameType.REQUEST_RESPONSE, 1, bytes(600_000))
+    first = crowd.connect(ask, reading=False)
+    await until(lambda: crowd.house.by_kind[Kind.OUTGOING] >= 600_000)
+    second = crowd.connect(ask)
+    await until(lambda: second.frames)
+    assert second.frames[0].body == u32(ErrorCode.REJECTED) + FULL.encode()
+    first.transport.resume_reading()
+    await until(lambda: not crowd.house.used)
+    await crowd.end()
+
+
+async def test_what_was_read_and_waits_for_a_peer_that_does_not_read_counts() -> None:
+    crowd = Crowd(10_000_000)
+    asks = [wire(FrameType.REQUEST_RESPONSE, n, bytes(150_000)) for n in range(1, 21, 2)]
+    wires = crowd.connect(b"".join(asks), reading=False)
+    await until(lambda: crowd.house.by_kind[Kind.STALLED])
+    wires.transport.resume_reading()
+    await until(lambda: len(wires.frames) == len(asks))
+    await until(lambda: not crowd.house.used)
+    await crowd.end()

@@ -24,6 +24,7 @@ from rsocket_broker.messages import (
 )
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.limits import SECURE, Limits
+from rsocket_broker.quota import Holding
 from rsocket_broker.transports.base import Channel, Peer
 
 PEER = Peer("127.0.0.1:40112", Channel.WSS, b"certificate")
@@ -42,6 +43,9 @@ class Letters:
 
     def send(self, text: bytes) -> None:
         self.sent.append(text)
+
+    def count_in(self, holding: Holding) -> None:
+        """Nothing comes in pieces."""
 
     def ping(self) -> None:
         self.events.append("ping")

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from rsocket_broker.admin.endpoint import Kinds, Params, Stream, Verb
 from rsocket_broker.errors import ApplicationError
 from rsocket_broker.line import Line
+from rsocket_broker.moments import timestamp
 from rsocket_broker.plugin_api.plugin import Kind
 from rsocket_broker.routing.registry import LoadedPlugin
 from rsocket_broker.routing.session import Session
@@ -74,7 +75,8 @@ def describe_plugin(loaded: LoadedPlugin) -> dict[str, object]:
 
 def describe_connection(connection: Line) -> dict[str, object]:
     """What one connection has counted since it began, and how it stands now. Times in seconds."""
-    relaying, pressure = connection.relaying, connection.pressure
+    relaying, pressure, holding = connection.relaying, connection.pressure, connection.holding
+    quota = holding.quota
     return {
         "keepalive_seconds": connection.keepalive,
         "silent_seconds": round(connection.silence, 3),
@@ -88,6 +90,10 @@ def describe_connection(connection: Line) -> dict[str, object]:
         "streams_open": connection.streams_open,
         "streams_waiting": connection.streams_waiting,
         "bytes_waiting": connection.bytes_waiting,
+        "bytes_held": holding.describe(),
+        "identity_bytes_held": 0 if quota is None else quota.used,
+        "identity_bytes": 0 if quota is None else quota.limit,
+        "waits_for_room": holding.crowded,
         "stalled_seconds": round(pressure.stalled_seconds, 3),
         "fed_too_fast_by": sorted(pressure.feeders),
         "held_seconds": round(pressure.held_seconds, 3),
@@ -135,7 +141,7 @@ class _Clients:
 
 
 def _certificate_until(session: Session) -> str | None:
-    return session.identity.not_after.isoformat(timespec="seconds") if session.identity.principal.certified else None
+    return timestamp(session.identity.not_after) if session.identity.principal.certified else None
 
 
 async def follow(session: Session) -> AsyncGenerator[object, None]:

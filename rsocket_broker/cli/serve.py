@@ -32,6 +32,7 @@ from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.observability import logs
 from rsocket_broker.protocol.codes import MAX_31
 from rsocket_broker.protocol.limits import LEASE_PERIOD, LEASE_REQUESTS, RESUME_BYTES, RESUME_SECONDS
+from rsocket_broker.quota import ALL, MODEST, PER_IDENTITY
 from rsocket_broker.sessions.live import MAX_PER_IDENTITY, MAX_SESSIONS, DuplicateRule, SessionLimits
 from rsocket_broker.settings import (
     BROWSER_PORT,
@@ -56,6 +57,7 @@ SPARE_FILES = 1024
 
 PORT = WholeNumber(0, 65535)
 COUNT = WholeNumber(min=1)
+BYTES = WholeNumber(min=MODEST)
 LEASED = WholeNumber(1, MAX_31)
 """What the number of a LEASE frame can say."""
 
@@ -227,6 +229,23 @@ HOST_HELP = (
     help="Sessions that one client may hold at once.",
 )
 @click.option(
+    "--identity-bytes",
+    type=BYTES,
+    metavar="N",
+    default=PER_IDENTITY,
+    show_default=True,
+    help="What one client may have the broker hold at once, in bytes, over all of its sessions: messages on their way "
+    "in and out, requests, events. One that sends more is made to wait, and loses what it sends after that.",
+)
+@click.option(
+    "--total-bytes",
+    type=BYTES,
+    metavar="N",
+    default=ALL,
+    show_default=True,
+    help="The same of all clients together: beyond it, those that hold more than an equal share get no more.",
+)
+@click.option(
     "--enrollments-per-minute",
     type=COUNT,
     metavar="N",
@@ -353,6 +372,8 @@ def settings_of(obj: Context, options: Mapping[str, Any]) -> Settings:
         resume_seconds=options["resume_seconds"],
         resume_bytes=options["resume_bytes"],
         lease_requests=options["lease_requests"],
+        identity_bytes=options["identity_bytes"],
+        total_bytes=options["total_bytes"],
         adb=options["adb"],
         plugins=tuple(options["plugins"]),
         plugin_tables=obj.plugin_tables(),

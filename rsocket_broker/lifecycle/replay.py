@@ -12,6 +12,7 @@ from rsocket_broker.claims import Claims
 from rsocket_broker.errors import Invalid
 from rsocket_broker.files import read_given
 from rsocket_broker.messages import MessageLine
+from rsocket_broker.quota import Holding
 from rsocket_broker.recording.entries import Entry, Header, read_entry, read_header
 from rsocket_broker.recording.recorded_app import RecordedApp
 from rsocket_broker.routing.responder import SecureResponder
@@ -82,6 +83,9 @@ class ReplayedLine:
     def send(self, text: bytes) -> None:
         self._waiting.extend(self._app.receive(text))
         self._loop.call_soon(self._deliver)
+
+    def count_in(self, holding: Holding) -> None:
+        """Nothing comes in pieces."""
 
     def ping(self) -> None:
         self._loop.call_soon(self._pong)

@@ -14,6 +14,7 @@ from rsocket_broker.browser.query import browser_claims
 from rsocket_broker.claims import shown
 from rsocket_broker.messages import MessageLine, MessageResponder
 from rsocket_broker.protocol.limits import MIB, PLAIN, Limits
+from rsocket_broker.quota import Holding
 from rsocket_broker.transports.base import Peer, TextReceiver, TextTransport
 from rsocket_broker.transports.http import MessageSocket, Site
 from rsocket_broker.transports.http_request import Refusal, Request
@@ -35,8 +36,14 @@ Newcomer = Callable[[MessageLine], TextReceiver]
 """Is told of each line that was let in, and says who hears it."""
 
 
-def browser_site(responder: Callable[[], MessageResponder], origins: Collection[str], newcomer: Newcomer) -> Site:
-    """The port. `responder` makes who serves one line; `origins` are the hosts besides localhost."""
+def browser_site(
+    responder: Callable[[], MessageResponder],
+    origins: Collection[str],
+    newcomer: Newcomer,
+    holding: Callable[[], Holding],
+) -> Site:
+    """The port. `responder` makes who serves one line, `holding` where is counted what it makes us hold; `origins` are
+    the hosts besides localhost."""
 
     def check(request: Request) -> None:
         origin = request.one("origin")
@@ -45,7 +52,7 @@ def browser_site(responder: Callable[[], MessageResponder], origins: Collection[
 
     def welcome(peer: Peer, request: Request) -> TextReceiver:
         claims = browser_claims(request.query)
-        line = MessageLine(responder(), VISITOR)
+        line = MessageLine(responder(), VISITOR, holding())
         line.open(peer, claims)
         return FramedLine(newcomer(line))
 
@@ -104,6 +111,9 @@ class FramedLine:
         self._put(passed)
         for each in passed.inward:  # not at once: whoever asks must first wait for the answer
             self._loop.call_soon(self._above.message_received, each)
+
+    def count_in(self, holding: Holding) -> None:
+        self._below.count_in(holding)
 
     def ping(self) -> None:
         self._below.ping()

@@ -29,6 +29,7 @@ from rsocket_broker.protocol.protocol import Protocol
 from rsocket_broker.protocol.relay import Relaying
 from rsocket_broker.protocol.resume import Pool
 from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.quota import Holding
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.responder import SecureResponder
 from rsocket_broker.routing.unverified import UnverifiedEndpoint
@@ -111,7 +112,7 @@ class Lines:
 
     def _app(self, peer: Peer, request: Request) -> TextReceiver:
         """A session of an app with an SDK of the WebSocket era. Raises SetupRefused."""
-        line = MessageLine(self._served.endpoint.responder())
+        line = MessageLine(self._served.endpoint.responder(), holding=self._stranger())
         line.open(peer, Claims.from_query(request.query))
         return self._taken_in("ws_secure", line)
 
@@ -130,7 +131,7 @@ class Lines:
         """Raises SetupRefused."""
         enroller = self._served.enroller
         responder = WebEnrolment(enroller)
-        line = MessageLine(responder, PLAIN)
+        line = MessageLine(responder, PLAIN, self._stranger())
         line.open(peer, claims_of(request.query, peer.address, enroller))
         self._web_enrolments[line] = responder
         return self._taken_in("ws_insecure", line)
@@ -152,7 +153,7 @@ class Lines:
     def browser(self) -> Site:
         """Sessions of browser and Node apps, which prove nothing."""
         visitors = UnverifiedEndpoint(self._served.endpoint)
-        return browser_site(visitors.responder, self._browser_origins, self._visitor)
+        return browser_site(visitors.responder, self._browser_origins, self._visitor, self._stranger)
 
     def _visitor(self, line: MessageLine) -> TextReceiver:
         return self._taken_in("browser", line)
@@ -189,9 +190,14 @@ class Lines:
     def _line(self, limits: Limits, responder: Responder, resumer: Resumer | None = None) -> Connection:
         kind = Relaying if self._served.endpoint.access.policy.relays else Protocol  # for as long as the line lasts
         protocol = kind.server(limits, time.monotonic(), self._retained)
+        protocol.count_in(self._stranger())
         connection = Connection(protocol, responder, resumer=resumer)
         self._lines.add(connection)
         return connection
+
+    def _stranger(self) -> Holding:
+        """What is held for a line before it is known whose it is, and for those where that is never known."""
+        return Holding(self._served.endpoint.house.strangers)
 
     def _observed(self, port: str, connection: Connection) -> Receiver:
         """What the transport of a connection is given for it."""

@@ -14,6 +14,7 @@ from rsocket_broker.errors import BrokerError
 from rsocket_broker.identity import Identity
 from rsocket_broker.messages import MessageLine
 from rsocket_broker.protocol.trace import FrameTrace
+from rsocket_broker.quota import Holding
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
 from rsocket_broker.transports.base import Channel, MessageTransport, Peer, Receiver, Transport
@@ -198,6 +199,10 @@ class TappedTransport:
     def expect(self, size: int) -> None:
         if isinstance(self._transport, MessageTransport):
             self._transport.expect(size)
+
+    def count_in(self, holding: Holding) -> None:
+        if isinstance(self._transport, MessageTransport):
+            self._transport.count_in(holding)
 
     def release(self, receiver: Receiver) -> None:
         """The tap is not wanted after all: from now on nothing goes through it."""

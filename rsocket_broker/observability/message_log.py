@@ -10,6 +10,7 @@ from rsocket_broker.claims import shown
 from rsocket_broker.jsontext import JsonError, parse
 from rsocket_broker.messages import MessageLine
 from rsocket_broker.observability.frame_log import RECEIVED, SENT, log
+from rsocket_broker.quota import Holding
 from rsocket_broker.transports.base import Peer, TextTransport
 
 LOOKED_INTO: Final = 64 * 1024
@@ -71,6 +72,9 @@ class MessageTap:
     def send(self, text: bytes) -> None:
         self._show(SENT, describe(text))
         self._below.send(text)
+
+    def count_in(self, holding: Holding) -> None:
+        self._below.count_in(holding)
 
     def ping(self) -> None:
         self._show(SENT, "ping")

@@ -12,6 +12,7 @@ from rsocket_broker.errors import Invalid, Rejected
 from rsocket_broker.protocol.codes import COMPLETE, FOLLOWS, METADATA, NEXT, TYPE_SHIFT, FrameType
 from rsocket_broker.protocol.frames import HEADER, PREFIX, Octets, joined, start
 from rsocket_broker.protocol.limits import Limits
+from rsocket_broker.quota import FULL, STEP, Holding, Kind, counted
 
 OVERHEAD: Final = 256
 """What an unfinished message costs beside its bytes, so that a thousand empty ones are not free."""
@@ -87,13 +88,17 @@ class Unfinished:
 class Reassembler:
     """The unfinished messages of one connection, at most one for each stream, within one budget."""
 
-    __slots__ = ("_held", "_limits", "unfinished")
+    __slots__ = ("_counted", "_held", "_holding", "_limits", "unfinished")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, holding: Holding | None = None) -> None:
+        """`holding` is that of the line."""
         self._limits = limits
+        self._holding = Holding() if holding is None else holding
         self.unfinished: dict[int, Unfinished] = {}
         """By stream id."""
         self._held = 0
+        self._counted = 0
+        """What the holding knows of that."""
 
     @property
     def held(self) -> int:
@@ -104,7 +109,7 @@ class Reassembler:
         """Takes one fragment, the first or a later one.
 
         Raises Invalid when the message grows past `Limits.message`, Rejected when all unfinished messages together
-        grow past `Limits.reassembly`. The message is dropped then.
+        grow past `Limits.reassembly`, or past what the holding may take. The message is dropped then.
         """
         message = self.unfinished.get(stream_id)
         if message is None:
@@ -117,6 +122,11 @@ class Reassembler:
         if self._held + growth > self._limits.reassembly:
             self.drop(stream_id)
             raise Rejected(f"unfinished messages hold more than {self._limits.reassembly} bytes")
+        if self._held + growth - self._counted >= STEP:
+            if not self._holding.take(Kind.FRAGMENTS, self._held + growth):
+                self.drop(stream_id)
+                raise Rejected(FULL)
+            self._counted = self._held + growth
         self._held += growth
         message.take(data)
         message.next = message.next or has_next
@@ -137,3 +147,14 @@ class Reassembler:
         message = self.unfinished.pop(stream_id, None)
         if message is not None:
             self._held -= OVERHEAD + message.size()
+            if self._counted and (self._held < STEP or self._counted - self._held >= STEP):
+                self._counted = counted(self._held)
+                self._holding.note(Kind.FRAGMENTS, self._counted)
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self.unfinished.clear()
+        self._held = 0
+        if self._counted:
+            self._counted = 0
+            self._holding.note(Kind.FRAGMENTS, 0)

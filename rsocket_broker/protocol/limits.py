@@ -18,8 +18,8 @@ RESUME_BYTES: Final = 8 * MIB
 LEASE_REQUESTS: Final = 1_000_000
 LEASE_PERIOD: Final = 10.0
 """So many requests in so many seconds: more than one connection is served in that time, so it hinders nobody."""
-LIGHT: Final = 16 * KIB
-"""A request up to this size is bounded well enough by the number of streams."""
+LIGHT: Final = 4 * KIB
+"""A request up to this size weighs no more than the task that serves it, and is counted with that."""
 MIN_FRAGMENT: Final = 64
 """A smaller fragment would be more header than content."""
 

@@ -36,6 +36,7 @@ from rsocket_broker.protocol.keepalive import Heartbeat, patience
 from rsocket_broker.protocol.limits import Limits
 from rsocket_broker.protocol.resume import Ledger
 from rsocket_broker.protocol.states import ConnectionState, StreamState
+from rsocket_broker.quota import FULL, STEP, Holding, Kind
 
 HELD_BEHIND_SETUP: Final = 1 << 20
 """What may be read behind a SETUP that is being decided on, beyond one frame: a few reads that were on their way."""
@@ -62,6 +63,8 @@ class Line:
 
     def __init__(self, limits: Limits, state: ConnectionState, now: float) -> None:
         self.limits = limits
+        self.holding = Holding()
+        """What the peer makes us hold; its owner may set another one before anything is received."""
         self.queued = 0
         """Bytes in `data_to_send`."""
         self.frames_in = 0
@@ -84,6 +87,8 @@ class Line:
         """Up to where the frames that are being read are in the ledger."""
         self._buffer = bytearray()
         self._needed = 0
+        self._framed = False
+        """What is kept is the beginning of a large frame, and counted."""
         self._events: list[Event] = []
         self._out: list[bytes] = []
 
@@ -262,6 +267,8 @@ class Line:
         """Keeps the start of a frame that is not whole yet; judges its length as soon as it is known."""
         rest = len(data) - at
         deciding = self._state is ConnectionState.DECIDING
+        if self._framed:
+            self._unframe()
         if not rest or not (self._dispatch or deciding):  # of a line that was lost meanwhile, it will all come again
             self._needed = 0
             return
@@ -279,10 +286,30 @@ class Line:
                     ErrorCode.INVALID_SETUP if early else ErrorCode.CONNECTION_ERROR,
                 )
             self._needed = PREFIX + length
+            if length > STEP:
+                self._framed = True
+                if not self.holding.take(Kind.FRAME, length, rest):
+                    raise ProtocolViolation(FULL)
+
+    def _unframe(self) -> None:
+        """The large frame has come, and was dealt with."""
+        self._framed = False
+        self.holding.note(Kind.FRAME, 0)
+
+    def _drop_buffer(self) -> None:
+        """What was kept is of no use any more."""
+        self._buffer = bytearray()
+        if self._framed:
+            self._unframe()
 
     def _bound_what_waits(self) -> None:
-        if len(self._buffer) > self.limits.frame + HELD_BEHIND_SETUP:
+        size = len(self._buffer)
+        if size > self.limits.frame + HELD_BEHIND_SETUP:
             self._end(ErrorCode.REJECTED_SETUP, "too much was sent before the setup was accepted")
+        elif size > STEP:
+            self._framed = True
+            if not self.holding.take(Kind.FRAME, size):
+                self._end(ErrorCode.REJECTED_SETUP, FULL)
 
     def _take_events(self) -> list[Event]:
         events = self._events
@@ -395,7 +422,7 @@ class Line:
         self._enter(ConnectionState.CLOSED)
         self.ended = end
         self._events.append(end)
-        self._buffer = bytearray()
+        self._drop_buffer()
         self._forget_all()
 
     def _is_busy(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 from rsocket_broker.errors import ProtocolViolation
 from rsocket_broker.protocol.codes import TYPE_SHIFT, ErrorCode, FrameType
 from rsocket_broker.protocol.frames import PREFIX, read_start
+from rsocket_broker.quota import STEP, Holding, Kind, counted
 
 _FIRST_KIND: Final = FrameType.REQUEST_RESPONSE << TYPE_SHIFT
 _BEYOND_KINDS: Final = FrameType.METADATA_PUSH << TYPE_SHIFT
@@ -61,9 +62,22 @@ def measure(frames: bytes, begin: int, end: int) -> tuple[int, list[tuple[int, i
 class Ledger:
     """The positions of one connection, and the frames sent that the peer has not confirmed."""
 
-    __slots__ = ("_aside", "_blocks", "_budget", "_grain", "_pool", "first", "received", "sent", "size")
+    __slots__ = (
+        "_aside",
+        "_blocks",
+        "_budget",
+        "_counted",
+        "_grain",
+        "_holding",
+        "_pool",
+        "first",
+        "received",
+        "sent",
+        "size",
+    )
 
-    def __init__(self, budget: int, pool: Pool) -> None:
+    def __init__(self, budget: int, pool: Pool, holding: Holding | None = None) -> None:
+        """`holding` is that of the line."""
         self.sent = 0
         """Position behind the last frame sent."""
         self.received = 0
@@ -76,6 +90,9 @@ class Ledger:
         self._grain = min(SMALL, budget // GRAIN)
         self._pool = pool
         pool.members += 1
+        self._holding = Holding() if holding is None else holding
+        self._counted = 0
+        """What the holding knows of `size`."""
         self._blocks: deque[tuple[int, bytes]] = deque()
         """Runs of whole frames with a position, length fields included, each with the position behind it."""
         self._aside: list[bytes] = []
@@ -83,8 +100,10 @@ class Ledger:
 
     @property
     def is_over(self) -> bool:
-        """More is kept than this connection may, or all of them together."""
-        return self.size > self._budget or not self._pool.bears(self.size)
+        """More is kept than this connection may, or all of them together, or all lines of this client."""
+        if self.size > self._budget or not self._pool.bears(self.size):
+            return True
+        return self.size >= STEP and not self._holding.bears()
 
     @property
     def is_filling(self) -> bool:
@@ -164,6 +183,9 @@ class Ledger:
     def _charge(self, size: int) -> None:
         self.size += size
         self._pool.used += size
+        if abs(self.size - self._counted) >= STEP or (self._counted and self.size < STEP):
+            self._counted = counted(self.size)
+            self._holding.note(Kind.RETAINED, self._counted)
 
 
 def _without(frames: bytes, others: list[tuple[int, int]]) -> bytes:

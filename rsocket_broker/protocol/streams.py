@@ -19,6 +19,7 @@ from rsocket_broker.protocol.events import (
     AnswersReceived,
     CancelReceived,
     ErrorReceived,
+    Event,
     PayloadReceived,
     RequestNReceived,
     RequestReceived,
@@ -40,6 +41,7 @@ from rsocket_broker.protocol.frames import (
 from rsocket_broker.protocol.limits import LIGHT, Limits
 from rsocket_broker.protocol.line import Line
 from rsocket_broker.protocol.states import GIVING_UP, ROWS, ConnectionState, Effect, Input, StreamState
+from rsocket_broker.quota import FULL, STEP, Holding, Kind, counted
 
 WORTH_A_COPY: Final = 16 * 1024
 """Header and payload are joined up to this size; beyond, copying costs more than one more buffer to write."""
@@ -89,16 +91,23 @@ class Streams(Line):
         self._weights: dict[int, int] = {}
         """Bytes of the requests that are being served and are not light."""
         self._weight = 0
-        self._reassembler = Reassembler(limits)
+        self._weighed = 0
+        """What the holding knows of that."""
+        self._reassembler = Reassembler(limits, self.holding)
         self.answers_in_runs = False
         """Whether the owner takes plain answers that stand one behind the other as one AnswersReceived."""
+
+    def count_in(self, holding: Holding) -> None:
+        """What the peer makes us hold counts there. Before anything was received."""
+        self.holding = holding
+        self._reassembler = Reassembler(self.limits, holding)
 
     def widen(self, limits: Limits) -> None:
         """These limits hold from now on. For a server that has judged a SETUP and not accepted it yet."""
         self.limits = limits
         self._fragment = limits.fragment
         self._in_one_piece = min(limits.fragment, WORTH_A_COPY)
-        self._reassembler = Reassembler(limits)
+        self._reassembler = Reassembler(limits, self.holding)
 
     # ---- requests of the peer --------------------------------------------------------------------------------
 
@@ -202,14 +211,28 @@ class Streams(Line):
 
     def _can_bear(self, stream_id: int, size: int) -> bool:
         """Whether a request of that size may be served beside the others. If not, the peer is told."""
-        if self._weight + size <= self.limits.serving:
+        weight = self._weight + size
+        if weight > self.limits.serving:
+            why = f"open requests hold more than {self.limits.serving} bytes"
+        elif weight - self._weighed >= STEP and not self.holding.reserve(Kind.REQUESTS, weight):
+            why = FULL
+        else:
             self._weights[stream_id] = size
-            self._weight += size
+            self._weight = weight
+            if weight - self._weighed >= STEP:
+                self._weighed = weight
             return True
         self._credit.pop(stream_id, None)
         self._states.pop(stream_id, None)
-        self._refuse(stream_id, ErrorCode.REJECTED, f"open requests hold more than {self.limits.serving} bytes")
+        self._refuse(stream_id, ErrorCode.REJECTED, why)
         return False
+
+    def _unburden(self, stream_id: int) -> None:
+        """A request that was not light is served."""
+        self._weight -= self._weights.pop(stream_id, 0)
+        if self._weighed and (self._weight < STEP or self._weighed - self._weight >= STEP):
+            self._weighed = counted(self._weight)
+            self.holding.note(Kind.REQUESTS, self._weighed)
 
     def _parts(self, flags: int, data: bytes, begin: int, end: int) -> tuple[bytes | None, bytes] | None:
         """Metadata and data. None when they do not fit and the frame allows to be ignored."""
@@ -312,6 +335,12 @@ class Streams(Line):
         if state is not _ASSEMBLING:
             self._events.append(ErrorReceived(stream_id, code, text))
 
+    def give_up_unfinished(self, text: str) -> list[Event]:
+        """Ends every stream with a message whose fragments are still coming."""
+        for stream_id in tuple(self._reassembler.unfinished):
+            self._give_up(stream_id, ErrorCode.REJECTED, text)
+        return self._take_events()
+
     def _on_request_n(self, stream_id: int, flags: int, data: bytes, begin: int, end: int) -> None:
         n = read_number(data, begin, end)
         state = self._states.get(stream_id)
@@ -369,8 +398,8 @@ class Streams(Line):
         """Drops everything that is kept for a stream that has ended."""
         if stream_id & 1 != self._peer_parity:
             self._own_streams -= 1
-        if self._weights:
-            self._weight -= self._weights.pop(stream_id, 0)
+        if stream_id in self._weights:
+            self._unburden(stream_id)
         if self._states.pop(stream_id) is _OWES_RESPONSE:
             return  # it has no credit and takes no payloads: nothing else is kept
         self._credit.pop(stream_id, None)
@@ -385,8 +414,9 @@ class Streams(Line):
         self._granted.clear()
         self._requests.clear()
         self._weights.clear()
-        self._weight = 0
-        self._reassembler = Reassembler(self.limits)
+        self._weight = self._weighed = 0
+        self.holding.note(Kind.REQUESTS, 0)
+        self._reassembler.clear()
 
     # ---- writing ---------------------------------------------------------------------------------------------
 

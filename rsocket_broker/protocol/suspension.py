@@ -64,7 +64,7 @@ class Suspension(Leasing):
         if self._resume_by is None:
             self._resume_by = now + self.limits.resume_seconds
         self._enter(ConnectionState.SUSPENDED)
-        self._buffer = bytearray()  # the beginning of a frame: the peer will send all of it again
+        self._drop_buffer()  # the beginning of a frame: the peer will send all of it again
         self._needed = 0
         self._ahead = []
         self.data_to_send()
@@ -154,7 +154,7 @@ class Suspension(Leasing):
 
     def _established(self, setup: SetupReceived) -> None:
         if setup.resume_token is not None:
-            self._ledger = Ledger(self.limits.resume_bytes, self._pool)
+            self._ledger = Ledger(self.limits.resume_bytes, self._pool, self.holding)
         super()._established(setup)
 
     def _reopen(self, state: ConnectionState, first: list[bytes], received: int, now: float) -> None:

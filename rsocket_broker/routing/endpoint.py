@@ -24,6 +24,7 @@ from rsocket_broker.protocol.authentication import bearer_token
 from rsocket_broker.protocol.codes import ErrorCode
 from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.limits import SECURE, Limits
+from rsocket_broker.quota import House
 from rsocket_broker.routing.access import Access
 from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.plugin_host import PluginHost
@@ -69,13 +70,15 @@ class SecureEndpoint:
         same_holder: SameHolder = same_key,
         children: Children | None = None,
         known_limits: Limits = SECURE,
+        house: House | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`access` says who may call what. Where it lets clients send requests to each other, they can on connections
         whose protocol is a `Relaying`.
 
         `same_holder` says which other certificate may resume a session than the one that opened it. `known_limits` hold
-        for a connection with a token from then on that the token was judged.
+        for a connection with a token from then on that the token was judged. In `house` is counted what clients make us
+        hold.
         """
         self._tasks = Tasks()
         self._identify = identify
@@ -87,6 +90,7 @@ class SecureEndpoint:
         self.resumptions = Resumptions[Session](same_holder)
         self.children = Children() if children is None else children
         self._known_limits = known_limits
+        self.house = House() if house is None else house
         self._switch = Switch(self.sessions)
         self.router.reach = Reach(self.sessions)
         self.setups: Counter[str] = Counter()
@@ -114,6 +118,8 @@ class SecureEndpoint:
         return self._enter(connection, session)
 
     def _enter(self, connection: Line, session: Session) -> Session:
+        principal = session.identity.principal
+        connection.holding.belong_to(self.house.of(principal) if principal.certified else self.house.unproven)
         self.children.enter(session)
         self._switch.connect(session)
         self.setups["accepted"] += 1

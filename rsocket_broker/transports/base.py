@@ -14,6 +14,8 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
+from rsocket_broker.quota import Holding
+
 
 class Channel(enum.Enum):
     """How the bytes travel."""
@@ -83,6 +85,9 @@ class MessageTransport(Transport, Protocol):
     def expect(self, size: int) -> None:
         """Messages of the peer may have this many bytes from now on."""
 
+    def count_in(self, holding: Holding) -> None:
+        """What is held of a message counts there from now on."""
+
 
 class Receiver(Protocol):
     """The one who uses a transport."""
@@ -117,6 +122,9 @@ class TextTransport(Protocol):
 
     def send(self, text: bytes) -> None:
         """Sends one message. Never blocks; does nothing once closed or lost."""
+
+    def count_in(self, holding: Holding) -> None:
+        """As `MessageTransport.count_in`."""
 
     def ping(self) -> None:
         """Asks the peer for a sign of life that is no message."""

@@ -10,6 +10,7 @@ import attrs
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from rsocket_broker.quota import STEP, Holding, Kind, counted
 from rsocket_broker.transports.base import Channel, Receiver, Transport
 from rsocket_broker.transports.http_request import ASK_FOR_UPGRADE, Refusal
 from rsocket_broker.transports.websocket_control import logger
@@ -32,6 +33,9 @@ class WebSocketTransport:
         self._receiver = receiver
         self._lower = lower
         self._framing = framing
+        self._holding = Holding()
+        self._counted = 0
+        """What the holding knows of an unfinished message."""
         self._closing = False
         self._congested = False
         self._peer_finished = False
@@ -75,6 +79,9 @@ class WebSocketTransport:
     def expect(self, size: int) -> None:
         self._framing.limit = size
 
+    def count_in(self, holding: Holding) -> None:
+        self._holding = holding
+
     # What the transport below calls.
 
     def transport_ready(self, transport: Transport) -> None:
@@ -83,6 +90,10 @@ class WebSocketTransport:
     def data_received(self, data: bytes | memoryview) -> None:
         framing = self._framing
         stream = framing.receive(data)
+        unfinished = len(framing.held) + len(framing.message)
+        if unfinished - self._counted >= STEP or unfinished < self._counted:
+            self._counted = counted(unfinished)
+            self._holding.take(Kind.MESSAGE, self._counted)
         if stream:
             self._receiver.data_received(stream)
         if framing.irregular and not self._closing:

@@ -38,9 +38,9 @@ class Framing(Control):
     def __init__(self, protocol: Protocol, limit: int = MAX_MESSAGE) -> None:
         super().__init__(protocol, limit)
         self._masked_in = _MASKED if protocol.side is SERVER else 0
-        self._held = bytearray()
+        self.held = bytearray()
         """The start of a WebSocket frame that is not complete."""
-        self._message = bytearray()
+        self.message = bytearray()
         """The start of a message in fragments."""
         self._in_fragments = False
         self._unsent = b""
@@ -57,7 +57,7 @@ class Framing(Control):
         """The RSocket stream of the messages that these bytes complete; nothing once `finished` or `broken`."""
         if self.over:
             return b""
-        held = self._held
+        held = self.held
         if held:
             held += data
             view = memoryview(held)
@@ -89,7 +89,7 @@ class Framing(Control):
             stop = start + size
             if start > end:
                 break
-            if size > self.limit - (len(self._message) if first <= _LAST else 0):
+            if size > self.limit - (len(self.message) if first <= _LAST else 0):
                 return self._fail(end, CloseCode.MESSAGE_TOO_BIG, f"a message longer than {self.limit} bytes")
             if stop > end:
                 break
@@ -107,11 +107,11 @@ class Framing(Control):
         """Any frame but a whole message. True for the last of all."""
         if first & _CONTROL:
             return self.control_received(bytes(frame))
-        self._message += payload
+        self.message += payload
         self._in_fragments = first != _LAST
         if first == _LAST:
-            stream += (len(self._message).to_bytes(LENGTH), bytes(self._message))
-            self._message.clear()
+            stream += (len(self.message).to_bytes(LENGTH), bytes(self.message))
+            self.message.clear()
         return False
 
     def _problem(self, first: int, second: int) -> tuple[CloseCode, str] | None:

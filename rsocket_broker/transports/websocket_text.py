@@ -12,6 +12,7 @@ from websockets.frames import BINARY, CONT, TEXT, CloseCode
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 
+from rsocket_broker.quota import STEP, Holding, Kind, counted
 from rsocket_broker.transports.base import Channel, TextReceiver, Transport
 from rsocket_broker.transports.websocket_control import (
     CONTROL,
@@ -37,7 +38,7 @@ class TextFraming(Control):
         """The start of a header, or of a control frame, that is not complete."""
         self._message = io.BytesIO()
         """The start of a message. What it gives in the end is no copy."""
-        self._size = 0
+        self.unfinished = 0
         """Bytes of that."""
         self._in_fragments = False
         self._left = 0
@@ -89,7 +90,7 @@ class TextFraming(Control):
             if start + size > end:
                 return 0
             return -1 if self.control_received(bytes(view[position : start + size])) else start + size
-        if size > self.limit - self._size:
+        if size > self.limit - self.unfinished:
             self.fail(CloseCode.MESSAGE_TOO_BIG, f"a message longer than {self.limit} bytes")
             return -1
         self._left, self._mask = size, bytes(view[start - MASK : start])
@@ -113,11 +114,11 @@ class TextFraming(Control):
         if not ends:
             turn = len(part) % MASK
             self._mask = self._mask[turn:] + self._mask[:turn]
-            self._size += self._message.write(part)
-        elif self._size:
+            self.unfinished += self._message.write(part)
+        elif self.unfinished:
             self._message.write(part)
             messages.append(self._message.getvalue())
-            self._message, self._size = io.BytesIO(), 0
+            self._message, self.unfinished = io.BytesIO(), 0
         else:
             messages.append(part)
         return True
@@ -150,6 +151,9 @@ class WebSocketText:
         self._lower = lower
         self._framing = TextFraming(protocol, limit)
         self._receiver = receiver
+        self._holding = Holding()
+        self._counted = 0
+        """What the holding knows of an unfinished message."""
         self._closing = False
         self._congested = False
         self._error: Exception | None = None
@@ -168,6 +172,9 @@ class WebSocketText:
     def send(self, text: bytes) -> None:
         if not self._closing:
             self._lower.write([header(_WHOLE, len(text), 0), text])
+
+    def count_in(self, holding: Holding) -> None:
+        self._holding = holding
 
     def ping(self) -> None:
         if not self._closing and not self._congested:
@@ -199,7 +206,11 @@ class WebSocketText:
             return
         framing = self._framing
         self._receiver.heard(len(data))
-        for message in framing.receive(data):
+        messages = framing.receive(data)
+        if framing.unfinished - self._counted >= STEP or framing.unfinished < self._counted:
+            self._counted = counted(framing.unfinished)
+            self._holding.take(Kind.MESSAGE, self._counted)
+        for message in messages:
             if not self._closing:
                 self._receiver.message_received(message)
         if framing.irregular and not self._closing:

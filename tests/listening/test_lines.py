@@ -11,6 +11,7 @@ from rsocket_broker.connection import Connection
 from rsocket_broker.enrollment.first_bytes import FirstBytes
 from rsocket_broker.listening.lines import MAX_STRANGERS, RSOCKET_PATH, Lines, Served
 from rsocket_broker.protocol.relay import Relaying
+from rsocket_broker.quota import House
 from rsocket_broker.settings import Settings
 
 
@@ -19,6 +20,7 @@ class Nobody:
 
     def __init__(self, relays: bool = False) -> None:
         self.access = SimpleNamespace(policy=SimpleNamespace(relays=relays))
+        self.house = House()
 
     def responder(self) -> Any:
         return self

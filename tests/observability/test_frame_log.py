@@ -16,6 +16,7 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, method
 from rsocket_broker.protocol.frames import cancel
 from rsocket_broker.protocol.metadata import route
+from rsocket_broker.quota import Holding
 from rsocket_broker.sessions.live import LiveSessions
 from rsocket_broker.sessions.tree import NodeKind, Wish
 from rsocket_broker.transports.base import Channel, Receiver
@@ -136,18 +137,23 @@ async def test_a_child_is_shown_as_its_root_and_its_token_is_not(
 
 
 async def test_a_tap_lets_longer_messages_through_where_there_are_messages() -> None:
-    heard: list[int] = []
+    heard: list[int | Holding] = []
+    holding = Holding()
 
     class Messages(MemoryTransport):
         def expect(self, size: int) -> None:
             heard.append(size)
+
+        def count_in(self, holding: Holding) -> None:
+            heard.append(holding)
 
     nobody: Any = SimpleNamespace(hand_over=None)
     for kind in (Messages, MemoryTransport):
         line = kind(nobody)
         line.join(line)
         TappedTransport(line, nobody).expect(7)
-    assert heard == [7]
+        TappedTransport(line, nobody).count_in(holding)
+    assert heard == [7, holding]
 
 
 async def test_frames_are_shown_whatever_the_level_of_the_log(caplog: pytest.LogCaptureFixture) -> None:

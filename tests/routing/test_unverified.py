@@ -12,6 +12,7 @@ from rsocket_broker.errors import ApplicationError, Rejected, SetupRefused
 from rsocket_broker.messages import MessageLine
 from rsocket_broker.payload import ErrorCode
 from rsocket_broker.plugin_api import App, Plugin, event, method
+from rsocket_broker.quota import Holding
 from rsocket_broker.routing.session import Session
 from rsocket_broker.routing.unverified import UnverifiedEndpoint
 from rsocket_broker.sessions.live import SessionLimits
@@ -69,6 +70,9 @@ class Page:
 
     def execute(self, plugin: str, method: str, params: object) -> None:
         self.say({"method": "execute", "params": {"api": plugin, "method": method, "params": params}})
+
+    def count_in(self, holding: Holding) -> None:
+        """Nothing comes in pieces."""
 
     def ping(self) -> None: ...
 
