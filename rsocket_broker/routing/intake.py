@@ -15,7 +15,7 @@ from rsocket_broker.routing import flipper
 from rsocket_broker.routing.apart import arguments_of_payload, parses
 from rsocket_broker.routing.aside import LARGE
 from rsocket_broker.routing.event_queue import EventQueue
-from rsocket_broker.routing.large import Ready, read_large
+from rsocket_broker.routing.large import Ready, permitted, read_large
 from rsocket_broker.routing.learned import Learned
 from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.reception import Reception, drop, is_json
@@ -167,15 +167,14 @@ class Intake:
         size = len(payload.data or b"")
         host, name = self._reception.place(session, payload.metadata)
         session.note("in", Model.FIRE.value, host.id, name, size, None)
-        waiting = session.access.check(Direction.IN, host.id, name)
-        if waiting is not None:
-            await waiting.over()
+        await permitted(session, host, name)
         session.seat(host)
         handler = host.routes.find(name, Model.FIRE)
         if not parses(handler):
             self._fire(session, host, name, payload)
             return
         arguments = await arguments_of_payload(self._reception.router.aside, handler, payload)
+        await permitted(session, host, name)
         tracing = session.tracing
         follow = None if tracing is None else tracing.fire(host.id, name, payload.metadata)
         session.seat(host).events.arguments(handler, arguments, size, follow)

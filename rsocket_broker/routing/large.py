@@ -32,12 +32,24 @@ async def read_large(reception: Reception, session: Session, data: bytes, model:
     if found is not None:
         host, handler = await _find(reception, session, found.plugin, found.method, model, len(data))
         with suppress(JsonError):  # then the whole is parsed: it may be JSON all the same, or says where it is not
-            return Ready(host, handler, await arguments_of_text(aside, handler, found.params))
+            arguments = await arguments_of_text(aside, handler, found.params)
+            await permitted(session, host, handler.name)
+            return Ready(host, handler, arguments)
     message = await message_in(aside, data, flipper.one_way_of if model is Model.FIRE else flipper.message_of)
     if not isinstance(message, flipper.Execute):
         return message
     host, handler = await _find(reception, session, message.plugin, message.method, model, len(data))
-    return Ready(host, handler, await arguments_of_value(aside, handler, message.params))
+    arguments = await arguments_of_value(aside, handler, message.params)
+    await permitted(session, host, handler.name)
+    return Ready(host, handler, arguments)
+
+
+async def permitted(session: Session, host: PluginHost, method: str) -> None:
+    """Raises Rejected for what is not allowed; to be asked again once a message has been read, which may take seconds,
+    and be a way around the policy that has come into force meanwhile."""
+    waiting = session.access.check(Direction.IN, host.id, method)
+    if waiting is not None:
+        await waiting.over()
 
 
 async def _find(
@@ -45,8 +57,6 @@ async def _find(
 ) -> tuple[PluginHost, Handler]:
     session.note("in", "event" if model is Model.FIRE else model.value, plugin, method, size)
     host = reception.host(plugin)
-    waiting = session.access.check(Direction.IN, host.id, method)
-    if waiting is not None:
-        await waiting.over()
+    await permitted(session, host, method)
     session.seat(host)
     return host, host.json_handler(method, model)

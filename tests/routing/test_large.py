@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+import threading
 
 import pytest
 
+from tests.policy.making import policy
 from tests.routing.big import LONG, MANY, Big, jobs, plugin_of
 from tests.routing.line import Line, until
+
+PATIENCE = 20.0
+"""Seconds after which a test that waits for itself gives up."""
 
 
 async def test_a_large_question_in_flippers_words_has_its_answer_whatever_the_order_of_its_keys() -> None:
@@ -68,3 +73,27 @@ async def test_a_session_that_ends_meanwhile_leaves_nothing_behind() -> None:
         await asyncio.wait([asyncio.ensure_future(app.served.wait_closed())])
         other = await line.connect(b"com.demo|dev2|adb|7")
         assert await other.json("big.count", {"rows": MANY}) == {"rows": 8000, "sum": 31996000}
+
+
+@pytest.mark.row("A-24")
+async def test_what_is_not_allowed_any_more_once_it_was_read_never_comes() -> None:
+    """Another large message is before it, and takes its time; meanwhile the policy changes."""
+    async with Line(Big) as line:
+        app, other = await line.app(["big"]), await line.connect(b"com.demo|dev2|adb|7")
+        aside, read_on = line.endpoint.router.aside, threading.Event()
+        before = asyncio.ensure_future(aside.run(lambda turn: read_on.wait(PATIENCE)))
+        inner = {"api": "big", "method": "count", "params": {"rows": MANY}}
+        asked = asyncio.ensure_future(app.ask_json({"id": 1, "method": "execute", "params": inner}))
+        reordered = {"params": {"params": {"text": LONG, "n": 1}, "api": "big", "method": "note"}, "x": [], "id": None}
+        app.tell(json.dumps({"method": "execute", **reordered}).encode())
+        other.fire("big.note", json.dumps({"n": 2, "text": LONG}).encode())
+        await until(lambda: aside._running == 4)
+        await line.change(policy("allow big.*\ndeny big.count\ndeny big.note"))
+        read_on.set()
+        assert (await asked)["error"]["name"] == "Rejected"
+        await before
+        await until(lambda: aside._running == 0)
+        app.event("big", "raw", {})
+        other.fire("big.raw", LONG.encode())
+        await until(lambda: len(plugin_of(line).seen) >= 2)
+        assert {one[0] for one in plugin_of(line).seen} == {"raw"}  # type: ignore[index]
