@@ -21,7 +21,7 @@ help:
 	@echo "make rows    which test proves which requirement row (ROWS='F-1 A-26' for some)"
 	@echo "make coverage  the tests once more, and which lines they reach"
 
-$(BIN)/rsocket-broker: setup.cfg pyproject.toml
+$(BIN)/rsocket-broker: setup.cfg setup.py pyproject.toml rsocket_broker/protocol/_starts.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=68"
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .
@@ -51,7 +51,7 @@ lint: $(VENV)/test-tools
 # Types and layers are checked on the installed wheel: in a checkout neither tool sees the mapped packages
 # (rsocket_broker.plugins, rsocket_broker.certs), and a folder missing from the package list would go unnoticed.
 wheel: $(VENV)/test-tools
-	rm -rf build/lib build/bdist.* build/dist
+	rm -rf build/lib build/lib.* build/bdist.* build/dist
 	$(BIN)/python -m build --quiet --wheel --outdir build/dist .
 	$(PYTHON) -m venv --clear $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python -m pip install --quiet --upgrade pip

@@ -192,13 +192,28 @@ def check_tables(obj: Context) -> None:
     obj.config.check_names((), (*COMMANDS, MEDIUMS))
 
 
+def tell_version(ctx: click.Context) -> None:
+    """The version, and which engine cuts frames: the compiled one, or Python's where there was no compiler."""
+    from rsocket_broker.protocol.starts import ENGINE
+
+    click.echo(f"{PROGRAM}, version {__version__} (frames: {ENGINE})")
+    ctx.exit()
+
+
 @click.group(
     cls=RootGroup,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": ENVIRONMENT},
     epilog=f"Options can also be set in HOME/config.toml ([serve] secure-port = 9000) and in the environment "
     f"({ENVIRONMENT}_SERVE_SECURE_PORT=9000); a flag is the strongest.",
 )
-@click.version_option(__version__, prog_name=PROGRAM)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _, wanted: tell_version(ctx) if wanted else None,
+    help="Show the version and exit.",
+)
 @click.option(
     "--home",
     type=click.Path(file_okay=False),

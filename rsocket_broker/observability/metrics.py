@@ -21,6 +21,7 @@ from rsocket_broker.authority.rotation import Phase, Rotation
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.observability.loop_lag import LoopLag
 from rsocket_broker.observability.traffic import Levels, Sums, Traffic, in_turns
+from rsocket_broker.protocol.starts import ENGINE
 from rsocket_broker.routing.access import Access
 from rsocket_broker.routing.calls import Calls
 from rsocket_broker.routing.endpoint import SecureEndpoint
@@ -64,7 +65,7 @@ _PORT: Final = ("port",)
 _PLUGIN: Final = ("plugin",)
 
 FAMILIES: Final = (
-    Family("build_info", "gauge", ("version", "python", "loop"), "Always 1; what runs here."),
+    Family("build_info", "gauge", ("version", "python", "loop", "frames"), "Always 1; what runs here."),
     Family("sessions", "gauge", ("kind", "transport", "os"), "Live sessions, suspended ones included."),
     Family("sessions_suspended", "gauge", (), "Sessions whose client has lost its line and may come back."),
     Family("connections", "gauge", _PORT, "Connections that RSocket is spoken on."),
@@ -231,7 +232,7 @@ class Metrics:
         """What does not grow with the number of clients."""
         sources = self._sources
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-        yield Sample("build_info", (__version__, platform.python_version(), loop), 1)
+        yield Sample("build_info", (__version__, platform.python_version(), loop, ENGINE), 1)
         for port, listener in sources.listeners.items():
             yield Sample("listener_open", (port,), listener.listening)
             yield from _listener(port, listener.counters)

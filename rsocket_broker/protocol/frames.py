@@ -25,11 +25,11 @@ from rsocket_broker.protocol.codes import (
 )
 from rsocket_broker.protocol.events import ResumeReceived, SetupReceived
 from rsocket_broker.protocol.limits import MAX_FRAME
+from rsocket_broker.protocol.starts import HEADER as HEADER
+from rsocket_broker.protocol.starts import PREFIX as PREFIX
+from rsocket_broker.protocol.starts import pack_start as pack_start
+from rsocket_broker.protocol.starts import read_start as read_start
 
-PREFIX: Final = 3
-"""Bytes of the length field in front of each frame."""
-HEADER: Final = 6
-"""Bytes of stream id, type and flags, which start each frame."""
 LARGEST_MIME: Final = 255
 LARGEST_INTERVAL: Final = MAX_31
 LARGEST_TOKEN: Final = 0xFFFF
@@ -37,7 +37,6 @@ LARGEST_TOKEN: Final = 0xFFFF
 Octets = bytes | bytearray
 """What may be sent. What is received is always bytes."""
 
-_START: Final = struct.Struct("!BHIH")
 _NUMBER: Final = struct.Struct("!I")
 _LENGTH: Final = struct.Struct("!BH")
 _SETUP: Final = struct.Struct("!HHII")
@@ -48,23 +47,16 @@ _VERSION: Final = struct.Struct("!HH")
 _LEASE: Final = struct.Struct("!II")
 _MAX_63: Final = (1 << 63) - 1
 
-read_start = _START.unpack_from
-"""(buffer, offset) -> length high, length low, stream id, type and flags. Needs nine bytes."""
-
-
-pack_start = _START.pack
-"""length high, length low, stream id, type and flags -> the nine bytes in front of a body."""
-
 
 def frame(stream_id: int, kind: int, body: Octets) -> bytes:
     """One frame; `kind` is the type shifted up, with the flags."""
     size = HEADER + len(body)
-    return _START.pack(size >> 16, size & 0xFFFF, stream_id, kind) + body
+    return pack_start(size >> 16, size & 0xFFFF, stream_id, kind) + body
 
 
 def start(size: int, stream_id: int, kind: int) -> bytes:
     """The nine bytes in front of a body, for a frame of `size` bytes."""
-    return _START.pack(size >> 16, size & 0xFFFF, stream_id, kind)
+    return pack_start(size >> 16, size & 0xFFFF, stream_id, kind)
 
 
 def _mime(value: str) -> bytes:

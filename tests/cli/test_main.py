@@ -1,4 +1,5 @@
 import copy
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -236,7 +237,7 @@ def test_the_version_is_told() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "rsocket_broker", "--version"], capture_output=True, text=True, timeout=30, check=True
     )
-    assert done.stdout.startswith("rsocket-broker, version ")
+    assert re.fullmatch(r"rsocket-broker, version [\d.]+ \(frames: (compiled|python)\)", done.stdout.strip())
 
 
 def test_a_bad_value_is_said_with_the_place_where_it_was_set(

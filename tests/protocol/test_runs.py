@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from rsocket_broker.payload import Payload
+from rsocket_broker.protocol import runs, starts
 from rsocket_broker.protocol.codes import ErrorCode, FrameType, Interaction
 from rsocket_broker.protocol.events import ConnectionEnded, RequestReceived
 from rsocket_broker.protocol.limits import LIGHT, Limits
@@ -12,6 +13,8 @@ from rsocket_broker.protocol.runs import QUICK, Shortcut
 from rsocket_broker.protocol.streams import ENOUGH_AT_ONCE, WORTH_A_COPY
 from tests.playbook import IGNORE, C, F, M, N, Playbook, wire, with_metadata
 
+CUTS = [starts.cut_in_python, *([] if starts._starts is None else [starts._starts.cut])]
+"""The lane is the same whichever cuts the frames."""
 ASK, FIRE = FrameType.REQUEST_RESPONSE, FrameType.REQUEST_FNF
 
 
@@ -50,8 +53,9 @@ class Lane:
         return lambda data: name + b" " + data
 
 
-@pytest.fixture
-def lane() -> Lane:
+@pytest.fixture(params=CUTS, ids=["python", "compiled"][: len(CUTS)])
+def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Lane:
+    monkeypatch.setattr(runs, "cut", request.param)
     return Lane()
 
 
