@@ -18,9 +18,9 @@ from sessions import MANY, MANY_NOTE, idle_sockets, open_session
 
 from rsocket_broker.admin.client import admin_line
 from rsocket_broker.authority import Authority
-from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.identity import Principal, Proof
+from rsocket_broker.moments import utc_now
 from rsocket_broker.state import STATE_FILE, State
 
 VICTIMS = 200

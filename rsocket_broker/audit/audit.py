@@ -15,6 +15,7 @@ from rsocket_broker.audit import chain
 from rsocket_broker.audit.events import Book, Event
 from rsocket_broker.audit.waiting import Note, Waiting
 from rsocket_broker.errors import HomeError
+from rsocket_broker.moments import utc_now
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.state import State
 
@@ -60,10 +61,6 @@ TRIMMED_AT_ONCE = 20_000
 """The oldest, taken away together: it is recorded each time."""
 
 _log = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Audit:

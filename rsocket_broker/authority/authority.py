@@ -41,6 +41,7 @@ from rsocket_broker.authority.verify import Finding
 from rsocket_broker.credentials import Credentials
 from rsocket_broker.errors import AuthorityError, BrokerError
 from rsocket_broker.identity import Identity, Principal
+from rsocket_broker.moments import utc_now
 from rsocket_broker.state import State
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -67,10 +68,6 @@ WITHDRAWN = (
 Clock = Callable[[], datetime]
 
 _log = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Authority:

@@ -5,12 +5,13 @@ Nothing that a manifest says is believed before it was checked: it may come from
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import attrs
 
 from rsocket_broker import jsontext
 from rsocket_broker.errors import HomeError
+from rsocket_broker.moments import timestamp
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -42,8 +43,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         files = [{"path": e.path, "size": e.size, "mode": f"{e.mode:o}", "sha256": e.sha256} for e in self.entries]
-        made = self.made.astimezone(UTC).isoformat(timespec="seconds")
-        return jsontext.dump({"format": FORMAT, "made": made, "version": self.version, "files": files})
+        return jsontext.dump({"format": FORMAT, "made": timestamp(self.made), "version": self.version, "files": files})
 
 
 def parse(data: bytes) -> Manifest:

@@ -36,6 +36,7 @@ from rsocket_broker.credentials import SigningRequest, make_signing_request
 from rsocket_broker.enrollment.containers import NO_RENEWAL, Containers
 from rsocket_broker.errors import AuthorityError, HomeError
 from rsocket_broker.identity import Principal, Proof
+from rsocket_broker.moments import timestamp
 from rsocket_broker.state import STATE_FILE, State
 
 FILE_ACCESS = 1
@@ -315,11 +316,11 @@ def describe(home: Path, authority: Authority) -> dict[str, object]:
         "key_encrypted": authority.key_is_encrypted,
         "imported": authority.is_imported,
         "anchor": authority.chain[-1].subject.rfc4514_string(),
-        "not_before": certificate.not_valid_before_utc.isoformat(),
-        "not_after": certificate.not_valid_after_utc.isoformat(),
+        "not_before": timestamp(certificate.not_valid_before_utc),
+        "not_after": timestamp(certificate.not_valid_after_utc),
         "phase": authority.phase.value,
         "trusted": [f"{number} ({sha256(each)})" for number, each in zip(trusted, authority.trusted(), strict=True)],
-        "server_not_after": server[-1].not_after.isoformat() if server else None,
+        "server_not_after": timestamp(server[-1].not_after) if server else None,
         "issued_to_clients": sum(record.principal is not None for record in records),
     }
 
@@ -337,11 +338,11 @@ def row_of(record: Record, now: datetime, trusted: Collection[int]) -> dict[str,
         "device_id": principal.device_id if principal else None,
         "proof": principal.proof.value if principal else None,
         "key_fingerprint": record.key_fingerprint,
-        "issued": record.issued.isoformat(),
-        "not_before": record.not_before.isoformat(),
-        "not_after": record.not_after.isoformat(),
+        "issued": timestamp(record.issued),
+        "not_before": timestamp(record.not_before),
+        "not_after": timestamp(record.not_after),
         "status": status_of(record, now, trusted),
-        "revoked": None if record.revoked is None else record.revoked.isoformat(),
+        "revoked": None if record.revoked is None else timestamp(record.revoked),
         "reason": record.reason,
         "renews": None if record.renews is None else f"{record.renews:x}",
     }

@@ -18,6 +18,7 @@ from rsocket_broker.cli import render
 from rsocket_broker.cli.ca_shared import passphrase_option, read_passphrase, sha256
 from rsocket_broker.cli.context import Context
 from rsocket_broker.errors import AuthorityError
+from rsocket_broker.moments import timestamp
 from rsocket_broker.state import STATE_FILE, State
 
 PREPARE_VERB = "rotate.import"
@@ -133,7 +134,7 @@ def tell(issuer: Issuer, generation: int, now: datetime, as_json: bool) -> None:
                 "generation": generation,
                 "chain": chain,
                 "fingerprint": sha256(issuer.certificate),
-                "not_after": issuer.certificate.not_valid_after_utc.isoformat(),
+                "not_after": timestamp(issuer.certificate.not_valid_after_utc),
                 "clients": [{"client": each.client, "served": each.served, "detail": each.detail} for each in reached],
                 "cautions": cautions(issuer),
             }

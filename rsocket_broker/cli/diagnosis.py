@@ -28,6 +28,7 @@ from rsocket_broker.enrollment.mediums.adb_shell import AdbAbsent, AdbProblem, A
 from rsocket_broker.enrollment.modes import PORTS
 from rsocket_broker.enrollment.simulators import booted
 from rsocket_broker.errors import BrokerError
+from rsocket_broker.moments import utc_now
 from rsocket_broker.routing.policy_files import PolicyFiles
 from rsocket_broker.settings import LOCALHOST, Settings
 from rsocket_broker.state import STATE_FILE, State
@@ -271,7 +272,7 @@ def check_warnings(warnings: Iterable[Mapping[str, Any]], now: datetime) -> Iter
 
 
 async def check_adb(
-    setting: str, now: Callable[[], datetime] = lambda: datetime.now(UTC), *, on_loopback: bool = False
+    setting: str, now: Callable[[], datetime] = utc_now, *, on_loopback: bool = False
 ) -> AsyncIterator[Symptom]:
     """The adb server, the devices that it sees, their clocks, and where their apps look for us. No server is a fault
     only where one was named."""

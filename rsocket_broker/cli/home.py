@@ -20,6 +20,7 @@ from rsocket_broker.cli import render
 from rsocket_broker.cli.ca_shared import read_passphrase
 from rsocket_broker.cli.context import Context
 from rsocket_broker.errors import BrokerError, ConfigurationError, HomeError
+from rsocket_broker.moments import timestamp
 from rsocket_broker.state import STATE_FILE, State
 
 backup_file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -97,7 +98,7 @@ def verify(file: Path, decrypt_with: Path | None, as_json: bool) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         checked = check(file, passphrase_for(file, decrypt_with), Path(scratch))
     facts = {
-        "made": checked.manifest.made.isoformat(),
+        "made": timestamp(checked.manifest.made),
         "version": checked.manifest.version,
         "files": len(checked.manifest.entries),
         "bytes": sum(entry.size for entry in checked.manifest.entries),

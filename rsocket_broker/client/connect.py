@@ -28,7 +28,7 @@ from rsocket_broker.client.pairing import Pairing, pair
 from rsocket_broker.client.profile import AppProfile
 from rsocket_broker.client.progress import Observer, Progress, Stage
 from rsocket_broker.client.reconnect import Backoff, Failure, Reconnector, Step
-from rsocket_broker.client.renewal import Renewal, check_free, serial_of, utc_now
+from rsocket_broker.client.renewal import Renewal, check_free, serial_of
 from rsocket_broker.client.responder import AppResponder
 from rsocket_broker.client.session import Session
 from rsocket_broker.connection import Connection
@@ -42,6 +42,7 @@ from rsocket_broker.errors import (
     TlsRefused,
 )
 from rsocket_broker.grant_tokens import GrantToken
+from rsocket_broker.moments import utc_now
 
 logger = logging.getLogger(__name__)
 

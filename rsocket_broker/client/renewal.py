@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
@@ -19,6 +19,7 @@ from rsocket_broker.client.app_plugin import AppPlugin, method
 from rsocket_broker.client.folder import AppFolder, Enrolled
 from rsocket_broker.errors import ApplicationError, BrokerError, ConfigurationError, Invalid, RequestFailed
 from rsocket_broker.jsontext import JsonError
+from rsocket_broker.moments import utc_now
 
 PLUGIN = "identity"
 """The id under which both sides speak of certificates; no plugin of an app may have it."""
@@ -41,10 +42,6 @@ Ask = Callable[[str, object], Awaitable[Any]]
 """Asks the broker at a route with one JSON value, over the session; its answer."""
 
 logger = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @attrs.frozen(slots=True)

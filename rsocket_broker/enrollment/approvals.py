@@ -25,6 +25,7 @@ from rsocket_broker.claims import Claims, shown
 from rsocket_broker.enrollment.exchange import Step, Voucher
 from rsocket_broker.enrollment.mediums.base import Medium
 from rsocket_broker.errors import ApplicationError, EnrollmentRefused
+from rsocket_broker.moments import timestamp
 
 MAX_WAITING: Final = 32
 """In all: more than an operator looks through. Whoever comes then is told to come later. A refusal makes room."""
@@ -94,7 +95,7 @@ class Asked:
             "medium": self.medium,
             "state": self.standing.value,
             "on_the_line": self.listeners > 0,
-            "asked": self.first.isoformat(timespec="seconds"),
+            "asked": timestamp(self.first),
             "seconds_left": round(max(0.0, self.asked + LIFE - now), 1),
         }
 

@@ -16,6 +16,7 @@ import attrs
 from rsocket_broker.enrollment.leaf import Leaf, delivered
 from rsocket_broker.enrollment.mediums.base import Container, JournalEntry
 from rsocket_broker.identity import Principal, Proof
+from rsocket_broker.moments import timestamp
 from rsocket_broker.state import State
 from rsocket_broker.transports.base import Channel
 
@@ -91,7 +92,7 @@ class Kept:
     def describe(self) -> dict[str, object]:
         """What `ca list` and `clients show` tell of the renewal of its certificate, as JSON."""
         return {
-            "renewal_due": self.due.isoformat(timespec="seconds"),
+            "renewal_due": timestamp(self.due),
             "renewal_by": "session" if self.self_renewing else self.container.medium,
             "renewal_problem": self.problem or None,
         }

@@ -17,7 +17,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,7 @@ from rsocket_broker.enrollment.pending import Exchange, Pending
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, too_often
 from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
 from rsocket_broker.histogram import Histogram
+from rsocket_broker.moments import utc_now
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.transports.base import Channel
 
@@ -72,10 +73,6 @@ _LINES = 100
 every time does not fill the disk."""
 
 log = logging.getLogger(__name__)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @attrs.define(slots=True)
@@ -110,7 +107,7 @@ class Enroller:
         gate: Gate | None = None,
         require_nonce: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         """`gate` says who may ask at all, by default everybody. With `require_nonce` nobody enrols through files who
         answers no nonce. `clock` measures rates (seconds); `now` is the time of day (aware) that devices' clocks are

@@ -22,6 +22,7 @@ from rsocket_broker.enrollment.exchange import Step
 from rsocket_broker.errors import ApplicationError, ConfigurationError, EnrollmentRefused, HomeError
 from rsocket_broker.files import check_private_file, locked, read_private, write_private
 from rsocket_broker.grant_tokens import ID_BYTES, SECRET_BYTES, SHAPE, proof_key, prove, prove_answer
+from rsocket_broker.moments import timestamp
 from rsocket_broker.state import State
 
 KEY_FILE = "grants.key"
@@ -86,8 +87,8 @@ class Grant:
             "state": self.state(now),
             "uses": self.uses,
             "used": self.used,
-            "made": self.made.isoformat(),
-            "ends": self.ends.isoformat(),
+            "made": timestamp(self.made),
+            "ends": timestamp(self.ends),
         }
 
 

@@ -13,7 +13,7 @@ import enum
 import logging
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ from rsocket_broker.enrollment.mediums.base import Container
 from rsocket_broker.enrollment.throttle import Rate, RateLimiter, too_often
 from rsocket_broker.enrollment.window import Window
 from rsocket_broker.errors import ApplicationError, EnrollmentRefused
+from rsocket_broker.moments import timestamp, utc_now
 
 GUESSES = Rate(20, 0.2)
 """Wrong tokens from one address: more than a lab of phones with an old token sends at once; after that, one in 5 s.
@@ -109,7 +110,7 @@ class Gate:
         audit: Audit | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         """`clock` measures the window (seconds), `now` is the time of day (aware) that grants end by."""
         self.mode = mode
@@ -269,7 +270,7 @@ class Gate:
             "window": None
             if window is None
             else {
-                "ends": None if self._ends is None else self._ends.isoformat(timespec="seconds"),
+                "ends": None if self._ends is None else timestamp(self._ends),
                 "seconds_left": round(window.until - self._clock(), 1),
                 "uses": window.uses,
                 "issued": window.issued,

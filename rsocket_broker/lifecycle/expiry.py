@@ -9,10 +9,11 @@ import heapq
 import itertools
 import logging
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from weakref import ref
 
+from rsocket_broker.moments import utc_now
 from rsocket_broker.routing.session import Session
 
 LONGEST_SLEEP: Final = 30.0
@@ -23,10 +24,6 @@ TICK: Final = timedelta(seconds=1)
 """A certificate is good through the second in which it ends."""
 
 _log = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Expiry:

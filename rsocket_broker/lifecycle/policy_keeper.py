@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rsocket_broker.admin.endpoint import Params, Stream, Verb
 from rsocket_broker.audit import Audit, Event
 from rsocket_broker.errors import BrokerError, Invalid, RequestFailed
+from rsocket_broker.moments import timestamp
 from rsocket_broker.policy.rules import Direction
 from rsocket_broker.routing.access import Access, recorded
 from rsocket_broker.routing.endpoint import SecureEndpoint
@@ -79,7 +80,7 @@ class PolicyKeeper:
     def describe(self) -> dict[str, object]:
         """What is in force, since when, and what is wrong with the files if something is."""
         return {
-            "since": self._since.isoformat(timespec="seconds"),
+            "since": timestamp(self._since),
             "problem": self.access.problem or None,
             "allow_relay": self._files.allow_relay,
             "hook": None if self._loaded.hook is None else self._loaded.hook.url,

@@ -23,6 +23,7 @@ from rsocket_broker.enrollment.pending import Exchange
 from rsocket_broker.errors import BrokerError, EnrollmentRefused
 from rsocket_broker.lifecycle.contexts import CurrentContexts
 from rsocket_broker.line import Line
+from rsocket_broker.moments import timestamp
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.session import Session
 
@@ -85,13 +86,12 @@ class Receipt:
         )
 
     def describe(self) -> dict[str, object]:
-        """As JSON, times in milliseconds."""
+        """As JSON, durations in milliseconds."""
         found = attrs.asdict(self, filter=lambda field, _: field.name not in _SECONDS)
         seconds = {name: getattr(self, name) for name in _SECONDS}
         times = {f"{name}_ms": None if value is None else round(value * 1000, 3) for name, value in seconds.items()}
-        return {**found, "blocks": list(self.blocks), "successors": list(self.successors), **times} | {
-            "revoked": self.revoked.isoformat(timespec="milliseconds")
-        }
+        lists = {"blocks": list(self.blocks), "successors": list(self.successors)}
+        return {**found, **lists, **times, "revoked": timestamp(self.revoked)}
 
 
 _SECONDS = ("in_database", "last_frame", "last_line", "in_contexts")

@@ -9,6 +9,7 @@ from rsocket_broker.authority.crl import to_der, to_pem
 from rsocket_broker.authority.revocation import Block, By, Selector
 from rsocket_broker.errors import Invalid
 from rsocket_broker.lifecycle.revocation import Revoker
+from rsocket_broker.moments import timestamp
 from rsocket_broker.transports.http import Content, Page
 
 PEM_PATH = "/crl"
@@ -53,7 +54,7 @@ def describe_block(block: Block) -> dict[str, object]:
         "by": selector.by.value,
         "app_id": selector.app_id or None,
         "device_id": selector.device_id or None,
-        "since": block.since.isoformat(timespec="seconds"),
+        "since": timestamp(block.since),
         "reason": block.reason,
     }
 

@@ -16,7 +16,6 @@ import attrs
 
 from rsocket_broker.admin.endpoint import Params, Stream, Verb
 from rsocket_broker.authority import Authority
-from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.authority.holders import Holder
 from rsocket_broker.authority.imported import read_issuer
 from rsocket_broker.authority.issue import Issuer
@@ -27,6 +26,7 @@ from rsocket_broker.lifecycle.anchor import AnchorKeeper
 from rsocket_broker.lifecycle.contexts import CurrentContexts
 from rsocket_broker.lifecycle.spreader import Outcome, Spread, Spreader, Which
 from rsocket_broker.lifecycle.standing import describe, named
+from rsocket_broker.moments import utc_now
 from rsocket_broker.routing.endpoint import SecureEndpoint
 
 PROGRESS_S = 0.2

@@ -7,7 +7,8 @@ from time import perf_counter
 from rsocket_broker.admin.endpoint import Params, Stream, Verb
 from rsocket_broker.errors import ApplicationError
 from rsocket_broker.lifecycle.sessions_plugin import describe_ended
-from rsocket_broker.routing.children import Children, utc_now
+from rsocket_broker.moments import timestamp, utc_now
+from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import LiveSessions
 from rsocket_broker.sessions.login import describe_node, parse_wish
@@ -91,7 +92,7 @@ class _Sessions:
         shown = describe_node(node)
         if line is not None and not line.is_child:
             shown |= {"name": line.claims.app, "device_id": line.identity.device_id, "platform": line.claims.os}
-            ends = line.identity.not_after.isoformat(timespec="seconds")
+            ends = timestamp(line.identity.not_after)
             shown |= {"expires": ends if line.identity.principal.certified else None}
         return {
             **shown,

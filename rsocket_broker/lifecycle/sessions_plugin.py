@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 from rsocket_broker.enrollment.throttle import Rate, RateLimiter
 from rsocket_broker.errors import ApplicationError, Invalid, Rejected
+from rsocket_broker.moments import timestamp, utc_now
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.plugin import Plugin, method
-from rsocket_broker.routing.children import Children, utc_now
+from rsocket_broker.routing.children import Children
 from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.login import describe_node, parse_wish
 from rsocket_broker.sessions.store import Record
@@ -102,7 +103,7 @@ class SessionsPlugin(Plugin):
 
 def describe_ended(record: Record) -> dict[str, object]:
     """A session that has ended, as introspection and `sessions list --all --json` show it."""
-    ended = None if record.ended is None else record.ended.isoformat(timespec="seconds")
+    ended = None if record.ended is None else timestamp(record.ended)
     return {"active": False, **describe_node(record.node), "ended": ended, "reason": record.reason}
 
 

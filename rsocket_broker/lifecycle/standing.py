@@ -6,6 +6,7 @@ from rsocket_broker.authority import Authority
 from rsocket_broker.authority.holders import Holder
 from rsocket_broker.authority.rotation import Phase
 from rsocket_broker.identity import NO_DEVICE, Principal
+from rsocket_broker.moments import timestamp
 
 
 def describe(authority: Authority) -> dict[str, object]:
@@ -19,7 +20,7 @@ def describe(authority: Authority) -> dict[str, object]:
         "generation": rotation.current,
         "next": rotation.next,
         "previous": rotation.previous,
-        "since": rotation.since.isoformat(),
+        "since": timestamp(rotation.since),
         "left": [_describe_holder(each) for each in left],
     }
 
@@ -32,8 +33,8 @@ def _describe_holder(holder: Holder) -> dict[str, object]:
         "device_id": principal.device_id,
         "proof": principal.proof.value,
         "serials": [f"{serial:x}" for serial in holder.serials],
-        "seen": None if holder.seen is None else holder.seen.isoformat(),
-        "not_after": holder.not_after.isoformat(),
+        "seen": None if holder.seen is None else timestamp(holder.seen),
+        "not_after": timestamp(holder.not_after),
     }
 
 

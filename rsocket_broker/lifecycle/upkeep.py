@@ -5,7 +5,6 @@ import logging
 from collections.abc import Collection, Mapping
 
 from rsocket_broker.authority import Authority
-from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.enrollment.containers import NO_RENEWAL
 from rsocket_broker.enrollment.delivery import Delivery
 from rsocket_broker.errors import ConnectionClosed
@@ -13,6 +12,7 @@ from rsocket_broker.lifecycle.identity_plugin import IdentityPlugin
 from rsocket_broker.lifecycle.pushing import Pusher
 from rsocket_broker.lifecycle.renewal import Renewer
 from rsocket_broker.lifecycle.spreading import ClientSpreader
+from rsocket_broker.moments import utc_now
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.session import Session
 

@@ -8,10 +8,11 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import attrs
 
+from rsocket_broker.moments import timestamp, utc_now
 from rsocket_broker.observability.logs import visible
 
 MAX_WARNINGS = 100
@@ -35,15 +36,15 @@ class Warned:
         return {
             "text": self.text,
             "times": self.times,
-            "first": self.first.isoformat(timespec="seconds"),
-            "last": self.last.isoformat(timespec="seconds"),
+            "first": timestamp(self.first),
+            "last": timestamp(self.last),
         }
 
 
 class Recent(logging.Handler):
     """Keeps the warnings of the loggers below `name`, from `start` to `stop`."""
 
-    def __init__(self, name: str = "rsocket_broker", clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, name: str = "rsocket_broker", clock: Callable[[], datetime] = utc_now) -> None:
         super().__init__(logging.WARNING)
         self._logger = logging.getLogger(name)
         self._clock = clock

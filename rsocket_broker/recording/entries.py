@@ -18,6 +18,7 @@ import attrs
 
 from rsocket_broker.errors import Invalid
 from rsocket_broker.jsontext import JsonError, dump, parse_object
+from rsocket_broker.moments import timestamp
 
 VERSION: Final = 1
 MAX_LINE: Final = 96 * 1024 * 1024
@@ -44,7 +45,7 @@ class Header:
 
     def line(self) -> bytes:
         """The first line, without its end."""
-        told = attrs.asdict(self) | {"made": self.made.isoformat(timespec="seconds")}
+        told = attrs.asdict(self) | {"made": timestamp(self.made)}
         return dump({"recording": VERSION, **told, "plugins": list(self.plugins), "background": list(self.background)})
 
 

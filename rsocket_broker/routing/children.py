@@ -10,7 +10,7 @@ import hmac
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from time import monotonic
 from typing import Final
 
@@ -18,6 +18,7 @@ import attrs
 
 from rsocket_broker.errors import ApplicationError, HomeError, SetupRefused
 from rsocket_broker.identity import Identity
+from rsocket_broker.moments import utc_now
 from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.routing.session import Session
 from rsocket_broker.routing.tasks import Tasks
@@ -38,10 +39,6 @@ EXPIRED: Final = "its time is over"
 PARENT_GONE: Final = "the session above it has ended"
 
 logger = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @attrs.frozen(slots=True)

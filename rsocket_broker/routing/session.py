@@ -16,6 +16,7 @@ from rsocket_broker.claims import Claims
 from rsocket_broker.errors import ApplicationError
 from rsocket_broker.identity import Identity
 from rsocket_broker.line import Line
+from rsocket_broker.moments import timestamp
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.device import Device
 from rsocket_broker.quiet_log import QuietLog
@@ -127,7 +128,7 @@ class Session:
             "proof": self.identity.proof.value,
             "transport": self.connection.peer.channel.value,
             "plugins": list(self.announced),
-            "since": self.since.isoformat(timespec="seconds"),
+            "since": timestamp(self.since),
             "state": "suspended" if self.suspended else "connected",
             "serial": format(self.identity.serial, "x"),
             "session": self.node.kind.value,

@@ -20,6 +20,7 @@ from typing import Final
 
 from rsocket_broker.claims import shown
 from rsocket_broker.errors import Invalid
+from rsocket_broker.moments import timestamp
 from rsocket_broker.sessions.scope import parse_scope
 from rsocket_broker.sessions.tree import ROOTS, Node, NodeKind, Wish
 from rsocket_broker.transports.base import Channel
@@ -78,8 +79,8 @@ def describe_node(node: Node) -> dict[str, object]:
         "name": node.name,
         "device_id": node.device_id,
         "platform": node.platform,
-        "since": node.since.isoformat(timespec="seconds"),
-        "expires": node.expires.isoformat(timespec="seconds"),
+        "since": timestamp(node.since),
+        "expires": timestamp(node.expires),
     }
 
 

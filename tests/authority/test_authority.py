@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from datetime import timedelta
 from pathlib import Path
 
 import attrs
@@ -17,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from rsocket_broker import files
 from rsocket_broker.authority import Authority, CheckedRequest, Issued, Status, keys
-from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.authority.issue import Issuer
 from rsocket_broker.authority.revocation import Selector
 from rsocket_broker.authority.serving import Serving
@@ -376,10 +374,6 @@ def test_an_inventory_that_was_changed_by_hand_is_noticed(
         database.execute("UPDATE certificates SET app_id = 'org.example.bank' WHERE app_id IS NOT NULL")
     with pytest.raises(AuthorityError, match="name different clients"):
         authority.identify(own)
-
-
-def test_the_default_clock_is_aware() -> None:
-    assert utc_now().utcoffset() == timedelta()
 
 
 # Renewals

@@ -18,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rsocket_broker.audit import Event
 from rsocket_broker.authority import Authority, CheckedRequest, Issued, keys
-from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.authority.home import CaHome, certificate_pem
 from rsocket_broker.authority.issue import Issuer
 from rsocket_broker.authority.requests import check_request
@@ -26,6 +25,7 @@ from rsocket_broker.authority.rotation import Phase, Step
 from rsocket_broker.credentials import make_signing_request
 from rsocket_broker.errors import AuthorityError, BrokerError, HomeError
 from rsocket_broker.identity import Principal, Proof
+from rsocket_broker.moments import utc_now
 from rsocket_broker.state import State
 from rsocket_broker.transports.tls_contexts import server_context
 from tests.authority.conftest import Clock, some_key

@@ -8,11 +8,11 @@ import attrs
 import pytest
 
 from rsocket_broker.authority import Authority
-from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.authority.revocation import Selector
 from rsocket_broker.credentials import Credentials, make_signing_request
 from rsocket_broker.identity import Principal, Proof
 from rsocket_broker.lifecycle.contexts import CurrentContexts
+from rsocket_broker.moments import utc_now
 from rsocket_broker.state import STATE_FILE, State
 from rsocket_broker.transports.client_hello import ClientHello
 from rsocket_broker.transports.tls_contexts import client_context

@@ -16,7 +16,6 @@ from cryptography import x509
 
 from rsocket_broker.admin.client import admin_line
 from rsocket_broker.authority import Authority
-from rsocket_broker.authority.authority import utc_now
 from rsocket_broker.authority.home import certificate_pem
 from rsocket_broker.authority.keys import to_pem
 from rsocket_broker.authority.rotation import Phase, Step
@@ -27,6 +26,7 @@ from rsocket_broker.files import locked
 from rsocket_broker.lifecycle import rotation
 from rsocket_broker.lifecycle.rotation import MAX_FAULTS, Rotator
 from rsocket_broker.lifecycle.spreader import Informed, Outcome, Spread, Which
+from rsocket_broker.moments import utc_now
 from rsocket_broker.state import STATE_FILE, State
 from tests.authority.operators_ca import make_ca
 from tests.end_to_end.wire import ERROR

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from rsocket_broker.admin.client import ask
-from rsocket_broker.client.renewal import serial_of, utc_now
+from rsocket_broker.client.renewal import serial_of
 from rsocket_broker.errors import ConnectionClosed
 from rsocket_broker.lifecycle import spreading
+from rsocket_broker.moments import utc_now
 from tests.enrollment.workshop import LOCALHOST, DesktopApp, open_workshop
 from tests.lifecycle.lab import lab
 

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -34,6 +33,7 @@ from rsocket_broker.enrollment.uploaders import UploadFailed, load_uploader
 from rsocket_broker.enrollment.uploads import Uploads
 from rsocket_broker.errors import ApplicationError, EnrollmentRefused
 from rsocket_broker.identity import Principal, Proof
+from rsocket_broker.moments import utc_now
 from rsocket_broker.nonce_proof import PICKUP_PURPOSE, is_signed
 from rsocket_broker.sealed_bundle import Unsealed, check_key, seal
 
@@ -64,7 +64,7 @@ class UploadMedium(Medium):
 
     async def answered(self, checked: "CheckedRequest") -> Mapping[str, object] | None:
         check_key(checked.public_key)
-        device_id = await asyncio.to_thread(self._uploads.answered, checked.csr_pem, _now())
+        device_id = await asyncio.to_thread(self._uploads.answered, checked.csr_pem, utc_now())
         return None if device_id is None else {"deviceId": device_id}
 
     async def prove(self, request: SignRequest, checked: "CheckedRequest") -> Container:
@@ -83,7 +83,7 @@ class UploadMedium(Medium):
         try:
             await self._uploader.upload(device_id, sealed)
             lying = sealed if self._uploader.keeps_here else None
-            await asyncio.to_thread(self._uploads.put, device_id, bundle.csr, spki, lying, _now())
+            await asyncio.to_thread(self._uploads.put, device_id, bundle.csr, spki, lying, utc_now())
         except (UploadFailed, ApplicationError) as error:
             raise undelivered(
                 "the certificates could not be left where the app fetches them.",
@@ -95,7 +95,7 @@ class UploadMedium(Medium):
 
         What lies here is left now, where it was not: a token was used up for it. A service is not called once more.
         """
-        known = await asyncio.to_thread(self._uploads.answered, entry.bundle.csr, _now())
+        known = await asyncio.to_thread(self._uploads.answered, entry.bundle.csr, utc_now())
         if known is None and self._uploader.keeps_here:
             with contextlib.suppress(EnrollmentRefused):
                 await self.deploy(entry.container, entry.bundle)
@@ -117,7 +117,7 @@ class UploadMedium(Medium):
         return {"bundle": bundle.decode()}
 
     def _pick_up(self, device_id: str, challenge: bytes, proof: str) -> bytes | None:
-        found = self._uploads.lying(device_id, _now())
+        found = self._uploads.lying(device_id, utc_now())
         key = self._decoy if found is None else accept(load_der_public_key(found[0]))
         signed = is_signed(key, challenge, device_id, proof, PICKUP_PURPOSE)
         if found is None or not signed or not self._uploads.take(device_id, found[1]):
@@ -129,7 +129,3 @@ def _sealed(csr: str, content: Unsealed) -> tuple[bytes, bytes]:
     """(the request's key, SPKI in DER; the bundle for it)."""
     key = check_request(csr).public_key
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), seal(key, csr, content)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
