@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, Protocol, TypeVar
@@ -82,11 +83,9 @@ class Delivery:
         task.add_done_callback(self._unfinished.discard)
         return task
 
-    @contextlib.asynccontextmanager
-    async def alone(self, container: Container) -> AsyncIterator[None]:
+    def alone(self, container: Container) -> AbstractAsyncContextManager[None]:
         """Nothing else is put into `container` meanwhile. Raises EnrollmentRefused when the wait is too long."""
-        async with self.turns.alone(_key(container)):
-            yield
+        return self.turns.alone(_key(container))
 
     async def deploy(self, driver: Medium, entry: JournalEntry) -> None:
         """Put what the app has asked for in place. Raises EnrollmentRefused (step "deploy")."""

@@ -57,6 +57,7 @@ from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused
 from rsocket_broker.histogram import Histogram
 from rsocket_broker.moments import utc_now
 from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.threads import Threads
 from rsocket_broker.transports.base import Channel
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ _NUMBER = re.compile(r"\d+")
 _LINES = 100
 """Refusals that are logged in a minute: each of a lab of devices gets its line, and a stranger who says something new
 every time does not fill the disk."""
+
+_SIGNERS = Threads("enrolments", 4)
+"""A few: while one flush to the disk serves those who wait for it, the next one signs. More would only fight over
+Python's lock, which is held while a signature is made."""
 
 log = logging.getLogger(__name__)
 
@@ -166,25 +171,24 @@ class Enroller:
         Cancelling drops the work unless the proof is done. Raises EnrollmentRefused, already logged.
         """
         line = line or Line()
-        async with self._reported(claims, peer):
-            with self._counted() as course, self._answered(line) as challenge:
-                if challenge is None:
-                    self._admit(peer)
-                request = parse_message(message, claims)
-                if isinstance(request, PairMessage):
-                    return await self._pair(request, _Asker(claims, peer, line, None), course)
-                if isinstance(request, PickupMessage):
-                    course.counts = False
-                    return await self._pick_up(request, line, peer)
-                _log_device_lines(request, claims)
-                if isinstance(request, Acknowledgement):
-                    self._log_acknowledgement(request, claims)
-                    course.counts = False
-                    return {}
-                if challenge is not None and not request.proof:
-                    challenge = None  # it begins anew
-                    self._admit(peer)
-                return await self._enrol(request, _Asker(claims, peer, line, challenge), course)
+        with self._reported(claims, peer), self._counted() as course, self._answered(line) as challenge:
+            if challenge is None:
+                self._admit(peer)
+            request = parse_message(message, claims)
+            if isinstance(request, PairMessage):
+                return await self._pair(request, _Asker(claims, peer, line, None), course)
+            if isinstance(request, PickupMessage):
+                course.counts = False
+                return await self._pick_up(request, line, peer)
+            _log_device_lines(request, claims)
+            if isinstance(request, Acknowledgement):
+                self._log_acknowledgement(request, claims)
+                course.counts = False
+                return {}
+            if challenge is not None and not request.proof:
+                challenge = None  # it begins anew
+                self._admit(peer)
+            return await self._enrol(request, _Asker(claims, peer, line, challenge), course)
 
     async def _pair(self, message: PairMessage, asker: _Asker, course: _Course) -> dict[str, object]:
         """One step of a pairing; the last one waits for the operator, and then goes the road that all others go."""
@@ -228,7 +232,7 @@ class Enroller:
     async def _enrol(self, request: SignRequest, asker: _Asker, course: _Course) -> dict[str, object]:
         claims, peer = asker.claims, asker.peer
         check_clock(request, self._now())
-        checked = await asyncio.to_thread(self._authority.check_request, request.csr)
+        checked = self._authority.check_request(request.csr)  # here: Python's lock is held for it on a thread as well
         app_id = claimed_app_id(request, checked.common_name)
         if asker.challenge is None:
             self._admit_app(peer, app_id, claims.device)
@@ -303,9 +307,9 @@ class Enroller:
             async with self.delivery.turns.admitted((app_id, claims.os, claims.device)):
                 container = await self._proven(driver, request, checked, asker)
                 exchange.principal = container.principal
-                self._check_block(self._authority.revocations.blocked(container.principal))
                 passage.check(container)
                 if asker.challenge is None and self.nonces.wanted(driver, request, checked, asker.line):
+                    self._check_block(self._authority.revocations.blocked(container.principal))
                     course.counts = False
                     return await self._challenge(driver, container, checked, asker.line)
                 if request.voucher is not None:
@@ -456,7 +460,7 @@ class Enroller:
         """Sign and deploy."""
         principal = container.principal
         async with self.delivery.alone(container):
-            issued, entry = await asyncio.to_thread(self._sign, checked, container, passage, web=web)
+            issued, entry = await _SIGNERS.run(self._sign, checked, container, passage, web=web)
             exchange.serial = issued.serial
             passage.issued()
             await self.delivery.deploy(driver, entry)
@@ -522,8 +526,8 @@ class Enroller:
                 if result == "ok":
                     self.seconds.observe(self._clock() - began)
 
-    @contextlib.asynccontextmanager
-    async def _reported(self, claims: Claims, peer: str) -> AsyncIterator[None]:
+    @contextlib.contextmanager
+    def _reported(self, claims: Claims, peer: str) -> Iterator[None]:
         """Logs the refusals of the block, once; turns a failure of the authority into a refusal without its details."""
         try:
             try:

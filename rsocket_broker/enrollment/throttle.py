@@ -103,32 +103,50 @@ class Turns:
             raise _busy("too many enrolments are waiting.")
         self._admitted += 1
         try:
-            async with self.alone(key):
-                await self._wait(self._running.acquire(), "too many enrolments are at work.")
+            await self._take(key)
+            try:
+                if self._running.locked():
+                    await self._wait(self._running.acquire(), "too many enrolments are at work.")
+                else:
+                    await self._running.acquire()  # at once
                 try:
                     yield
                 finally:
                     self._running.release()
+            finally:
+                self._give_back(key)
         finally:
             self._admitted -= 1
 
     @contextlib.asynccontextmanager
     async def alone(self, key: Hashable) -> AsyncIterator[None]:
         """No other holder of `key` meanwhile. Raises EnrollmentRefused (step "limits") when the wait is too long."""
-        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        await self._take(key)
+        try:
+            yield
+        finally:
+            self._give_back(key)
+
+    async def _take(self, key: Hashable) -> None:
+        lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
         self._locks[key] = (lock, users + 1)
         try:
-            await self._wait(lock.acquire(), "another enrolment of the same app is still at work.")
-            try:
-                yield
-            finally:
-                lock.release()
-        finally:
-            users = self._locks[key][1] - 1
             if users:
-                self._locks[key] = (lock, users)
+                await self._wait(lock.acquire(), "another enrolment of the same app is still at work.")
             else:
-                del self._locks[key]
+                await lock.acquire()  # at once
+        except BaseException:
+            self._leave(key)
+            raise
+
+    def _give_back(self, key: Hashable) -> None:
+        self._locks[key][0].release()
+        self._leave(key)
+
+    def _leave(self, key: Hashable) -> None:
+        lock, users = self._locks.pop(key)
+        if users > 1:
+            self._locks[key] = (lock, users - 1)
 
     async def _wait(self, turn: Awaitable[object], reason: str) -> None:
         try:

@@ -32,9 +32,13 @@ from rsocket_broker.enrollment.mediums.folder import SUPPORTED, AppFolder, Folde
 from rsocket_broker.enrollment.mediums.paths import check_destination, claimed_app_id
 from rsocket_broker.errors import ConfigurationError
 from rsocket_broker.identity import Principal, Proof
+from rsocket_broker.threads import Threads
 
 if TYPE_CHECKING:
     from rsocket_broker.authority.requests import CheckedRequest
+
+_THREADS = Threads("app folders", 4)
+"""Their own, since a folder may lie on a disk that does not answer: whoever signs must not wait for that."""
 
 
 class FilesystemMedium(Medium):
@@ -53,16 +57,16 @@ class FilesystemMedium(Medium):
             raise ConfigurationError("This system cannot hold a folder by descriptor, which safe delivery needs.")
 
     async def prove(self, request: SignRequest, checked: "CheckedRequest") -> Container:
-        return await asyncio.to_thread(self._prove, request, checked.common_name)
+        return await _THREADS.run(self._prove, request, checked.common_name)
 
     async def deploy(self, container: Container, bundle: Bundle) -> None:
-        await asyncio.to_thread(self._deploy, container, bundle)
+        await _THREADS.run(self._deploy, container, bundle)
 
     async def holds(self, container: Container, csr: str) -> bool | StillPending:
         return await asyncio.to_thread(self._holds, container, csr)
 
     async def place(self, container: Container, bundle: Bundle) -> None:
-        await asyncio.to_thread(self._deploy, container, bundle)
+        await _THREADS.run(self._deploy, container, bundle)
 
     async def secure(self, containers: Sequence[Container]) -> None:
         await asyncio.to_thread(self._secure, containers)

@@ -1,0 +1,93 @@
+"""What is handed to a thread comes back to the loop that asked, whatever becomes of it."""
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from rsocket_broker.threads import Threads
+from tests.until import until
+
+
+async def test_results_and_errors_come_back() -> None:
+    threads = Threads("test", 2)
+    assert await threads.run(lambda *given: (given, threading.current_thread().name), 1, "two") == ((1, "two"), "test")
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(divmod, 1, 0)
+    assert await asyncio.gather(*(threads.run(pow, number, 2) for number in range(50))) == [n * n for n in range(50)]
+
+
+async def test_as_many_at_once_as_there_are_threads_and_the_rest_in_turn() -> None:
+    threads, gate, at_work, order = Threads("test", 2), threading.Event(), [], list[int]()
+
+    def hold() -> int:
+        at_work.append(threading.get_ident())
+        gate.wait(30)
+        return threading.get_ident()
+
+    held = [threads.run(hold), threads.run(hold)]
+    later = [threads.run(order.append, number) for number in range(10)]
+    await until(lambda: len(at_work) == 2)
+    assert order == []
+    gate.set()
+    assert set(await asyncio.gather(*held)) == set(at_work)
+    assert len(set(at_work)) == 2
+    await asyncio.gather(*later)
+    assert sorted(order) == list(range(10))
+
+
+async def test_one_after_the_other_is_one_thread() -> None:
+    """The one that was at work last: what it needs is near."""
+    threads = Threads("test", 4)
+    warm = [await threads.run(threading.get_ident)]
+    for _ in range(20):
+        await until(lambda: bool(threads._resting))
+        warm.append(await threads.run(threading.get_ident))
+    assert len(set(warm)) == 1
+
+
+async def test_what_nobody_waits_for_is_spared_unless_it_has_begun() -> None:
+    threads, gate, begun, done = Threads("test", 1), threading.Event(), threading.Event(), list[str]()
+
+    def hold() -> None:
+        begun.set()
+        gate.wait(30)
+        done.append("held")
+
+    first, second = threads.run(hold), threads.run(done.append, "spared")
+    await until(begun.is_set)
+    first.cancel()
+    second.cancel()
+    gate.set()
+    await threads.run(done.append, "last")
+    assert done == ["held", "last"]
+
+
+def test_several_loops_use_the_same_threads_and_one_that_has_closed_harms_nobody() -> None:
+    threads, gate = Threads("test", 1), threading.Event()
+
+    async def leave_behind() -> None:
+        threads.run(gate.wait, 30)
+
+    asyncio.run(leave_behind())
+    gate.set()
+
+    async def ask() -> int:
+        return await threads.run(pow, 2, 3)
+
+    assert [asyncio.run(ask()), asyncio.run(ask())] == [8, 8]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    threads = Threads("test", 1)
+
+    async def ask() -> int:
+        return await threads.run(pow, 2, 3)
+
+    assert asyncio.run(ask()) == 8
+    child = os.fork()
+    if child == 0:
+        os._exit(asyncio.run(ask()))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 8
