@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Final
 
 from rsocket_broker.errors import Canceled, RequestFailed
-from rsocket_broker.jsontext import parse_bytes
+from rsocket_broker.jsontext import SHORT, skim
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape
@@ -135,27 +135,43 @@ class Delivery:
             return None
         return self._at_once(handler, handler.start_json)
 
-    def skimmed_shortcut(self, name: str) -> Callable[[object, bytes, int], None] | None:
-        """The same for parameters that were parsed by `skim`, given with their text and the size of the whole."""
+    def envelope_shortcut(
+        self, name: str, text: bytes, kept: Sized, others: Shortcut, careful: Shortcut
+    ) -> Shortcut | None:
+        """As `event`, for messages of Flipper's that begin with `text` up to their parameters, behind which two braces
+        are all that follows; None where their types do not say enough. Written for the number of steps.
+
+        `others` takes those that begin otherwise, and all once nothing is `kept`; `careful` those that are not so
+        plain, or have to wait.
+        """
         handling, queue, connected = self._handling, self._queue, State.CONNECTED
         handler = handling.host.routes.find(name, Model.FIRE)
-        start, thorough = handler.start_skimmed, handler.start_json
-        if handler.shape is not Shape.PLAIN or start is None or thorough is None:
+        start, begin = handler.start_skimmed, len(text)
+        if handler.shape is not Shape.PLAIN or start is None:
             return None
         app, greeting, calls = handling.app, handling.greeting, handling.host.calls
 
-        def deliver(value: object, text: bytes, size: int) -> None:
-            if greeting.state is not connected or not queue.idle:
-                self._deliver(handler, thorough, parse_bytes(text), size, None)
+        def take(data: bytes) -> None:
+            if not kept or not data.startswith(text):
+                others(data)
+                return
+            params, value = data[begin:-2], None
+            if data.endswith(b"}}") and len(data) <= SHORT and greeting.state is connected and queue.idle:
+                try:
+                    value = skim(params)
+                except ValueError:
+                    value = None  # which no parameters are: they are looked at again, and thoroughly
+            if value is None:
+                careful(data)
                 return
             try:
-                start(app, value, text)
+                start(app, value, params)
             except FAILURES as error:
                 self._dropped(handler, handling.failed(handler, error))
             else:
                 calls.untimed += 1
 
-        return deliver
+        return take
 
     def _at_once(self, handler: Handler, start: Callable[[App, Any], Any]) -> Callable[[Any, int], None]:
         """Delivers to a plain handler without a step more than that takes, while nothing else waits for it."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from rsocket_broker.errors import RequestFailed
-from rsocket_broker.jsontext import SHORT, JsonError, parse_bytes, skim
+from rsocket_broker.jsontext import JsonError, parse_bytes
 from rsocket_broker.payload import Payload
 from rsocket_broker.policy.rules import Direction
 from rsocket_broker.protocol.runs import Shortcut, Shortcuts
@@ -25,15 +25,7 @@ MAX_REMEMBERED_SIZE: Final = 512
 """Metadata that a session's requests repeat, and its longest: a client has a handful of routes. What is remembered of
 one session is at most 32 KiB, and a client that never repeats itself only loses the short cut."""
 
-Deliver = Callable[[object, bytes, int], None]
-"""Takes an event: its parameters, parsed by `skim`, their text, and the size of the whole."""
-
-
-def _unknown(value: object, text: bytes, size: int) -> None:
-    """Stands where no shortcut is known; never called."""
-
-
-NO_EVENT: Final[tuple[bytes, Deliver]] = (b"\0", _unknown)
+NO_EVENT: Final[tuple[bytes, Shortcut]] = (b"\0", lambda data: None)
 """No JSON text begins so."""
 NO_QUESTION: Final[tuple[bytes, Shortcut, str, str]] = (b"\0", lambda data: None, "", "")
 
@@ -51,7 +43,7 @@ class Learned:
         self._asked: dict[tuple[object, object], tuple[Seat, Callable[[object], bytes | Payload]]] = {}
         self._told: dict[tuple[object, object], tuple[Seat, Callable[[object, int], None]]] = {}
         """What answers, and takes, the methods that an app has named in JSON: by plugin and method."""
-        self._envelopes: dict[bytes, Deliver] = {}
+        self._envelopes: dict[bytes, Shortcut] = {}
         """What takes events, by their text up to the parameters."""
         self._questions: dict[bytes, tuple[bytes, Shortcut, str, str]] = {}
         """What answers questions, by their text from behind the number to the parameters."""
@@ -184,28 +176,26 @@ class Learned:
     # --- events in Flipper's JSON ------------------------------------------------------------------------------------
 
     def _take(self, data: bytes) -> None:
-        """The shortcut for events; the long way does whatever is not known here."""
-        text, deliver = self._usual
-        if not data.startswith(text):
-            if len(data) > LARGE:
-                self._tell(data)
-                return
-            text = data[: flipper.parameters_begin(data)]
-            deliver = self._envelopes.get(text, _unknown)
-            if deliver is not _unknown:
-                self._usual = text, deliver
-        if deliver is _unknown or not data.endswith(b"}}") or len(data) > SHORT:
+        """The shortcut for events; the long way does whatever is not known here.
+
+        What takes events like the last two comes first from then on, until one begins otherwise.
+        """
+        text, take = self._usual
+        if data.startswith(text):
+            self.shortcuts.fires[None] = take
+            take(data)
+            return
+        if len(data) > LARGE:
+            self._tell(data)
+            return
+        text = data[: flipper.parameters_begin(data)]
+        known = self._envelopes.get(text)
+        if known is None:
             self._take_known(data)
             return
-        params = data[len(text) : -2]
-        try:
-            value = skim(params)
-        except ValueError:
-            value = None
-        if value is None:
-            self._take_known(data)
-        else:
-            deliver(value, params, len(data))
+        self._usual = text, known
+        self.shortcuts.fires[None] = self._take
+        known(data)
 
     def _take_known(self, data: bytes) -> None:
         """An event whose plugin and method may be known, but not the way in which it is written."""
@@ -233,9 +223,10 @@ class Learned:
         found = flipper.envelope(text)
         if found is None or found not in self._told:
             return
-        deliver = self._told[found][0].events.skimmed_shortcut(found[1])
-        if deliver is not None:
-            self._envelopes[text] = deliver
+        events, kept = self._told[found][0].events, self.shortcuts.fires
+        take = events.envelope_shortcut(found[1], text, kept, self._take, self._take_known)
+        if take is not None:
+            self._envelopes[text] = take
 
     def _may_learn(self, text: bytes, known: int) -> bool:
         """Whether to look if `text` can be learned, which is done once for each text."""

@@ -9,6 +9,7 @@ from rsocket_broker.errors import (
     RequestFailed,
 )
 from rsocket_broker.payload import Payload
+from rsocket_broker.plugin_api import App, event
 from rsocket_broker.protocol.metadata import (
     DATA_MIME,
     Entry,
@@ -239,3 +240,51 @@ async def test_the_way_past_on_connect_is_not_remembered() -> None:
         for remembered in (0, 1, 1):
             assert await client.json("Network.add", {"a": 1, "b": 2}) == {"sum": 3}
             assert len(client.served.shortcuts.calls) == remembered
+
+
+def told(name: bytes, n: int) -> bytes:
+    return b'{"method":"execute","params":{"api":"Mixed","method":"%b","params":{"n":%d}}}' % (name, n)
+
+
+async def test_events_that_begin_by_turns_in_several_ways_are_all_taken_in_order() -> None:
+    plugin = Mixed()
+    async with Line(plugin) as line:
+        app = await line.app(["Mixed"])
+        spaced = told(b"note", 1).replace(b'":"', b'": "')
+        n = 0
+        for turns in ("aaaa", "abab", "bbbb", "aabb", "abba", "aaac", "cacb", "aaaa"):
+            for turn in turns:
+                n += 1
+                text = spaced if turn == "b" else told(b"slow-note" if turn == "c" else b"note", 1)
+                app.tell(text.replace(b'"n":1', b'"n":%d' % (n + 100)))
+            if n % 8:
+                await app.settled()
+        await until(lambda: len(plugin.seen) == n)
+        assert plugin.seen == list(range(101, 101 + n))
+
+
+async def test_what_takes_events_gives_way_as_soon_as_somebody_looks_on() -> None:
+    """In the middle of a read too."""
+    seen: list[int] = []
+    noted: list[object] = []
+
+    class Watched(Mixed):
+        @event("note")
+        def note(self, app: App, n: int) -> None:
+            seen.append(n)
+            if n == 20:
+                watch()
+
+    async with Line(Watched()) as line:
+        app = await line.app(["Mixed"])
+        for n in range(5):
+            app.tell(told(b"note", n))
+            await app.settled()
+
+        def watch() -> None:
+            app.session.followers.observe(lambda message: noted.append(message["kind"]))
+
+        for n in range(17, 25):
+            app.tell(told(b"note", n))
+        await until(lambda: seen[-1:] == [24])
+        assert noted == ["event"] * 4
