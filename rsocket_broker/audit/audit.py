@@ -6,8 +6,9 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 import attrs
 
@@ -83,7 +84,12 @@ class Audit:
         Facts are texts, numbers, truth values, None and lists of these; enums and dates become text, texts are cut
         to MAX_TEXT. Raises TypeError for anything else, bytes above all: a secret is more often bytes than not.
         """
-        self._append(database, to_text(self._clock()), event, plain(facts))
+        self.write_all(database, [(event, facts)])
+
+    def write_all(self, database: sqlite3.Connection, told: Iterable[tuple[Event, Mapping[str, object]]]) -> None:
+        """As `write`, one record after the other. Where many are written in one transaction this costs far less."""
+        now = to_text(self._clock())
+        self._append(database, [Note(now, event, plain(facts)) for event, facts in told])
 
     def note(self, event: Event, **facts: object) -> None:
         """A record of its own, on the disk within a second or at `close`; never waits for the disk.
@@ -116,8 +122,7 @@ class Audit:
 
     def _write_notes(self, notes: list[Note]) -> None:
         with self._state.transaction() as database:
-            for each in notes:
-                self._append(database, each.time, each.event, each.facts)
+            self._append(database, notes)
 
     def close(self) -> None:
         """Write what waits, counts included. What is noted later is not written; calling it again is harmless."""
@@ -149,38 +154,53 @@ class Audit:
         with self._lock:
             self._wake()
 
-    def _append(self, database: sqlite3.Connection, when: str, event: Event, facts: chain.Facts) -> None:
-        head = read_head(database, event.book)
-        try:
-            head = _add(database, head, chain.entry(head, when, event.value, facts))
-        except sqlite3.IntegrityError:  # somebody has set the head back: what we do goes on, and verifying finds it
-            last = database.execute("SELECT MAX(number) FROM audit WHERE book = ?", (event.book.value,)).fetchone()
-            head = attrs.evolve(head, count=last[0])
-            head = _add(database, head, chain.entry(head, when, event.value, facts))
-        if event.book is Book.TRAFFIC and head.count - head.base >= MAX_TRAFFIC:
-            self._trim(database, head)
+    def _append(self, database: sqlite3.Connection, notes: Iterable[Note]) -> None:
+        """Behind the last record of their books. Where a book ends is written down once for all of them."""
+        heads: dict[str, chain.Head] = {}
+        for note in notes:
+            head = heads[note.event.book.value] = _add(database, _head(database, heads, note.event.book), note)
+            if head.book is Book.TRAFFIC and head.count - head.base >= MAX_TRAFFIC:
+                self._trim(database, heads)
+        for head in heads.values():
+            write_head(database, head)
 
-    def _trim(self, database: sqlite3.Connection, head: chain.Head) -> None:
-        """Take the oldest records away, and record among the changes which they were."""
-        through, book = head.base + TRIMMED_AT_ONCE, head.book.value
+    def _trim(self, database: sqlite3.Connection, heads: dict[str, chain.Head]) -> None:
+        """Take the oldest records of `traffic` away, and record among the changes which they were."""
+        head = heads[book := Book.TRAFFIC.value]
+        through = head.base + TRIMMED_AT_ONCE
         found = database.execute("SELECT hash FROM audit WHERE book = ? AND number = ?", (book, through)).fetchone()
         if found is None:
             return  # somebody was here before us: `audit verify` says so
         database.execute("DELETE FROM audit WHERE book = ? AND number <= ?", (book, through))
-        write_head(database, attrs.evolve(head, base=through, base_hash=found[0]))
+        heads[book] = attrs.evolve(head, base=through, base_hash=found[0])
         facts = {"book": book, "first": head.base + 1, "last": through, "hash": found[0]}
-        self._append(database, to_text(self._clock()), Event.TRIMMED, facts)
+        trimmed = Note(to_text(self._clock()), Event.TRIMMED, facts)
+        heads[Book.CHANGES.value] = _add(database, _head(database, heads, Book.CHANGES), trimmed)
 
 
-def _add(database: sqlite3.Connection, head: chain.Head, added: chain.Entry) -> chain.Head:
+def _head(database: sqlite3.Connection, heads: Mapping[str, chain.Head], book: Book) -> chain.Head:
+    """Where a book ends now: as `heads` has it, or as it was when this transaction began."""
+    return heads.get(book.value) or read_head(database, book)
+
+
+def _add(database: sqlite3.Connection, head: chain.Head, note: Note) -> chain.Head:
     """Put a record behind `head`; the head that the book has then."""
+    added = chain.entry(head, note.time, note.event.value, note.facts)
+    try:
+        _insert(database, added)
+    except sqlite3.IntegrityError:  # somebody has set the head back: what we do goes on, and verifying finds it
+        last = database.execute("SELECT MAX(number) FROM audit WHERE book = ?", (head.book.value,)).fetchone()
+        head = attrs.evolve(head, count=last[0])
+        added = chain.entry(head, note.time, note.event.value, note.facts)
+        _insert(database, added)
+    return chain.after(head, added)
+
+
+def _insert(database: sqlite3.Connection, added: chain.Entry) -> None:
     database.execute(
         "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
         (added.book.value, added.number, added.time, added.event, added.body, added.hash),
     )
-    head = chain.after(head, added)
-    write_head(database, head)
-    return head
 
 
 def read_head(database: sqlite3.Connection, book: Book) -> chain.Head:
@@ -202,16 +222,18 @@ def to_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def plain(facts: dict[str, object]) -> dict[str, object]:
+def plain(facts: Mapping[str, object]) -> dict[str, object]:
     """Facts as a record can hold them."""
-    return {name: _plain(value) for name, value in facts.items()}
+    return {
+        name: value if type(value) is str and len(value) <= MAX_TEXT else _plain(value) for name, value in facts.items()
+    }
 
 
 def _plain(value: object) -> object:
     kind = type(value)
     if kind is str:
-        assert isinstance(value, str)
-        return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 1] + "…"
+        text = cast("str", value)
+        return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
     if value is None or kind is bool or kind is int:
         return value
     if isinstance(value, float):
