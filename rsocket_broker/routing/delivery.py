@@ -12,6 +12,8 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape
 from rsocket_broker.protocol.runs import Shortcut
+from rsocket_broker.quota import Holding
+from rsocket_broker.routing import cost
 from rsocket_broker.routing.apart import Arguments, parses, steps_of
 from rsocket_broker.routing.aside import LARGE
 from rsocket_broker.routing.event_queue import EventQueue
@@ -20,7 +22,7 @@ from rsocket_broker.routing.handling import FAILURES, Handling, Start, being_can
 from rsocket_broker.routing.tasks import Tasks
 
 UNVERIFIED_EVENTS: Final = 2 * 1024 * 1024
-"""Bytes of text of the events that wait for one plugin from one client that has proved nothing."""
+"""Bytes of the events that wait for one plugin from one client that has proved nothing."""
 
 Follow = Callable[[Start], Start]
 """Puts something around the call of a handler: a span."""
@@ -31,12 +33,13 @@ class Delivery:
 
     __slots__ = ("_handling", "_queue")
 
-    def __init__(self, handling: Handling, tasks: Tasks) -> None:
-        """`tasks` are the session's."""
+    def __init__(self, handling: Handling, tasks: Tasks, holding: Holding | None = None) -> None:
+        """`tasks` are the session's, `holding` is that of its line."""
         host, app = handling.host, handling.app
         self._handling = handling
         most = None if handling.certified else UNVERIFIED_EVENTS
-        self._queue = EventQueue(f"{host.id} from {app.id}", self._handle, tasks, host.lost, most)
+        label = f"{host.id} from {app.id}"
+        self._queue = EventQueue(label, self._handle, tasks, host.lost, most, holding=holding)
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -65,7 +68,7 @@ class Delivery:
         self._deliver(handler, handler.start_json, value, size, follow)
 
     def arguments(self, handler: Handler, arguments: Arguments, size: int, follow: Follow | None = None) -> None:
-        """Deliver an event whose arguments are there already; `size` is that of its text."""
+        """Deliver an event whose arguments are there already; `size` is what they take in memory."""
         self._deliver(handler, steps_of(handler).call, arguments, size, follow)
 
     def _deliver(
@@ -82,7 +85,7 @@ class Delivery:
             except RequestFailed as error:
                 self._dropped(handler, error)
             return
-        self._queue.put((handler, start, argument), size)
+        self._queue.put((handler, start, argument), max(size, cost.of_value(argument, size) if size <= LARGE else 0))
 
     async def _handle(self, item: tuple[Handler, Start, Any]) -> None:
         handler, start, argument = item

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from rsocket_broker.quota import STEP, Holding, Kind, counted
 from rsocket_broker.routing.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -13,7 +14,7 @@ logger = logging.getLogger(__name__)
 MAX_EVENTS = 2000
 """Events that may wait. Apps keep up to 500 for each of their plugins and send them in one burst after `init`."""
 MAX_BYTES = 32 * 1024 * 1024
-"""Bytes of text that those events may have: two of the largest messages of Flipper's SDKs (16 MiB)."""
+"""Bytes that those events may take: two of the largest messages of Flipper's SDKs (16 MiB)."""
 
 Item = TypeVar("Item")
 
@@ -31,8 +32,12 @@ class EventQueue(Generic[Item]):
         tasks: Tasks,
         lost: Callable[[int], None] = lambda count: None,
         most: int | None = None,
+        *,
+        holding: Holding | None = None,
+        kind: Kind = Kind.EVENTS,
     ) -> None:
-        """`lost` is told of events that were dropped. `most` bytes may wait, MAX_BYTES unless given."""
+        """`lost` is told of events that were dropped. `most` bytes may wait, MAX_BYTES unless given; they count as
+        `kind` in `holding`, that of the line."""
         self._most = MAX_BYTES if most is None else most
         self._label = label
         self._lost = lost
@@ -40,6 +45,10 @@ class EventQueue(Generic[Item]):
         self._tasks = tasks
         self._waiting: deque[tuple[Item, int]] = deque()
         self._bytes = 0
+        self._holding = Holding() if holding is None else holding
+        self._kind = kind
+        self._counted = 0
+        """What the holding knows of the bytes."""
         self._open = False
         self._closed = False
         self._worker: asyncio.Task[None] | None = None
@@ -53,12 +62,19 @@ class EventQueue(Generic[Item]):
         return len(self._waiting), self._bytes
 
     def put(self, item: Item, size: int) -> None:
-        """Take an event, or drop it when the queue is full (an event alone in the queue may have any size)."""
+        """Take an event that takes `size` bytes, or drop it when the queue is full (an event alone in the queue may
+        have any size, and counts for no more than a full queue), or its client holds as much as it may."""
         if self._closed:
             return
         if self._waiting and (len(self._waiting) >= MAX_EVENTS or self._bytes + size > self._most):
             self.dropped += 1
             return
+        size = min(size, self._most)
+        if self._bytes + size - self._counted >= STEP:
+            if not self._holding.bears(self._bytes + size - self._counted):
+                self.dropped += 1
+                return
+            self._count(self._bytes + size)
         self.idle = False
         self._waiting.append((item, size))
         self._bytes += size
@@ -77,6 +93,7 @@ class EventQueue(Generic[Item]):
         self._closed = True
         self._waiting.clear()
         self._bytes = 0
+        self._count(0)
         self.idle = self._worker is None
         if self._worker is not None:
             self._worker.cancel()
@@ -92,11 +109,18 @@ class EventQueue(Generic[Item]):
                 item, size = self._waiting.popleft()
                 await self._handle(item)
                 self._bytes -= size
+                if self._counted and (self._bytes < STEP or self._counted - self._bytes >= STEP):
+                    self._count(self._bytes)
                 await asyncio.sleep(0)  # a burst of events that need no waiting must not keep the loop to itself
         finally:
             self._worker = None
             self.idle = not self._waiting
         self._report()
+
+    def _count(self, size: int) -> None:
+        size = counted(size)
+        self._holding.change(self._kind, size - self._counted)
+        self._counted = size
 
     def _report(self) -> None:
         if self.dropped:

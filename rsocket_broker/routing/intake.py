@@ -11,7 +11,8 @@ from rsocket_broker.errors import RequestFailed
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.policy.rules import Direction
-from rsocket_broker.routing import flipper
+from rsocket_broker.quota import Kind
+from rsocket_broker.routing import cost, flipper
 from rsocket_broker.routing.apart import arguments_of_payload, parses
 from rsocket_broker.routing.aside import LARGE
 from rsocket_broker.routing.event_queue import EventQueue
@@ -129,7 +130,10 @@ class Intake:
             self._learned.paused = True
             label = f"{session.id}, behind a large one,"
             most = BEHIND if session.identity.principal.certified else BEHIND_UNVERIFIED
-            self._behind = EventQueue(label, self._take_behind, session.tasks, most=most)
+            holding = session.connection.holding
+            self._behind = EventQueue(
+                label, self._take_behind, session.tasks, most=most, holding=holding, kind=Kind.LARGE
+            )
             self._behind.open(served=True)
         self._behind.put(payload, len(payload.data or b""))
 
@@ -155,13 +159,14 @@ class Intake:
         if not is_json(session, payload):
             await self._fire_large(session, payload)
             return
+        taken = await self._cost(data)  # first: once it is read and judged, nothing may come in between
         found = await read_large(self._reception, session, data, Model.FIRE)
         if not isinstance(found, Ready):
             self.message(session, found, payload)
             return
         tracing, host, name = session.tracing, found.host, found.handler.name
         follow = None if tracing is None else tracing.fire(host.id, name, None)
-        session.seat(host).events.arguments(found.handler, found.arguments, len(data), follow)
+        session.seat(host).events.arguments(found.handler, found.arguments, taken, follow)
 
     async def _fire_large(self, session: Session, payload: Payload) -> None:
         size = len(payload.data or b"")
@@ -173,8 +178,13 @@ class Intake:
         if not parses(handler):
             self._fire(session, host, name, payload)
             return
+        taken = await self._cost(bytes(payload.data or b""))
         arguments = await arguments_of_payload(self._reception.router.aside, handler, payload)
         await permitted(session, host, name)
         tracing = session.tracing
         follow = None if tracing is None else tracing.fire(host.id, name, payload.metadata)
-        session.seat(host).events.arguments(handler, arguments, size, follow)
+        session.seat(host).events.arguments(handler, arguments, taken, follow)
+
+    async def _cost(self, text: bytes) -> int:
+        """What it takes in memory, once it is parsed."""
+        return await self._reception.router.aside.run(lambda turn: cost.of_text(text, turn))

@@ -6,6 +6,7 @@ from typing import Any
 
 from rsocket_broker.plugin_api.app import App
 from rsocket_broker.plugin_api.plugin import Kind
+from rsocket_broker.quota import Holding
 from rsocket_broker.routing.answers import Answers
 from rsocket_broker.routing.delivery import Delivery
 from rsocket_broker.routing.greeting import Greeting, State
@@ -16,11 +17,11 @@ from rsocket_broker.routing.tasks import Tasks
 
 
 class Seat:
-    """One plugin as one session uses it. `tasks` are the session's."""
+    """One plugin as one session uses it. `tasks` are the session's, `holding` is that of its line."""
 
     __slots__ = ("_greeting", "answers", "app", "events", "host", "running", "streams")
 
-    def __init__(self, host: PluginHost, app: App, tasks: Tasks) -> None:
+    def __init__(self, host: PluginHost, app: App, tasks: Tasks, holding: Holding | None = None) -> None:
         self.host = host
         self.app = app
         self._greeting = Greeting(host, app, tasks, lambda served: self.events.open(served))
@@ -29,7 +30,7 @@ class Seat:
         """Requests that are being served, or wait for that: the task of each, and its handler's name."""
         self.answers = Answers(handling)
         self.streams = Streaming(handling)
-        self.events = Delivery(handling, tasks)
+        self.events = Delivery(handling, tasks, holding)
         host.seats += 1
 
     @property

@@ -232,7 +232,8 @@ class SessionPlugins:
             if session.connection.closing is not None:
                 raise ConnectionClosed("The session has ended.")
             host.expect(self)
-            seat = self._seats[host.id] = Seat(host, SessionApp(session, host.id), session.tasks)
+            holding = session.connection.holding
+            seat = self._seats[host.id] = Seat(host, SessionApp(session, host.id), session.tasks, holding)
         return seat
 
     async def seat_of(self, plugin: str) -> Seat:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from rsocket_broker.quota import STEP, Holding, House, Kind
 from rsocket_broker.routing import event_queue as module
 from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.tasks import Tasks
@@ -67,6 +68,30 @@ async def test_an_event_alone_may_be_of_any_size() -> None:
     queue.put(1, module.MAX_BYTES * 2)
     await settle(tasks)
     assert slow.seen == [1]
+
+
+@pytest.mark.row("M-15", "A-38")
+async def test_the_events_of_all_queues_of_a_client_count_together() -> None:
+    house = House(4 * STEP)
+    holdings = [Holding(house.of("a")) for _ in range(2)]
+    slow, tasks = Slow(), Tasks()
+    first, second = (EventQueue[int]("p", slow.handle, tasks, holding=holding) for holding in holdings)
+    for number in range(3):
+        first.put(number, STEP)
+    second.put(3, 2 * STEP)
+    assert (first.dropped, second.dropped) == (0, 1)
+    second.put(4, STEP)
+    assert house.by_kind[Kind.EVENTS] == 4 * STEP
+    slow.gate.set()
+    for queue in (first, second):
+        queue.open(True)
+    await settle(tasks)
+    assert sorted(slow.seen) == [0, 1, 2, 4]
+    assert house.used == 0
+    first.put(5, STEP)
+    assert house.used == STEP
+    first.close()
+    assert house.used == 0
 
 
 async def test_a_closed_queue_lets_go_of_everything() -> None:

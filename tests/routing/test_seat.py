@@ -7,6 +7,7 @@ import pytest
 
 from rsocket_broker.errors import ApplicationError
 from rsocket_broker.plugin_api import App, Plugin
+from rsocket_broker.routing import cost
 from rsocket_broker.routing.greeting import State
 from tests.routing.seats import Greeter, Trouble, ask, host_of, ready_seat, seat_at
 
@@ -38,7 +39,7 @@ async def test_what_is_served_is_known_by_its_handlers_name() -> None:
 async def test_events_wait_for_the_greeting_and_are_let_go_with_the_seat() -> None:
     seat = seat_at(Greeter(), who="friend")
     seat.events.event("event", {}, 7)
-    assert seat.events_waiting == (1, 7)
+    assert seat.events_waiting == (1, cost.of_value({}, 7))
     seat.close()
     assert seat.events_waiting == (0, 0)
 
