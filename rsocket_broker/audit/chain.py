@@ -114,7 +114,7 @@ def entry(head: Head, time: str, event: str, facts: Facts) -> Entry:
 
 def after(head: Head, added: Entry) -> Head:
     """The head once `added` stands in the book."""
-    return attrs.evolve(head, count=added.number, hash=added.hash)
+    return Head(head.book, head.base, head.base_hash, added.number, added.hash)
 
 
 def canonical(value: object) -> str:

@@ -184,7 +184,7 @@ class Inventory:
     def put(self, database: Connection, record: Record) -> None:
         """Add a row inside the transaction of the caller."""
         database.execute(_INSERT, _to_row(record))
-        self._tell(database, record)
+        self.audit.write_all(database, [_told(record)])
 
     def supersede_root(self, database: Connection, generation: int) -> None:
         """Another certificate of this generation takes the place of its CA certificate, in the caller's transaction."""
@@ -253,8 +253,8 @@ class Inventory:
             with self._state.transaction() as database:
                 allowed = [waiting for waiting in batch if _is_allowed(waiting, database)]
                 database.executemany(_INSERT, [_to_row(waiting.record) for waiting in allowed])
+                self.audit.write_all(database, [_told(waiting.record) for waiting in allowed])
                 for waiting in allowed:
-                    self._tell(database, waiting.record)
                     if waiting.alongside is not None:
                         waiting.alongside(database)
         except BaseException as error:
@@ -265,20 +265,20 @@ class Inventory:
             for waiting in batch:
                 waiting.done = True
 
-    def _tell(self, database: Connection, record: Record) -> None:
-        """Record a new certificate. Called in its transaction."""
-        facts: dict[str, object] = {} if record.principal is None else principal_facts(record.principal)
-        if record.renews is not None:
-            facts["renews"] = f"{record.renews:x}"
-        self.audit.write(
-            database,
-            Event.ISSUED if record.renews is None else Event.RENEWED,
-            serial=record.serial_hex,
-            profile=record.profile,
-            generation=record.generation,
-            not_after=record.not_after,
-            **facts,
-        )
+
+def _told(record: Record) -> tuple[Event, dict[str, object]]:
+    """A new certificate, as the audit records it."""
+    facts: dict[str, object] = {
+        "serial": record.serial_hex,
+        "profile": record.profile,
+        "generation": record.generation,
+        "not_after": record.not_after,
+    }
+    if record.principal is not None:
+        facts |= principal_facts(record.principal)
+    if record.renews is None:
+        return Event.ISSUED, facts
+    return Event.RENEWED, {**facts, "renews": f"{record.renews:x}"}
 
 
 def principal_facts(principal: Principal) -> dict[str, object]:

@@ -135,20 +135,10 @@ class Delivery:
 
     def _record(self, entries: Sequence[JournalEntry], database: Connection) -> None:
         for entry in entries:
-            principal, leaf = entry.container.principal, delivered(entry)
             self.containers.keep(database, entry)
-            if leaf is not None:
+            if (leaf := delivered(entry)) is not None:
                 self._arrived(database, leaf.serial)
-            self._audit.write(
-                database,
-                Event.DEPLOYED,
-                app_id=principal.app_id,
-                device_id=principal.device_id,
-                proof=principal.proof,
-                medium=entry.container.medium,
-                files=[name for name, _ in entry.bundle.files()],
-                serial=None if leaf is None else f"{leaf.serial:x}",
-            )
+        self._audit.write_all(database, [(Event.DEPLOYED, _told(entry)) for entry in entries])
 
     async def settle(self, mediums: Collection[str] | None = None) -> list[JournalEntry]:
         """Bring deployments that were cut off to their end; those that still cannot be are returned.
@@ -212,6 +202,19 @@ class Delivery:
         await asyncio.to_thread(self._end if finished else self.journal.end, entry)
         log.info("a deployment to %s that was cut off is %s", principal, found.outcome.value)
         return found.outcome
+
+
+def _told(entry: JournalEntry) -> dict[str, object]:
+    """A deployment that has reached its place, as the audit records it."""
+    principal, serial = entry.container.principal, _serial(entry)
+    return {
+        "app_id": principal.app_id,
+        "device_id": principal.device_id,
+        "proof": principal.proof,
+        "medium": entry.container.medium,
+        "files": [name for name, _ in entry.bundle.files()],
+        "serial": None if serial is None else f"{serial:x}",
+    }
 
 
 def _serial(entry: JournalEntry) -> int | None:

@@ -52,6 +52,21 @@ def test_a_record_stands_and_falls_with_what_it_tells_of(state: State, audit: Au
     assert first_fault(*book(state, Book.CHANGES)) is None
 
 
+def test_many_records_of_both_books_are_the_chain_that_they_are_one_by_one(state: State, audit: Audit) -> None:
+    told = [(event, {"serial": str(n)}) for n in range(3) for event in (Event.ISSUED, Event.SESSION, Event.DEPLOYED)]
+    with state.transaction() as database:
+        for event, facts in told:
+            audit.write(database, event, **facts)
+    one_by_one = {which: book(state, which) for which in Book}
+    with state.transaction() as database:
+        database.execute("DELETE FROM audit")
+        database.execute("DELETE FROM audit_heads")
+        audit.write_all(database, told[:2])
+        audit.write_all(database, told[2:])
+    assert {which: book(state, which) for which in Book} == one_by_one
+    assert [first_fault(*one_by_one[which]) for which in Book] == [None, None]
+
+
 def test_a_note_is_on_the_disk_soon_and_nobody_waits_for_it(state: State, audit: Audit) -> None:
     written = threading.Event()
     write = audit.flush
