@@ -115,7 +115,7 @@ def _fast_parse(data: bytes) -> object:
         value: object = orjson.loads(data)
     except ValueError:
         return _slow_parse(data)  # which says what is wrong, or does not mind
-    if size >= _DIGITS and data.translate(_ZEROS).find(_LONG) >= 0:
+    if size >= _DIGITS and data.translate(ZEROS).find(LONG) >= 0:
         return _slow_parse(data)
     if size > 2 * MAX_DEPTH and _may_be_deep(outline) and _depth(outline) > MAX_DEPTH:
         raise JsonError("nested too deeply")
@@ -124,7 +124,7 @@ def _fast_parse(data: bytes) -> object:
 
 def _fast_dump(value: object) -> bytes:
     try:
-        data: bytes | None = orjson.dumps(value, None, _OPTIONS)
+        data: bytes | None = orjson.dumps(value, None, OPTIONS)
     except TypeError:
         data = None
     if data is None or (data.find(b"null") >= 0 and not _is_finite(value)):
@@ -132,13 +132,14 @@ def _fast_dump(value: object) -> bytes:
     return data
 
 
-_OPTIONS: Final = (
+OPTIONS: Final = (
     0
     if orjson is None
     else orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 )
-_ZEROS: Final = bytes(ord("0") if chr(byte) in "0123456789" else 0 for byte in range(256))
-_LONG: Final = b"0" * _DIGITS
+ZEROS: Final = bytes(ord("0") if chr(byte) in "0123456789" else 0 for byte in range(256))
+LONG: Final = b"0" * _DIGITS
+"""Where `data.translate(ZEROS).find(LONG)` finds nothing, no integer in JSON text has more than 64 bits."""
 
 
 def _is_finite(value: object) -> bool:
@@ -232,6 +233,15 @@ skim: Callable[[bytes], object] = _slow_parse if orjson is None else orjson.load
 """For text of up to SHORT bytes: gives and raises what `parse_bytes` does (any ValueError), but that a float may stand
 for an integer of more than 64 bits, and that half a character is refused. For those who look at types, and then think
 again."""
+
+
+def _write(value: object, default: None, options: int) -> bytes:
+    return _slow_dump(value)
+
+
+write: Callable[[object, None, int], bytes] = _write if orjson is None else orjson.dumps
+"""`write(value, None, OPTIONS)` is the other way: it gives what `dump` does where that has no `null` in it, and raises
+TypeError or JsonError for what may be fit for `dump` all the same. For those who look at what they are given."""
 
 dump: Callable[[object], bytes] = _slow_dump if orjson is None else _fast_dump
 """A value as compact UTF-8 JSON. Raises JsonError when it cannot be expressed (NaN, cycles, foreign types)."""

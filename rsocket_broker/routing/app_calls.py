@@ -14,7 +14,7 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import CALL_TIMEOUT
 from rsocket_broker.routing.apart import answer_apart
 from rsocket_broker.routing.app_side import AppSide, RoutedSide, Sides, too_late
-from rsocket_broker.routing.aside import LARGE
+from rsocket_broker.routing.aside import BRIEF, is_large
 from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.router import Router
 
@@ -58,16 +58,12 @@ class AppCalls:
         Raises ApplicationError with the app's own text, Canceled after `timeout` seconds (which begin once the app
         has started up; for that it may take as long again), ConnectionClosed.
         """
-        sides, access, connection = self._sides, self._access, self._connection
-        if not sides.are_known:
-            await sides.wait_known(plugin, method, timeout)
-        if (plugin, method) not in access.out:
-            await access.check_out(plugin, method)
-        side = sides.now
-        if self._followers.all:
-            self._session.note("out", "call", plugin, method, None, params)
-        host, began, stream_id = self._router.hosts.get(plugin), monotonic(), NOTHING_ASKED
-        self._session.plugins.use(host)
+        connection, access, sides, host = self._connection, self._access, self._sides, self._router.hosts.get(plugin)
+        if self._followers.all or (plugin, method) not in access.out or not sides.are_known:
+            await self._prepare(plugin, method, params, timeout)
+        side, began, stream_id = sides.now, monotonic(), NOTHING_ASKED
+        if host is not None and not host.plugin.eager:
+            self._session.plugins.use(host)
         try:
             data, metadata = side.question(plugin, method, params)
             ends = None
@@ -83,7 +79,10 @@ class AppCalls:
             finally:
                 del self.waiting[waiting]
             text = found if isinstance(found, bytes) else found.data or b""
-            answer = side.value(text) if len(text) <= LARGE else await answer_apart(self._router.aside, side, text)
+            if len(text) > BRIEF and is_large(text):
+                answer = await answer_apart(self._router.aside, side, text, connection.holding)
+            else:
+                answer = side.value(text)
         except TimeoutError:
             late = too_late(plugin, method, timeout)
             self._failed(late, host, (plugin, method, params), stream_id)
@@ -97,6 +96,14 @@ class AppCalls:
         if self._followers.all:
             self._session.note("in", "answer", plugin, method, len(text), {"params": params, "success": answer})
         return answer
+
+    async def _prepare(self, plugin: str, method: str, params: object, timeout: float | None) -> None:
+        """What need not be done for a call like one before it."""
+        if not self._sides.are_known:
+            await self._sides.wait_known(plugin, method, timeout)
+        if (plugin, method) not in self._access.out:
+            await self._access.check_out(plugin, method)
+        self._session.note("out", "call", plugin, method, None, params)
 
     def _failed(
         self, error: BaseException, host: PluginHost | None, asked: tuple[str, str, object], stream_id: int

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from rsocket_broker.errors import ApplicationError, Canceled, Invalid, RequestFailed
 from rsocket_broker.flow import RequestedStream
-from rsocket_broker.jsontext import JsonError, dump, parse
+from rsocket_broker.jsontext import OPTIONS, JsonError, dump, parse, write
 from rsocket_broker.line import Line
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import plain
@@ -176,9 +176,12 @@ class FlipperSide(AppSide):
             self.init(plugin)
         number = next(self._numbers)
         try:
-            return flipper.execute(plugin, method, {} if params is None else params, number), None
-        except JsonError:
-            return flipper.execute_text(plugin, method, as_json(params), number), None
+            text = write({} if params is None else params, None, OPTIONS)
+        except (TypeError, JsonError):
+            text = b"null"
+        if b"null" in text:  # which stands for what is no JSON as well
+            text = as_json(params)
+        return b'{"id":%d,%b%b}}' % (number, flipper.around(plugin, method), text), None
 
     value = staticmethod(flipper.answer)
     value_of = staticmethod(flipper.answer_of)

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from rsocket_broker.errors import ApplicationError, Invalid, RequestFailed
-from rsocket_broker.jsontext import JsonError, dump, parse, parse_bytes, parse_object
+from rsocket_broker.jsontext import LONG, SHORT, ZEROS, JsonError, dump, parse, parse_object, skim
 from rsocket_broker.payload import Payload
 
 BACKGROUND_LEVEL = 4
@@ -89,17 +89,17 @@ def execute(plugin: str, method: str, params: object, number: int | None = None)
     """A call of a plugin's method. Receivers read `params` without looking, so there always are some."""
     if number is None:
         return execute_text(plugin, method, dump(params))
-    return b'{"id":%d,%b%b}}' % (number, _around(plugin, method), dump(params))
+    return b'{"id":%d,%b%b}}' % (number, around(plugin, method), dump(params))
 
 
 def execute_text(plugin: str, method: str, params: bytes, number: int | None = None) -> bytes:
     """The same for parameters that are JSON text already."""
-    around = _around(plugin, method)
-    return b"{%b%b}}" % (around, params) if number is None else b'{"id":%d,%b%b}}' % (number, around, params)
+    before = around(plugin, method)
+    return b"{%b%b}}" % (before, params) if number is None else b'{"id":%d,%b%b}}' % (number, before, params)
 
 
 @functools.lru_cache(maxsize=1024)
-def _around(plugin: str, method: str) -> bytes:
+def around(plugin: str, method: str) -> bytes:
     """What stands before the parameters; a plugin calls a few methods, over and over."""
     return b'"method":"execute","params":{"api":%b,"method":%b,"params":' % (dump(plugin), dump(method))
 
@@ -109,12 +109,17 @@ def answer(data: bytes | bytearray | None) -> Any:
 
     Raises AppFailure when the app answers with an error, ApplicationError when it is no answer at all.
     """
+    if type(data) is bytes and len(data) <= SHORT and data.translate(ZEROS).find(LONG) < 0:
+        try:
+            message: Any = skim(data)
+            if "error" not in message:
+                return message["success"]
+        except (ValueError, TypeError, KeyError):
+            pass  # it is looked at again, and thoroughly
     try:
-        message = parse_bytes(data) if type(data) is bytes else parse_object(data or b"")
+        message = parse_object(data or b"")
     except JsonError as error:
         raise ApplicationError(f"The app's answer is {error}.") from error
-    if type(message) is dict and "success" in message and "error" not in message:
-        return message["success"]
     return answer_of(message)
 
 

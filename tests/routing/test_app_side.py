@@ -1,11 +1,12 @@
 """The two ways to talk to an app, where they differ from what the endpoint's tests see of them."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
-from rsocket_broker.errors import ApplicationError, Canceled
+from rsocket_broker.errors import ApplicationError, Canceled, Invalid
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import Plugin
 from rsocket_broker.routing import app_side as module
@@ -94,6 +95,19 @@ async def test_a_list_longer_than_any_is_not_looked_into(names: list[object], mo
         app = await line.connect(claims=FLIPPER_CLAIMS, answers={"getPlugins": get_plugins})
         assert await app.session.to_app.call("any", "thing", [1]) == [1]  # by route
         assert app.session.announced == []
+
+
+@pytest.mark.parametrize("params", [None, {"n": None}, [1, "null"], {1: 2}, "\ud83d", 2**70])
+async def test_a_question_says_what_it_is_given(params: object) -> None:
+    async with Line(Bare) as line:
+        app = await line.app(["P"])
+        side = app.session._sides.flipper
+        assert side is not None
+        data, metadata = side.question("P", "m", params)
+        asked = json.loads(data)["params"]["params"]
+        assert asked == json.loads(json.dumps({} if params is None else params)) and metadata is None
+        with pytest.raises(Invalid, match="NaN|JSON"):
+            side.question("P", "m", {"n": float("nan")})
 
 
 async def test_flippers_json_is_in_use_until_an_app_does_not_answer_in_it() -> None:

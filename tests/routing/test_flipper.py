@@ -47,7 +47,12 @@ def test_an_error_says_what_it_can(error: object, name: str, public: str) -> Non
     assert (caught.value.name, caught.value.public) == (name, public)
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"[]", b"{}", b'"success"', None])
+@pytest.mark.parametrize("value", [2**63, -(10**30), "\ud83d", 0.5, [None, {"error": 1}], "x" * 2000])
+def test_a_short_answer_is_as_exact_as_a_long_one(value: object) -> None:
+    assert flipper.answer(text({"success": value})) == value
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"[]", b"{}", b'"success"', b'["success"]', b"7", b"null", None])
 def test_what_is_no_answer_fails_the_call(data: bytes | None) -> None:
     with pytest.raises(ApplicationError, match="The app's answer"):
         flipper.answer(data)
