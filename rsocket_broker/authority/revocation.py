@@ -19,8 +19,9 @@ from rsocket_broker.authority.crl import Entry
 from rsocket_broker.authority.inventory import Guard, Status
 from rsocket_broker.authority.names import check_app_id, check_device_id
 from rsocket_broker.authority.profiles import CLIENT_PROFILES
-from rsocket_broker.errors import AuthorityError, EnrollmentRefused
+from rsocket_broker.errors import AuthorityError, ConfigurationError, EnrollmentRefused
 from rsocket_broker.identity import NO_DEVICE, Identity, Principal
+from rsocket_broker.moments import parse_moment
 from rsocket_broker.spelling import listed
 from rsocket_broker.state import State
 
@@ -287,7 +288,7 @@ class Revocations:
         """
         match by:
             case By.SERIAL:
-                return Selector.serial(_serial(value))
+                return Selector.serial(parse_serial(value))
             case By.CLIENT:
                 return self.client(value)
             case By.APP:
@@ -315,7 +316,7 @@ class Revocations:
         if len(rows) == 1:
             return Selector.client(app_id, rows[0][0])
         if not rows:
-            raise AuthorityError(f"No certificate was ever issued to {app_id}. See: rsocket-broker ca list")
+            raise AuthorityError(f'No certificate was ever issued to "{app_id}". See: rsocket-broker ca list')
         names = listed([f"{app_id}@{row[0] or NO_DEVICE}" for row in rows], MAX_NAMED)
         raise AuthorityError(
             f"{app_id} is on {len(rows)} devices: {names}. Name one of them, or revoke all of them with --app {app_id}."
@@ -435,21 +436,19 @@ def _block_of(row: Row) -> Block:
     return Block(selector, datetime.fromtimestamp(row["since"], UTC), row["reason"])
 
 
-def _serial(text: str) -> int:
+def parse_serial(text: str) -> int:
+    """A serial number from its digits in hex. Raises AuthorityError."""
     digits = text.replace(":", "").replace(" ", "")
     if not _HEX.fullmatch(digits):
-        raise AuthorityError(f"{text[:64]!r} is not a serial number in hex. See: rsocket-broker ca list")
+        raise AuthorityError(f'"{text[:64]}" is not a serial number in hex. See: rsocket-broker ca list')
     return int(digits, 16)
 
 
 def _moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise AuthorityError(
-            f"{text[:64]!r} is not a date. Write one such as 2026-03-01, or 2026-03-01T12:00+01:00."
-        ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return parse_moment(text)
+    except ConfigurationError as error:
+        raise AuthorityError(error.public) from None
 
 
 def _named(text: str, what: str) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from rsocket_broker.durations import parse_duration
 from rsocket_broker.errors import ConfigurationError, HomeError
 from rsocket_broker.files import PRIVATE_FILE
 from rsocket_broker.identity import NO_DEVICE
+from rsocket_broker.moments import parse_moment, utc_now
 from rsocket_broker.state import STATE_FILE, State
 
 POLL_S = 0.5
@@ -41,11 +42,10 @@ class When(click.types.StringParamType):
         if isinstance(value, datetime):
             return value
         with contextlib.suppress(ConfigurationError):
-            return datetime.now(UTC) - parse_duration(value)
+            return utc_now() - parse_duration(value)
         try:
-            moment = datetime.fromisoformat(value)
-            return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
-        except (ValueError, OverflowError):
+            return parse_moment(value)
+        except ConfigurationError:
             self.fail(f'"{value}" is neither a date (2026-03-01 or 2026-03-01T12:00Z) nor an age (10m, 2h, 7d).')
 
 

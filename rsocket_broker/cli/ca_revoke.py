@@ -13,10 +13,10 @@ from rsocket_broker.admin.client import ask
 from rsocket_broker.admin.run_folder import RunFolder
 from rsocket_broker.authority import Authority
 from rsocket_broker.authority.crl import to_der, to_pem
-from rsocket_broker.authority.revocation import By
+from rsocket_broker.authority.revocation import By, parse_serial
 from rsocket_broker.cli import render
 from rsocket_broker.cli.ca_shared import check_made, opened, passphrase_option, read_passphrase, write_public
-from rsocket_broker.cli.context import Context
+from rsocket_broker.cli.context import Context, Moment
 from rsocket_broker.errors import AuthorityError
 
 PATIENCE_S = 120.0
@@ -27,8 +27,21 @@ app_option = click.option("--app", metavar="ID", help="An app, on every device."
 device_option = click.option("--device", metavar="ID", help="A device, with every app on it.")
 
 
+class SerialNumber(click.types.StringParamType):
+    """Digits in hex, as `ca list` prints them."""
+
+    name = "serial number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            parse_serial(value)
+        except AuthorityError as error:
+            self.fail(error.public, param, ctx)
+        return value
+
+
 @click.command()
-@click.argument("serial", required=False)
+@click.argument("serial", type=SerialNumber(), required=False)
 @click.option(
     "--client",
     metavar="CLIENT",
@@ -36,7 +49,9 @@ device_option = click.option("--device", metavar="ID", help="A device, with ever
 )
 @app_option
 @device_option
-@click.option("--all-before", metavar="DATE", help="Whatever was issued to clients before DATE (ISO 8601, UTC).")
+@click.option(
+    "--all-before", type=Moment(), metavar="DATE", help="Whatever was issued to clients before DATE (ISO 8601, UTC)."
+)
 @click.option(
     "--reason",
     default="",
@@ -52,7 +67,7 @@ def revoke(
     client: str | None,
     app: str | None,
     device: str | None,
-    all_before: str | None,
+    all_before: datetime | None,
     reason: str,
     as_json: bool,
 ) -> None:
@@ -70,7 +85,8 @@ def revoke(
       rsocket-broker ca revoke 3f2a90c1 --reason key-compromise
       rsocket-broker ca revoke --all-before 2026-03-01 --json
     """
-    by, value = one_of(serial=serial, client=client, app=app, device=device, all_before=all_before)
+    before = None if all_before is None else all_before.isoformat()
+    by, value = one_of(serial=serial, client=client, app=app, device=device, all_before=before)
     with broker_or_home(context.home) as authority:
         if authority is None:
             about = {"by": by.value, "value": value, "reason": reason}

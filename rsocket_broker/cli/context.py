@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import click
 
 from rsocket_broker.durations import parse_duration
 from rsocket_broker.errors import ConfigurationError
+from rsocket_broker.moments import parse_moment
 from rsocket_broker.settings import Config, Wanted, check_table, read_config
 
 CONFIG_FILE = "config.toml"
@@ -64,6 +65,20 @@ class Duration(click.types.StringParamType):
             return value
         try:
             return parse_duration(value)
+        except ConfigurationError as error:
+            self.fail(error.public, param, ctx)
+
+
+class Moment(click.types.StringParamType):
+    """A date or a moment (ISO 8601; in UTC where it names no zone), as an aware datetime."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return parse_moment(value)
         except ConfigurationError as error:
             self.fail(error.public, param, ctx)
 

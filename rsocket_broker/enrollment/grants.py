@@ -148,7 +148,7 @@ class Grants:
         with self._state.transaction() as database:
             row = database.execute("SELECT * FROM grants WHERE id = ?", (number,)).fetchone()
             if row is None:
-                raise ApplicationError(f"There is no grant {number[:40]}. See: rsocket-broker enrollment grants")
+                raise ApplicationError(f'There is no grant "{number[:40]}". See: rsocket-broker enrollment grants')
             grant = _grant(row)
             if (state := grant.state(now)) != "open":
                 raise ApplicationError(f"The grant {number} is {state} already.")

@@ -207,9 +207,7 @@ class LiveSessions(Generic[S]):
         if len(found) == 1:
             return found[0]
         if not found:
-            raise ApplicationError(
-                f"No client {spec or repr(spec)} is connected. `rsocket-broker clients list` shows who is."
-            )
+            raise ApplicationError(f'No client "{spec}" is connected. `rsocket-broker clients list` shows who is.')
         names = ", ".join(f"{session.id} ({session.identity.principal})" for session in found[:10])
         raise ApplicationError(f"{spec} means {len(found)} clients: {names}. Name one by its id.")
 

@@ -63,7 +63,7 @@ async def test_a_method_of_a_plugin_is_called_with_the_clients_app(
         ({"plugin": "echo"}, ApplicationError, "has no plugin echo"),
         ({"method": "nothing"}, Invalid, 'has no "nothing"'),
         ({"method": "newRequest"}, Invalid, "no method"),
-        ({"client": "com.nobody"}, ApplicationError, "No client com.nobody"),
+        ({"client": "com.nobody"}, ApplicationError, 'No client "com.nobody"'),
         ({"params": {"limit": "many"}}, Invalid, "limit: wanted int"),
     ],
 )

@@ -82,9 +82,9 @@ def test_everything_before_a_day(ca: Ca) -> None:
     [
         ([], 2, "Give one of SERIAL, --client, --app, --device or --all-before."),
         (["12", "--app", "a"], 2, "Give only one of"),
-        (["zz"], 1, "not a serial number"),
+        (["zz"], 2, "not a serial number"),
         (["12"], 1, "ever issued"),
-        (["--all-before", "soon"], 1, "not a date"),
+        (["--all-before", "yesterday"], 2, "write one such as 2026-03-01"),
         (["--client", "org.example.app"], 1, "2 devices: org.example.app@d1, org.example.app@d2"),
     ],
 )

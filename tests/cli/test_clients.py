@@ -141,7 +141,7 @@ def test_no_such_client_is_named_with_the_next_step(broker: BrokerProcess) -> No
     for command in (["show"], ["kick"], ["tail"]):
         done = broker.command("clients", *command, "nobody")
         assert done.returncode == 1
-        assert "No client nobody is connected. `rsocket-broker clients list`" in done.stderr
+        assert 'No client "nobody" is connected. `rsocket-broker clients list`' in done.stderr
 
 
 @pytest.mark.parametrize("params", ["{", "nonsense", "NaN"])

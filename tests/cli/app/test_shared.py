@@ -89,7 +89,7 @@ def test_the_client_may_be_left_out_while_one_has_the_plugin(phone: Phone) -> No
     assert phone.say("databases", "list", "--json").stdout == named.stdout
     done = phone.say("databases", "list", "--client", "com.nobody")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "No client com.nobody is connected" in done.stderr
+    assert 'No client "com.nobody" is connected' in done.stderr
 
 
 @pytest.mark.parametrize("milliseconds", [1e300, -1e300, float("nan"), float("inf")])
