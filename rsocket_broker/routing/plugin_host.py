@@ -1,6 +1,8 @@
 """One plugin in this broker: its routes, its places, its log, and what becomes of its errors."""
 
 import logging
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
@@ -10,13 +12,13 @@ from rsocket_broker.identity import Identity
 from rsocket_broker.plugin_api.handlers import Handler, Model
 from rsocket_broker.plugin_api.inspection import read_plugin
 from rsocket_broker.plugin_api.plugin import Plugin
-from rsocket_broker.quiet_log import QuietLog
+from rsocket_broker.quiet_log import WINDOW, QuietLog
 from rsocket_broker.routing.aside import Aside
 from rsocket_broker.routing.calls import Calls
 from rsocket_broker.routing.gate import Gate
 from rsocket_broker.routing.registry import LoadedPlugin
-from rsocket_broker.routing.supervision import Supervisor
-from rsocket_broker.routing.tasks import Tasks
+from rsocket_broker.routing.supervision import Supervisor, told
+from rsocket_broker.routing.tasks import Tasks, in_turns
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ _OURS = tuple(f"rsocket_broker/{package}/" for package in ("routing", "plugin_ap
 class Guest(Protocol):
     """A session that has the plugin, or is to have it."""
 
-    def lose(self, host: "PluginHost", error: RequestFailed) -> None:
+    async def lose(self, host: "PluginHost", error: RequestFailed) -> None:
         """The plugin is down: requests that it serves for the session end with `error`."""
 
     def regain(self, host: "PluginHost") -> None:
@@ -39,7 +41,7 @@ class Guest(Protocol):
 class PluginHost:
     """One plugin in this broker. `tasks` runs what outlives a session: the farewells."""
 
-    def __init__(self, loaded: LoadedPlugin, tasks: Tasks) -> None:
+    def __init__(self, loaded: LoadedPlugin, tasks: Tasks, clock: Callable[[], float] = time.monotonic) -> None:
         self.id = loaded.id
         self.origin = loaded.origin
         self.plugin: Plugin = loaded.plugin
@@ -62,6 +64,9 @@ class PluginHost:
         self._make = loaded.make
         self._guests: WeakSet[Guest] = WeakSet()
         self._greeted = 0
+        self._clock = clock
+        self._shown = "", 0.0
+        """The last failure that was logged with its traceback, and when."""
 
     @property
     def available(self) -> bool:
@@ -109,19 +114,21 @@ class PluginHost:
             plugin = self._make()
             self.plugin, self.routes = plugin, read_plugin(plugin)
 
-    def vacate(self, error: RequestFailed) -> None:
+    async def vacate(self, error: RequestFailed) -> None:
         """Every session loses its seat."""
-        for guest in tuple(self._guests):
-            guest.lose(self, error)
+        async for some in in_turns(tuple(self._guests)):
+            for guest in some:
+                await guest.lose(self, error)
 
     async def gone(self, timeout: float) -> None:
         """Until the farewells are over, at most `timeout` seconds."""
         await self.tasks.settle(timeout, self.id)
 
-    def reoccupy(self) -> None:
-        """Every session that has lost its seat, or has come since, gets one."""
-        for guest in tuple(self._guests):
-            guest.regain(self)
+    async def reoccupy(self) -> None:
+        """Every session that has lost its seat, or has come since, gets one, as long as the plugin is up."""
+        async for some in in_turns(tuple(self._guests)):
+            for guest in some if self.available else ():
+                guest.regain(self)
 
     def lost(self, events: int) -> None:
         """So many found their queue full."""
@@ -144,9 +151,19 @@ class PluginHost:
         if of is not None:
             successes = self.calls.untimed + self.calls.seconds.count + self._greeted
             self.supervisor.failed(what, error, of.principal, successes, self.seats, weight)
-        place = (type(error), error, own_frames(error.__traceback__))
-        self.log.write(logging.ERROR, what, "%s failed", what, error=place)
+        self._write(what, error)
         return ApplicationError(f"internal error in {what}")
+
+    def _write(self, what: str, error: BaseException) -> None:
+        """The traceback goes with it where it is not that of the last failure: to write one takes a millisecond."""
+        place, now = told(what, error), self._clock()
+        again = place == self._shown[0] and now - self._shown[1] < WINDOW
+        if again:
+            self.log.write(logging.ERROR, what, "%s failed once more, as before: %s", what, type(error).__name__)
+            return
+        self._shown = place, now
+        shown = (type(error), error, own_frames(error.__traceback__))
+        self.log.write(logging.ERROR, what, "%s failed", what, error=shown)
 
 
 def own_frames(traceback: TracebackType | None) -> TracebackType | None:

@@ -18,6 +18,7 @@ from rsocket_broker.routing.resting import Resting
 from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.seat import Seat
 from rsocket_broker.routing.session_app import SessionApp
+from rsocket_broker.routing.tasks import in_turns
 
 if TYPE_CHECKING:
     from rsocket_broker.routing.session import Session
@@ -176,10 +177,14 @@ class SessionPlugins:
 
     # --- as `Guest` --------------------------------------------------------------------------------------------------
 
-    def lose(self, host: PluginHost, error: RequestFailed) -> None:
+    async def lose(self, host: PluginHost, error: RequestFailed) -> None:
         """The plugin is down. The app's side of it is stopped too: it begins anew with the plugin."""
         seat, connection = self._seats.get(host.id), self._session.connection
         if seat is None or connection.closing is not None:
+            return
+        async for some in in_turns(tuple(seat.running)[::-1]):  # first those that wait for a place of the others
+            connection.end_work(dict.fromkeys(some, error))
+        if self._seats.get(host.id) is not seat or connection.closing is not None:
             return
         ended = dict.fromkeys(seat.running, error)
         try:

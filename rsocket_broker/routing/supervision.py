@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from rsocket_broker.errors import Canceled, RequestFailed, Unavailable
 from rsocket_broker.plugin_api.plugin import MAX_SPAWNED, Plugin, Restart, supervise
 from rsocket_broker.routing.restarts import Backoff, FailureRun
+from rsocket_broker.routing.tasks import in_turns
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +49,14 @@ class Supervised(Protocol):
     def renew(self) -> None:
         """Another instance, where one can be made. Raises whatever its author's code raises."""
 
-    def vacate(self, error: RequestFailed) -> None:
+    async def vacate(self, error: RequestFailed) -> None:
         """No client has it any more; requests that it serves end with `error`."""
 
     async def gone(self, timeout: float) -> None:
         """Until every client's farewell is over."""
 
-    def reoccupy(self) -> None:
-        """Whoever has lost it, and who has come since, gets it."""
+    async def reoccupy(self) -> None:
+        """Whoever has lost it, and who has come since, gets it, unless it fails meanwhile."""
 
 
 class Supervisor:
@@ -148,8 +149,9 @@ class Supervisor:
         plugin = self._subject.plugin
         supervise(plugin, None)
         work = tuple(self._work)
-        for task in work:
-            task.cancel()
+        async for some in in_turns(work):
+            for task in some:
+                task.cancel()
         if work:
             await asyncio.wait(work, timeout=HOOK_DEADLINE)
         if not hook:
@@ -185,7 +187,9 @@ class Supervisor:
 
     async def _restart(self) -> None:
         subject = self._subject
-        subject.vacate(Canceled(f'The plugin "{subject.id}" was stopped after failures, and will be started anew.'))
+        await subject.vacate(
+            Canceled(f'The plugin "{subject.id}" was stopped after failures, and will be started anew.')
+        )
         await subject.gone(FAREWELLS)
         await self._end(hook=True)
         await self._come_back(None)
@@ -201,7 +205,7 @@ class Supervisor:
                 break
             self._go_down(0.0)
         logger.warning('the plugin "%s" runs again, after %d restarts in all', self._subject.id, self.restarts)
-        self._subject.reoccupy()
+        await self._subject.reoccupy()
 
     def _renewed(self) -> bool:
         try:

@@ -2,10 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, Final, TypeVar
 
 logger = logging.getLogger(__name__)
+
+
+TURN: Final = 16
+"""How many are ended, or told of an end, in one go: each takes up to 0.05 ms, in which nobody else is served."""
+
+One = TypeVar("One")
+
+
+async def in_turns(all_: Sequence[One]) -> AsyncIterator[Sequence[One]]:
+    """TURN of them at a time, with a turn for everybody else in between."""
+    for at in range(0, len(all_), TURN):
+        if at:
+            await asyncio.sleep(0)
+        yield all_[at : at + TURN]
 
 
 class Tasks:

@@ -8,6 +8,7 @@ import pytest
 from rsocket_broker.errors import ApplicationError, Canceled, ConnectionClosed, Invalid
 from rsocket_broker.plugin_api import App, Plugin, method
 from rsocket_broker.plugin_api.testing import fake_identity
+from rsocket_broker.quiet_log import WINDOW
 from rsocket_broker.routing.plugin_host import PluginHost, own_frames
 from rsocket_broker.routing.tasks import Tasks
 from tests.routing.line import loaded
@@ -64,6 +65,21 @@ async def test_a_handler_that_always_fails_does_not_fill_the_log(caplog: pytest.
     for _ in range(100):
         host.failed("quiet.fail", caught())
     assert len(caplog.records) == 10
+
+
+async def test_a_traceback_is_shown_once_a_minute_for_failures_at_one_place(caplog: pytest.LogCaptureFixture) -> None:
+    now = 100.0
+    host = PluginHost(loaded(Quiet())[0], Tasks(), clock=lambda: now)
+    other = ValueError("secret")
+    for what, error in (("quiet.fail", caught()), ("quiet.fail", caught()), ("quiet.fail", other)):
+        host.failed(what, error)
+    now += WINDOW / 2
+    host.failed("quiet.fail", other)
+    now += WINDOW
+    host.failed("quiet.fail", other)
+    assert [bool(record.exc_info) for record in caplog.records] == [True, False, True, False, True]
+    assert caplog.messages[1] == "quiet.fail failed once more, as before: KeyError"
+    assert "secret" not in " ".join(caplog.messages)
 
 
 def test_a_traceback_without_frames_of_a_plugin_is_shown_whole() -> None:

@@ -10,6 +10,7 @@ from rsocket_broker.errors import Canceled, Rejected, Unavailable
 from rsocket_broker.plugin_api import App, ApplicationError, Plugin, Restart, event, method
 from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.supervision import Phase, told
+from rsocket_broker.routing.tasks import TURN
 from tests.routing.line import Line, until
 
 QUICK = Restart(failures=6, first=0.01, most=0.05, quiet=60.0)
@@ -172,6 +173,48 @@ async def test_background_work_that_fails_restarts_its_plugin(caplog: pytest.Log
         assert await client.json("shaky.which") == 2
     assert 'the plugin "shaky" is restarted in 0.0 s: its background work failed with RuntimeError' in caplog.text
     assert 'the plugin "shaky" runs again, after 1 restarts in all' in caplog.text
+
+
+@pytest.mark.row("D-13")
+async def test_many_requests_end_with_their_plugin_and_none_that_waited_is_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rsocket_broker.routing.gate.MAX_WAIT", 60.0)
+
+    class Narrow(Shaky):
+        concurrency = 4
+        restart = QUICK._replace(first=60.0)
+
+        @method("count", deadline=None)
+        async def count(self, app: App) -> None:
+            self.life.append("begun")
+            await asyncio.get_running_loop().create_future()
+
+    async with Line(Narrow) as line:
+        await line.endpoint.start_plugins()
+        client = await line.connect()
+        assert await client.json("shaky.which") == 1
+        asked = [asyncio.ensure_future(client.ask("shaky.count", timeout=60.0)) for _ in range(3 * TURN)]
+        await until(lambda: host(line).gate.waiting == len(asked) - Narrow.concurrency)
+        host(line).supervisor.fall("a test")
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(end, Canceled) and "was stopped after failures" in str(end) for end in ends)
+        assert Narrow.life.count("begun") == Narrow.concurrency
+        await until(lambda: "stopped" in Narrow.life)
+        assert (host(line).gate.held, host(line).gate.waiting) == (0, 0)
+
+
+async def test_many_sessions_lose_their_plugin_and_get_it_back() -> None:
+    async with Line(Shaky) as line:
+        await line.endpoint.start_plugins()
+        clients = [await line.connect(f"com.demo|dev{n}|adb|{n}".encode()) for n in range(TURN + 3)]
+        for client in clients:
+            assert await client.json("shaky.which") == 1
+        host(line).supervisor.fall("a test")
+        await until(lambda: host(line).supervisor.restarts == 1 and host(line).available)
+        await until(lambda: all("shaky" in client.session.plugins.seats for client in clients))
+        assert {await client.json("shaky.which") for client in clients} == {2}
+        assert Shaky.life.count("bye") == len(clients)
 
 
 @pytest.mark.row("A-56")

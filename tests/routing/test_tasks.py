@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from rsocket_broker.routing.tasks import Tasks
+from rsocket_broker.routing.tasks import TURN, Tasks, in_turns
 
 
 async def test_a_failure_is_logged_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
@@ -40,3 +40,20 @@ async def test_cancel_stops_all_at_once() -> None:
     tasks.cancel()
     await asyncio.gather(*started, return_exceptions=True)
     assert all(task.cancelled() for task in started)
+
+
+async def test_what_is_done_to_many_leaves_turns_to_others() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(other())
+    found = [(list(some), turns) async for some in in_turns(range(2 * TURN + 1))]
+    task.cancel()
+    assert [some for some, _ in found] == [list(range(TURN)), list(range(TURN, 2 * TURN)), [2 * TURN]]
+    assert found[0][1] < found[1][1] < found[2][1]
+    assert [some async for some in in_turns(())] == []
