@@ -14,10 +14,13 @@ What a quota does not bear is refused where it was asked for, with the error tha
 peer can be made to wait instead, it is: the line is `crowded` until there is room, or its patience ends.
 """
 
+import contextlib
 import enum
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Final
+
+from rsocket_broker.errors import Rejected
 
 STEP: Final = 64 * 1024
 """Bytes by which an amount must change to be counted anew. Messages of everyday's size stay below it, so that they are
@@ -246,6 +249,17 @@ class Holding:
     def wanted(self) -> int:
         """Bytes that the peer waits to send, where that is known."""
         return 0 if self._wanted is None else self._wanted[1] - self.held(self._wanted[0])
+
+    @contextlib.contextmanager
+    def keeping(self, kind: Kind, size: int) -> Iterator[None]:
+        """So many bytes more are held as `kind` meanwhile. Raises Rejected where that is more than may be."""
+        if not self.bears(size):
+            raise Rejected(FULL)
+        self.change(kind, size)
+        try:
+            yield
+        finally:
+            self.change(kind, -size)
 
     def take(self, kind: Kind, size: int, here: int | None = None) -> bool:
         """As `reserve`, for what the peer sends: where it can be made to wait, it is, and then this is True.

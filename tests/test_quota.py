@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsocket_broker.quota import MODEST, STEP, STRANGERS, Holding, House, Kind, Quota, counted
+from rsocket_broker.errors import Rejected
+from rsocket_broker.quota import FULL, MODEST, STEP, STRANGERS, Holding, House, Kind, Quota, counted
 
 MIB = 1024 * 1024
 
@@ -195,6 +196,18 @@ def test_strangers_have_little_and_what_is_small_does_not_count() -> None:
     assert House().strangers.limit == House().unproven.limit == STRANGERS
     assert House(MIB).strangers.limit == MIB
     assert (counted(STEP - 1), counted(STEP)) == (0, STEP)
+
+
+def test_what_is_kept_for_a_while_counts_for_that_while() -> None:
+    holding = Holding(House(MIB).of("a"))
+    with holding.keeping(Kind.LARGE, MIB):
+        assert holding.size == MIB
+        with pytest.raises(Rejected, match=FULL), holding.keeping(Kind.LARGE, STEP):
+            pass
+    assert holding.size == 0
+    with holding.keeping(Kind.LARGE, MIB):
+        holding.close()
+    assert holding.size == 0
 
 
 def test_an_identity_is_forgotten_with_its_last_line() -> None:

@@ -14,7 +14,7 @@ from rsocket_broker.plugin_api.direct import StartSkimmed
 from rsocket_broker.plugin_api.handlers import Handler, Model, Shape, encode, encode_data
 from rsocket_broker.protocol.runs import Shortcut
 from rsocket_broker.routing.apart import Arguments, arguments_of_payload, fits, parses, steps_of
-from rsocket_broker.routing.aside import LARGE
+from rsocket_broker.routing.aside import BRIEF, is_large
 from rsocket_broker.routing.greeting import State
 from rsocket_broker.routing.handling import FAILURES, Handling
 
@@ -116,7 +116,7 @@ class Answers:
 
         def shortcut(data: bytes) -> object:
             payload = Payload(data, metadata)
-            if parsed and len(data) > LARGE:
+            if parsed and len(data) > BRIEF and is_large(data):
                 return self._apart(handler, payload)
             return run(handler, handler.start, payload)
 
@@ -124,7 +124,9 @@ class Answers:
 
     def _parsed(self, handler: Handler, metadata: bytes) -> Shortcut:
         small = self._unparsed(handler, metadata)
-        return lambda data: small(data) if len(data) <= LARGE else self._apart(handler, Payload(data, metadata))
+        return lambda data: (
+            self._apart(handler, Payload(data, metadata)) if len(data) > BRIEF and is_large(data) else small(data)
+        )
 
     def _unparsed(self, handler: Handler, metadata: bytes) -> Shortcut:
         handling, calls, start = self._handling, self._handling.host.calls, self._for_data(handler, metadata)
@@ -149,7 +151,7 @@ class Answers:
         handling, app, calls = self._handling, self._handling.app, self._handling.host.calls
 
         def shortcut(data: bytes) -> object:
-            if len(data) > LARGE:
+            if len(data) > BRIEF and is_large(data):
                 return self._apart(handler, Payload(data, None))
             try:
                 value = skim(data) if len(data) <= SHORT else None

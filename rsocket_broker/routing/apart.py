@@ -12,8 +12,9 @@ from rsocket_broker.jsonpieces import Read, Turn
 from rsocket_broker.jsontext import JsonError
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import Handler, Steps, plain
+from rsocket_broker.quota import Holding, Kind
 from rsocket_broker.routing.app_side import AppSide
-from rsocket_broker.routing.aside import LARGE, Aside
+from rsocket_broker.routing.aside import BRIEF, Aside, is_large
 from rsocket_broker.routing.flipper import Message
 
 Arguments = dict[str, Any]
@@ -27,7 +28,8 @@ def parses(handler: Handler) -> bool:
 
 def fits(payload: Payload) -> bool:
     """Whether a message is small enough to be parsed in one go."""
-    return len(payload.data or b"") <= LARGE
+    data = payload.data or b""
+    return len(data) <= BRIEF or not is_large(data)
 
 
 def steps_of(handler: Handler) -> Steps:
@@ -71,10 +73,12 @@ async def message_in(aside: Aside, data: bytes, of: Callable[[object], Message])
     return of(read.value)
 
 
-async def answer_apart(aside: Aside, side: AppSide, data: bytes | bytearray) -> Any:
-    """The value of an app's answer. Raises ApplicationError."""
+async def answer_apart(aside: Aside, side: AppSide, data: bytes | bytearray, holding: Holding) -> Any:
+    """The value of an app's answer, which counts in the `holding` of its line meanwhile: many may wait for their turn.
+    Raises ApplicationError; Rejected when too many do."""
     try:
-        read = await aside.run(lambda turn: jsonpieces.parse(bytes(data), turn))
+        with holding.keeping(Kind.LARGE, len(data)):
+            read = await aside.run(lambda turn: jsonpieces.parse(bytes(data), turn))
     except JsonError as error:
         raise ApplicationError(f"The app's answer is {error}.") from error
     aside.hand_out(read)

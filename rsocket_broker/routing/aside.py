@@ -23,6 +23,11 @@ logger = logging.getLogger(__name__)
 
 LARGE: Final = 256 * KIB
 """Bytes of a message from which on it is read here: what is shorter is parsed within some milliseconds."""
+BRIEF: Final = 32 * KIB
+"""Bytes up to which a message is never read here, whatever it holds."""
+DENSE: Final = 16_000
+"""Arrays and objects from which on a message between the two is: some ten milliseconds. What holds fewer is faster
+parsed than handed over."""
 SHARE: Final = 0.001
 """Seconds of work after which others get a turn."""
 SWITCH: Final = 0.0005
@@ -39,6 +44,11 @@ NO_FULL_COLLECTION: Final = 1_000_000
 """Collections of young objects before a full one, while a large message is read. Young ones go on as always."""
 
 T = TypeVar("T")
+
+
+def is_large(data: bytes | bytearray) -> bool:
+    """Of a message that is not brief: whether it is to be read here. What stands in strings is counted too."""
+    return len(data) > LARGE or data.count(b"[") + data.count(b"{") > DENSE
 
 
 class Aside:

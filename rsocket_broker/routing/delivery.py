@@ -15,7 +15,7 @@ from rsocket_broker.protocol.runs import Shortcut
 from rsocket_broker.quota import Holding
 from rsocket_broker.routing import cost
 from rsocket_broker.routing.apart import Arguments, parses, steps_of
-from rsocket_broker.routing.aside import LARGE
+from rsocket_broker.routing.aside import BRIEF, LARGE, is_large
 from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.greeting import State
 from rsocket_broker.routing.handling import FAILURES, Handling, Start, being_cancelled
@@ -126,7 +126,9 @@ class Delivery:
         start, more = handler.start, len(metadata)
         if handler.start_data is not None:
             deliver_data, parsed = self._at_once(handler, handler.start_data), parses(handler)
-            return lambda data: large(data) if parsed and len(data) > LARGE else deliver_data(data, len(data) + more)
+            return lambda data: (
+                large(data) if parsed and len(data) > BRIEF and is_large(data) else deliver_data(data, len(data) + more)
+            )
         assert start is not None
         deliver = self._at_once(handler, start)
         return lambda data: deliver(Payload(data, metadata), len(data) + more)

@@ -14,7 +14,7 @@ from rsocket_broker.policy.rules import Direction
 from rsocket_broker.quota import Kind
 from rsocket_broker.routing import cost, flipper
 from rsocket_broker.routing.apart import arguments_of_payload, parses
-from rsocket_broker.routing.aside import LARGE
+from rsocket_broker.routing.aside import BRIEF, is_large
 from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.large import Ready, permitted, read_large
 from rsocket_broker.routing.learned import Learned
@@ -48,7 +48,7 @@ class Intake:
         session, size = self._reception.live(), len(payload.data or b"")
         if size > EXCESSIVE:
             session.log.write(logging.WARNING, "huge messages", HUGE, session.id, session.identity.app_id, size)
-        if self._behind is not None or size > LARGE:
+        if self._behind is not None or (size > BRIEF and is_large(payload.data or b"")):
             self._put_behind(session, payload)
         else:
             self._take(session, payload)
@@ -142,7 +142,8 @@ class Intake:
         try:
             if session is None or session.over:
                 return
-            if len(payload.data or b"") > LARGE:
+            data = payload.data or b""
+            if len(data) > BRIEF and is_large(data):
                 await self._take_large(session, payload)
             else:
                 self._take(session, payload)

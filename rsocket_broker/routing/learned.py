@@ -15,7 +15,7 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.policy.rules import Direction
 from rsocket_broker.protocol.runs import Shortcut, Shortcuts
 from rsocket_broker.routing import flipper
-from rsocket_broker.routing.aside import LARGE
+from rsocket_broker.routing.aside import BRIEF, is_large
 from rsocket_broker.routing.seat import Seat
 from rsocket_broker.routing.session import Session
 from rsocket_broker.tracing import MARK
@@ -118,10 +118,10 @@ class Learned:
         begin = flipper.number_ends(data)
         question = self._usual_question
         if begin < 0 or not data.startswith(question[0], begin):
-            if len(data) > LARGE:
+            if len(data) > BRIEF and is_large(data):
                 return self._ask(data)
             question = self._questions.get(data[begin : flipper.parameters_begin(data)], NO_QUESTION)
-        if question is NO_QUESTION or begin < 0 or not data.endswith(b"}}") or len(data) > LARGE:
+        if question is NO_QUESTION or begin < 0 or not data.endswith(b"}}") or (len(data) > BRIEF and is_large(data)):
             return self._answer_known(data)
         self._usual_question = question
         text, answers, plugin, method = question
@@ -138,7 +138,7 @@ class Learned:
 
     def _answer_known(self, data: bytes) -> object:
         """A question whose plugin and method may be known, but not the way in which it is written."""
-        if len(data) > LARGE:
+        if len(data) > BRIEF and is_large(data):
             return self._ask(data)
         try:
             message: Any = parse_bytes(data)
@@ -185,7 +185,7 @@ class Learned:
             self.shortcuts.fires[None] = take
             take(data)
             return
-        if len(data) > LARGE:
+        if len(data) > BRIEF and is_large(data):
             self._tell(data)
             return
         text = data[: flipper.parameters_begin(data)]
@@ -199,7 +199,7 @@ class Learned:
 
     def _take_known(self, data: bytes) -> None:
         """An event whose plugin and method may be known, but not the way in which it is written."""
-        if len(data) > LARGE:
+        if len(data) > BRIEF and is_large(data):
             self._tell(data)
             return
         try:

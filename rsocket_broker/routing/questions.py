@@ -8,8 +8,8 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import Model
 from rsocket_broker.policy.rules import Direction
 from rsocket_broker.routing import flipper
-from rsocket_broker.routing.apart import is_json
-from rsocket_broker.routing.aside import LARGE
+from rsocket_broker.routing.apart import fits, is_json
+from rsocket_broker.routing.aside import BRIEF, is_large
 from rsocket_broker.routing.intake import Intake
 from rsocket_broker.routing.large import Ready, read_large
 from rsocket_broker.routing.learned import Learned
@@ -34,7 +34,7 @@ class Questions:
         """Raises nothing that is the app's business."""
         data = payload.data or b""
         try:
-            if len(data) > LARGE:
+            if len(data) > BRIEF and is_large(data):
                 return Payload(await self._answer_large(session, payload), None)
             message = flipper.asked(data)
             if isinstance(message, flipper.Execute):
@@ -56,7 +56,7 @@ class Questions:
         if session.tracing is not None:
             work = session.tracing.awaited(message.plugin, message.method, work)
         answer = await work
-        if len(answer.data or b"") <= LARGE:
+        if fits(answer):
             return flipper.success_of(message.plugin, message.method, answer)
         return await self._success_apart(message.plugin, message.method, answer)
 

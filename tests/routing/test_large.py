@@ -3,9 +3,11 @@
 import asyncio
 import json
 import threading
+from functools import partial
 
 import pytest
 
+from rsocket_broker.routing.aside import BRIEF, DENSE, LARGE
 from tests.policy.making import policy
 from tests.routing.big import LONG, MANY, Big, jobs, plugin_of
 from tests.routing.line import Line, until
@@ -97,3 +99,38 @@ async def test_what_is_not_allowed_any_more_once_it_was_read_never_comes() -> No
         other.fire("big.raw", LONG.encode())
         await until(lambda: len(plugin_of(line).seen) >= 2)
         assert {one[0] for one in plugin_of(line).seen} == {"raw"}  # type: ignore[index]
+
+
+DENSE_PARAMS = b'{"params":{"rows":[' + b",".join([b"[]"] * DENSE) + b"]}}"
+"""Shorter than what is large by its length, and more than is read in one go."""
+
+
+@pytest.mark.parametrize("routed", [False, True])
+async def test_what_holds_many_arrays_is_read_beside_the_loop_though_it_is_short(routed: bool) -> None:
+    assert BRIEF < len(DENSE_PARAMS) < LARGE
+    async with Line(Big()) as line:
+        client = await (line.connect() if routed else line.app(["big"]))
+        for number in (1, 2):  # the second may take a shortcut
+            if routed:
+                assert json.loads(await client.ask("big.whole", DENSE_PARAMS)) == json.loads(DENSE_PARAMS)
+                client.fire("big.note", b'{"n":1,"text":"%b"}' % (b"[" * (DENSE + 1) + b" " * BRIEF))
+            else:
+                value = json.loads(DENSE_PARAMS)
+                params = {"api": "big", "method": "whole", "params": value}
+                assert (await client.ask_json({"id": 1, "method": "execute", "params": params}))["success"] == value
+                client.event("big", "note", {"n": 1, "text": "[" * (DENSE + 1) + " " * BRIEF})
+            await until(partial(has_seen, line, number))
+            assert jobs(line) >= 2 * number
+
+
+def has_seen(line: Line, number: int) -> bool:
+    return len(plugin_of(line).seen) == number
+
+
+async def test_what_is_long_and_plain_is_read_at_once() -> None:
+    async with Line(Big()) as line:
+        client = await line.connect()
+        for _ in range(2):
+            client.fire("big.note", json.dumps({"n": 1, "text": "x" * (LARGE - 1000)}).encode())
+        await until(lambda: len(plugin_of(line).seen) == 2)
+        assert not jobs(line)
