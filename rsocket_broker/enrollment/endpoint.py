@@ -36,7 +36,7 @@ class PlainEndpoint:
         try:
             self._claims = Claims.parse(setup.data, required=True, known_os=self._enroller.known_os)
         except SetupRefused as refusal:
-            self._enroller.report(self._claims, self._peer, refusal.public)
+            self._enroller.outcomes.report(self._claims, self._peer, refusal.public)
             raise
 
     async def request_response(self, payload: Payload) -> Payload:
@@ -70,5 +70,5 @@ class PlainEndpoint:
 
     def _not_served(self, what: str) -> EnrollmentRefused:
         refusal = only_signs(f"{what} is not served here")
-        self._enroller.report(self._claims, self._peer, refusal.public)
+        self._enroller.outcomes.report(self._claims, self._peer, refusal.public)
         return refusal

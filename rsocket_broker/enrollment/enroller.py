@@ -13,10 +13,8 @@ import base64
 import contextlib
 import functools
 import logging
-import re
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
 from datetime import datetime
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
@@ -51,12 +49,11 @@ from rsocket_broker.enrollment.mediums.paths import claimed_app_id
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.enrollment.modes import PORTS, Gate, Mode, Passage
 from rsocket_broker.enrollment.nonce import Challenge, Line, Nonces
+from rsocket_broker.enrollment.outcomes import Course, Outcomes, with_cause
 from rsocket_broker.enrollment.pending import Exchange, Pending
-from rsocket_broker.enrollment.throttle import EnrollmentLimits, Note, RateLimiter, Repeats, too_often
-from rsocket_broker.errors import AuthorityError, BrokerError, EnrollmentRefused, HomeError
-from rsocket_broker.histogram import Histogram
+from rsocket_broker.enrollment.throttle import EnrollmentLimits, RateLimiter, too_often
+from rsocket_broker.errors import EnrollmentRefused
 from rsocket_broker.moments import utc_now
-from rsocket_broker.quiet_log import QuietLog
 from rsocket_broker.threads import Threads
 from rsocket_broker.transports.base import Channel
 
@@ -64,28 +61,13 @@ if TYPE_CHECKING:
     from rsocket_broker.enrollment.approvals import Approvals
     from rsocket_broker.enrollment.pairing import Pairings
 
-_REFUSALS = "enrolments that were refused"
 _UNREACHED = (Step.MEDIUM, Step.PROOF, Step.DEPLOY)
 """Where an app's folder was not reached: it may be let in by a fallback then, where one is offered."""
-_SEE_LOG = "The log of the broker says why."
-_NUMBER = re.compile(r"\d+")
-_LINES = 100
-"""Refusals that are logged in a minute: each of a lab of devices gets its line, and a stranger who says something new
-every time does not fill the disk."""
-
 _SIGNERS = Threads("enrolments", 4)
 """A few: while one flush to the disk serves those who wait for it, the next one signs. More would only fight over
 Python's lock, which is held while a signature is made."""
 
 log = logging.getLogger(__name__)
-
-
-@attrs.define(slots=True)
-class _Course:
-    """What is known of one request while it is served, for the counters."""
-
-    medium: str = "none"
-    counts: bool = True
 
 
 @attrs.frozen(slots=True)
@@ -126,8 +108,8 @@ class Enroller:
         self._overall = RateLimiter(self._limits.overall)
         self._per_peer = RateLimiter(self._limits.per_peer)
         self._per_app = RateLimiter(self._limits.per_app)
-        self._repeats = Repeats()
-        self._log = QuietLog(log, clock, _LINES)
+        self.outcomes = Outcomes(authority.audit, clock)
+        """What became of requests, in the log and in numbers."""
         self.delivery = Delivery(
             mediums,
             journal,
@@ -143,11 +125,6 @@ class Enroller:
         self._approvals: Approvals | None = None
         self.pending = Pending()
         """The exchanges that are under way."""
-        self.results: Counter[tuple[str, str]] = Counter()
-        """How many requests for a certificate ended how: by the name of the driver ("none" where it did not come to
-        one), and `ok`, the step at which they were refused, `failed`, or `left` when the peer did not wait."""
-        self.seconds = Histogram()
-        """How long those took that succeeded."""
 
     @property
     def approvals(self) -> "Approvals":
@@ -171,7 +148,7 @@ class Enroller:
         Cancelling drops the work unless the proof is done. Raises EnrollmentRefused, already logged.
         """
         line = line or Line()
-        with self._reported(claims, peer), self._counted() as course, self._answered(line) as challenge:
+        with self.outcomes.reported(claims, peer), self.outcomes.counted() as course, self._answered(line) as challenge:
             if challenge is None:
                 self._admit(peer)
             request = parse_message(message, claims)
@@ -182,7 +159,7 @@ class Enroller:
                 return await self._pick_up(request, line, peer)
             _log_device_lines(request, claims)
             if isinstance(request, Acknowledgement):
-                self._log_acknowledgement(request, claims)
+                self.outcomes.acknowledged(request, claims)
                 course.counts = False
                 return {}
             if challenge is not None and not request.proof:
@@ -190,7 +167,7 @@ class Enroller:
                 self._admit(peer)
             return await self._enrol(request, _Asker(claims, peer, line, challenge), course)
 
-    async def _pair(self, message: PairMessage, asker: _Asker, course: _Course) -> dict[str, object]:
+    async def _pair(self, message: PairMessage, asker: _Asker, course: Course) -> dict[str, object]:
         """One step of a pairing; the last one waits for the operator, and then goes the road that all others go."""
         begin, reveal, _confirm = PAIR_METHODS
         pairings, course.medium, course.counts = self.pairings, "pairing", False
@@ -229,7 +206,7 @@ class Enroller:
             if challenge is not None:
                 self.nonces.withdraw(challenge)
 
-    async def _enrol(self, request: SignRequest, asker: _Asker, course: _Course) -> dict[str, object]:
+    async def _enrol(self, request: SignRequest, asker: _Asker, course: Course) -> dict[str, object]:
         claims, peer = asker.claims, asker.peer
         check_clock(request, self._now())
         checked = self._authority.check_request(request.csr)  # here: Python's lock is held for it on a thread as well
@@ -246,7 +223,7 @@ class Enroller:
             driver = self._mediums.fallback(request) if refusal.step in _UNREACHED else None
             if driver is None or asker.challenge is not None:
                 raise
-            self.report(claims, peer, f"{_with_cause(refusal)} An operator may let it in by {driver.name}.")
+            self.outcomes.report(claims, peer, f"{with_cause(refusal)} An operator may let it in by {driver.name}.")
         return await self._vouched(driver, request, checked, app_id, asker, course)
 
     async def _vouched(
@@ -256,7 +233,7 @@ class Enroller:
         checked: CheckedRequest,
         app_id: str,
         asker: _Asker,
-        course: _Course,
+        course: Course,
     ) -> dict[str, object]:
         """By a driver that sees nothing of the asker: a token's proof, or else an operator's word, stands in for it."""
         course.medium = driver.name
@@ -292,7 +269,7 @@ class Enroller:
         checked: CheckedRequest,
         app_id: str,
         asker: _Asker,
-        course: _Course,
+        course: Course,
         vouched_for: Medium | None = None,
     ) -> dict[str, object]:
         """From the gate to the answer, by `vouched_for` or by the driver that the request itself is for."""
@@ -368,32 +345,6 @@ class Enroller:
         self.nonces.withdraw_all()
         await self.delivery.drain(timeout_s)
 
-    def report(self, claims: Claims, peer: str, refusal: str, key: Hashable = None) -> None:
-        """Log a refusal, unless the same was said of the same app a moment ago."""
-        whose = f"{shown(claims.app, 80) or 'an app'} on {shown(claims.device, 80) or 'a device'} ({peer})"
-        story = (key or (peer, claims.app, claims.device), _NUMBER.sub("#", refusal))
-        note = self._repeats.note(*story, self._clock())
-        if note is Note.LINE:
-            self._log.write(logging.WARNING, _REFUSALS, "refused to enrol %s: %s", whose, refusal)
-        elif note is Note.LOOPING:
-            self._log.write(
-                logging.WARNING,
-                _REFUSALS,
-                "%s asks again and again and is refused for the same reason each time",
-                whose,
-            )
-
-    def _record(self, claims: Claims, peer: str, refusal: EnrollmentRefused) -> None:
-        """In the audit: who asked (as it says itself), and what it was told, without the numbers that always differ."""
-        self._authority.audit.note(
-            Event.ENROLMENT_REFUSED,
-            step=refusal.step,
-            reason=_NUMBER.sub("#", refusal.reason),
-            app=shown(claims.app_id or claims.app, 80),
-            device=shown(claims.device, 80),
-            peer=peer,
-        )
-
     def _admit(self, peer: str) -> None:
         now = self._clock()
         if wait := self._per_peer.take(peer, now):
@@ -430,17 +381,10 @@ class Enroller:
         try:
             answer = await asyncio.shield(finish)
         except asyncio.CancelledError:
-            finish.add_done_callback(functools.partial(self._report_unheard, claims, peer))
+            finish.add_done_callback(functools.partial(self.outcomes.unheard, claims, peer))
             raise
-        self._note_success(claims, peer)
+        self.outcomes.enrolled(claims, peer)
         return answer
-
-    def _report_unheard(self, claims: Claims, peer: str, finish: asyncio.Task[dict[str, object]]) -> None:
-        error = None if finish.cancelled() else finish.exception()
-        if isinstance(error, BrokerError):
-            self.report(claims, peer, _with_cause(error))
-        elif error:
-            log.error("an enrolment for %s failed", peer, exc_info=error)
 
     def _check_block(self, block: Block | None) -> None:
         """Raises EnrollmentRefused (step "block list") for a client that was revoked, in words that say whom to ask."""
@@ -485,66 +429,6 @@ class Enroller:
         if web:  # before it opens a session: a rotation may reach the container first
             self.delivery.containers.seen({issued.serial: Sighting(Channel.WSS.value, self_renewing=False)})
         return issued, entries[-1]
-
-    def _note_success(self, claims: Claims, peer: str) -> None:
-        if self._repeats.note((peer, claims.app, claims.device), "enrolled", self._clock()) is Note.LOOPING:
-            log.warning(
-                "%s on %s enrols again and again although each time succeeds: its log says why it does not connect",
-                shown(claims.app, 80),
-                shown(claims.device, 80),
-            )
-
-    def _log_acknowledgement(self, message: Acknowledgement, claims: Claims) -> None:
-        whose = f"{shown(claims.app, 80)} on {shown(claims.device, 80)}"
-        if message.is_error or message.has_required_files is False:
-            self._log.write(
-                logging.WARNING,
-                "apps without certificates",
-                "%s does not find its certificates. Check that the files in its folder can be read by the app itself",
-                whose,
-            )
-        else:
-            log.debug("%s has its certificates", whose)
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator["_Course"]:
-        """Counts how the block ends."""
-        course, began = _Course(), self._clock()
-        result = "failed"
-        try:
-            yield course
-            result = "ok"
-        except EnrollmentRefused as refusal:
-            result = refusal.step.replace(" ", "_")
-            raise
-        except asyncio.CancelledError:
-            result = "left"
-            raise
-        finally:
-            if course.counts:
-                self.results[course.medium, result] += 1
-                if result == "ok":
-                    self.seconds.observe(self._clock() - began)
-
-    @contextlib.contextmanager
-    def _reported(self, claims: Claims, peer: str) -> Iterator[None]:
-        """Logs the refusals of the block, once; turns a failure of the authority into a refusal without its details."""
-        try:
-            try:
-                yield
-            except (AuthorityError, HomeError) as error:
-                raise EnrollmentRefused(Step.SIGN, "the broker cannot sign at present.", _SEE_LOG) from error
-        except EnrollmentRefused as refusal:
-            # Refusals for asking too often are one story per address, whatever names the asker goes by.
-            key = (peer, Step.LIMITS) if refusal.step == Step.LIMITS else None
-            self.report(claims, peer, _with_cause(refusal), key)
-            self._record(claims, peer, refusal)
-            raise
-
-
-def _with_cause(error: BrokerError) -> str:
-    """What the peer is told, and what only the log may know."""
-    return f"{error.public} ({shown(str(error.__cause__), 300)})" if error.__cause__ else error.public
 
 
 def _log_device_lines(message: SignRequest | Acknowledgement, claims: Claims) -> None:

@@ -97,7 +97,7 @@ def claims_of(query: str, address: str, enroller: Enroller) -> Claims:
     try:
         return Claims.from_query(query, known_os=enroller.known_os)
     except SetupRefused as refusal:
-        enroller.report(Claims(), host_of(address), refusal.public)
+        enroller.outcomes.report(Claims(), host_of(address), refusal.public)
         raise
 
 

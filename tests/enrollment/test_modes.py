@@ -80,7 +80,7 @@ async def test_without_a_window_nobody_enrols_and_is_told_what_to_do(home: Path,
         assert told.step == "window"
         assert "rsocket-broker enrollment open --for" in told.public
         assert workshop.issued(app.app_id) == 0
-        assert workshop.enroller.results == {("none", "window"): 1}
+        assert workshop.enroller.outcomes.results == {("none", "window"): 1}
 
 
 @pytest.mark.row("A-11", "M-24")

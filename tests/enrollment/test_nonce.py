@@ -81,7 +81,7 @@ async def test_nothing_is_signed_before_the_nonce_is_answered(workshop: Workshop
     assert answer["deviceId"] and workshop.issued(DEMO) == 1 and None not in sdk.pair()
     await settled(workshop)
     assert sdk.leftovers() == []
-    assert sum(workshop.enroller.results.values()) == 1, "two messages are one enrolment"
+    assert sum(workshop.enroller.outcomes.results.values()) == 1, "two messages are one enrolment"
 
 
 @pytest.mark.row("D-6")

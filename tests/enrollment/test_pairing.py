@@ -123,7 +123,7 @@ async def test_what_both_sides_confirm_is_signed_in_every_mode(workshop: Worksho
     with pytest.raises(EnrollmentRefused, match="pairing: the code is of no pairing"):
         await App(workshop, desk.window).digits()
     await workshop.enroller.drain(10)
-    assert workshop.enroller.results == {("pairing", "ok"): 1}
+    assert workshop.enroller.outcomes.results == {("pairing", "ok"): 1}
 
 
 @pytest.mark.row("D-10", "M-5")

@@ -69,7 +69,7 @@ async def test_a_failure_is_an_empty_object_and_the_reason_stands_in_the_log(
         assert line.closing is None, "the app closes"
         await line.close()
     assert "refused to enrol Demo on bench ([::1]): message: getPlugins is not served here." in caplog.text
-    assert workshop.enroller.results["none", "message"] == 5
+    assert workshop.enroller.outcomes.results["none", "message"] == 5
 
 
 async def test_our_own_failure_is_answered_too(
