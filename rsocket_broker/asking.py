@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from rsocket_broker.errors import Rejected, request_error
@@ -59,11 +59,6 @@ class Asking(Joined):
             raise
         return Payload(found, None) if isinstance(found, bytes) else found
 
-    @property
-    def may_ask(self) -> bool:
-        """Whether a request may be sent now, without waiting, as far as is known at once."""
-        return self.closing is None and self._lease_came is None and self._may_write.is_set()
-
     async def wait_to_ask(self, timeout: float | None) -> float | None:
         """As `turn_to_ask`. Raises TimeoutError after `timeout` seconds; returns when they are over (see `ask`)."""
         ends = None if timeout is None else self._loop.time() + timeout
@@ -75,30 +70,39 @@ class Asking(Joined):
         return ends
 
     def ask(
-        self, data: Octets, metadata: Octets | None, timeout: float | None, ends: float | None = None
+        self,
+        data: Octets,
+        metadata: Octets | None,
+        timeout: float | None,
+        ends: float | None = None,
+        about: object = None,
     ) -> "tuple[int, asyncio.Future[Payload | bytes]]":
         """Sends a request-response when it `may_ask`: for those who save themselves the coroutine `request_response`.
 
         Returns its stream id, and a future for the answer: bytes are data without metadata. It fails as described
         there after `timeout` seconds, which are over at `ends` if they began before now. That is by the loop's clock:
         uvloop's goes on while a Mac is asleep, and `time.monotonic` does not. Whatever keeps the caller from awaiting
-        the future to its end, it calls `unask`.
+        the future to its end, it calls `unask`. `about` is what `asked` tells of it.
         """
         protocol = self._protocol
         stream_id = protocol.ask(data, metadata)
         answer: asyncio.Future[Payload | bytes] = self._loop.create_future()
         if timeout is None:
-            self._answers[stream_id] = (answer, math.inf, None)
+            self._answers[stream_id] = (answer, math.inf, None, about)
         else:
             if ends is None:
                 ends = self._loop.time() + timeout
             if ends < self._expiries.rings:
-                self._expiries.add(stream_id, answer, ends, timeout)
+                self._expiries.add(stream_id, answer, ends, timeout, about)
             else:
-                self._answers[stream_id] = (answer, ends, timeout)
+                self._answers[stream_id] = (answer, ends, timeout, about)
         if not self._flushing or protocol.queued > FLUSH_AT:
             self._flush_soon()
         return stream_id, answer
+
+    def asked(self) -> "list[tuple[asyncio.Future[Payload | bytes], Any]]":
+        """What is asked of the peer and not answered yet, with what it is about; without that, it is not told of."""
+        return [(answer, about) for answer, _, _, about in self._answers.values() if about is not None]
 
     def unask(self, stream_id: int) -> None:
         """Nobody waits for this answer any more: one that has not come is cancelled at the peer."""
@@ -213,7 +217,7 @@ class Asking(Joined):
 
     def _end_requests(self) -> None:
         """Tells those who wait for the peer that nothing will come."""
-        for answer, _, _ in self._answers.values():
+        for answer, *_ in self._answers.values():
             if not answer.done():
                 answer.set_exception(self._closed_error())
         for stream in self._incoming.values():

@@ -233,6 +233,7 @@ class Connection(Asking):
 
     def writing_paused(self) -> None:
         self._may_write.clear()
+        self.may_ask = False
         self._queued_before = 0 if self._transport is None else self._transport.queued
         self._note_pressure(behind=True)
         self._choose_reading()
@@ -240,6 +241,7 @@ class Connection(Asking):
     def writing_resumed(self) -> None:
         self._protocol.heard(self._clock())
         self._may_write.set()
+        self.may_ask = self.closing is None and self._lease_came is None
         if self._outgoing:
             self._count_outgoing()
         self._note_pressure(behind=False)
@@ -419,6 +421,7 @@ class Connection(Asking):
         events = self._protocol.accept_setup(self._clock())
         if self._protocol.leased:
             self._lease_came = asyncio.Event()
+            self.may_ask = False
         self._arm_timer()
         self._handle(events)
 
@@ -463,6 +466,7 @@ class Connection(Asking):
         if self.closing is not None:
             return
         self.closing = ConnectionClosed(end.text or "the connection is closed", end.code)
+        self.may_ask = False
         self.closing.__cause__ = cause
         self._actions = _DEAF
         self._stalled = []

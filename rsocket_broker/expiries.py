@@ -26,14 +26,16 @@ class Expiries:
         self._timer: asyncio.TimerHandle | None = None
         self.rings = math.inf
         """When the timer rings, by the loop's clock."""
-        self.waits: dict[int, tuple[asyncio.Future[Any], float, float | None]] = {}
-        """By number: the future, when it fails with a TimeoutError (by the loop's clock; infinity for never), and the
-        seconds of which its text speaks. The owner takes out what is over, and may put in what a look at `rings` has
-        shown to be in time: both are done for every call."""
+        self.waits: dict[int, tuple[asyncio.Future[Any], float, float | None, object]] = {}
+        """By number: the future, when it fails with a TimeoutError (by the loop's clock; infinity for never), the
+        seconds of which its text speaks, and what it is about. The owner takes out what is over, and may put in what a
+        look at `rings` has shown to be in time: both are done for every call."""
 
-    def add(self, number: int, wait: "asyncio.Future[Any]", ends: float, timeout: float | None) -> None:
+    def add(
+        self, number: int, wait: "asyncio.Future[Any]", ends: float, timeout: float | None, about: object = None
+    ) -> None:
         """Puts a future into `waits`, and sets the timer where it must ring earlier."""
-        self.waits[number] = (wait, ends, timeout)
+        self.waits[number] = (wait, ends, timeout, about)
         if ends < self.rings:
             self._set(ends)
 
@@ -50,7 +52,7 @@ class Expiries:
 
     def _ring(self) -> None:
         now = self._loop.time() + RESOLUTION
-        for wait, ends, timeout in self.waits.values():
+        for wait, ends, timeout, _ in self.waits.values():
             if ends <= now and not wait.done():
                 wait.set_exception(no_answer(timeout))
-        self._set(min((ends for wait, ends, _ in self.waits.values() if not wait.done()), default=math.inf))
+        self._set(min((ends for wait, ends, *_ in self.waits.values() if not wait.done()), default=math.inf))

@@ -35,6 +35,9 @@ class Lasting(Serving, Receiver):
         self._transport: Transport | None = None
         self._lease_came = asyncio.Event() if protocol.leased else None
         """Set when the peer lets us ask more; None where leases do not hold."""
+        self.may_ask = self._lease_came is None
+        """Whether a request may be sent now, without waiting, as far as is known at once. Looked at for every call, so
+        whoever lets writing, a lease or the end change says it here."""
         self._change: asyncio.Future[None] | None = None
         """Somebody waits for the line to be lost, or to be back."""
         self._loss: Exception | None = None
@@ -161,6 +164,7 @@ class Lasting(Serving, Receiver):
         self._loss = error
         self._drop_line()
         self._may_write.clear()
+        self.may_ask = False
         self._note_pressure(behind=True)
         self._settle()  # more may be queued than can be retained
         self._arm_timer()

@@ -110,8 +110,15 @@ class Line(Interface):
     async def wait_to_ask(self, timeout: float | None) -> float | None: ...
 
     def ask(
-        self, data: Octets, metadata: Octets | None, timeout: float | None, ends: float | None = None
+        self,
+        data: Octets,
+        metadata: Octets | None,
+        timeout: float | None,
+        ends: float | None = None,
+        about: object = None,
     ) -> "tuple[int, asyncio.Future[Payload | bytes]]": ...
+
+    def asked(self) -> "list[tuple[asyncio.Future[Payload | bytes], Any]]": ...
 
     def unask(self, stream_id: int) -> None: ...
 

@@ -114,6 +114,7 @@ class MessageLine:
         self._refusing = False
         self._may_write = asyncio.Event()
         self._may_write.set()
+        self.may_ask = True
         self._queued_before = 0
         self._last_heard = self.opened
         self._timer: asyncio.TimerHandle | None = None
@@ -173,10 +174,6 @@ class MessageLine:
 
     # ---- asking ----------------------------------------------------------------------------------------------
 
-    @property
-    def may_ask(self) -> bool:
-        return self.closing is None and self._may_write.is_set()
-
     async def wait_to_ask(self, timeout: float | None) -> float | None:
         """As `Connection.wait_to_ask`."""
         ends = None if timeout is None else self._loop.time() + timeout
@@ -188,7 +185,12 @@ class MessageLine:
         return ends
 
     def ask(
-        self, data: Octets, metadata: Octets | None, timeout: float | None, ends: float | None = None
+        self,
+        data: Octets,
+        metadata: Octets | None,
+        timeout: float | None,
+        ends: float | None = None,
+        about: object = None,
     ) -> "tuple[int, asyncio.Future[Payload | bytes]]":
         """Sends a message that has a number, as its first or last member, and gives that number and the answer's
         future, as `Connection.ask` does. `metadata` is None.
@@ -205,11 +207,14 @@ class MessageLine:
             raise Rejected(f"{len(self._answers)} answers are waited for already")
         answer: asyncio.Future[Payload | bytes] = self._loop.create_future()
         if timeout is None:
-            self._answers[number] = (answer, math.inf, None)
+            self._answers[number] = (answer, math.inf, None, about)
         else:
-            self._expiries.add(number, answer, self._loop.time() + timeout if ends is None else ends, timeout)
+            self._expiries.add(number, answer, self._loop.time() + timeout if ends is None else ends, timeout, about)
         self._send(text)
         return number, answer
+
+    def asked(self) -> "list[tuple[asyncio.Future[Payload | bytes], Any]]":
+        return [(answer, about) for answer, _, _, about in self._answers.values() if about is not None]
 
     def unask(self, stream_id: int) -> None:
         """Nobody waits for this answer any more: it is ignored when it comes."""
@@ -338,6 +343,7 @@ class MessageLine:
 
     def writing_paused(self) -> None:
         self._may_write.clear()
+        self.may_ask = False
         self._queued_before = 0 if self._transport is None else self._transport.queued
         self._count_outgoing()
         self.pressure.begin()
@@ -346,6 +352,7 @@ class MessageLine:
     def writing_resumed(self) -> None:
         self._last_heard = self._clock()
         self._may_write.set()
+        self.may_ask = self.closing is None
         self._count_outgoing()
         self.pressure.end()
         self._choose_reading()
@@ -478,10 +485,11 @@ class MessageLine:
         if self.closing is not None:
             return
         self.closing = how
+        self.may_ask = False
         if self._timer is not None:
             self._timer.cancel()
         self._work.stop_all()
-        for answer, _, _ in self._answers.values():
+        for answer, *_ in self._answers.values():
             if not answer.done():
                 answer.set_exception(self._closed_error())
         self._expiries.clear()

@@ -43,6 +43,16 @@ async def test_request_response(line: Line, who: str, data: bytes, metadata: byt
     assert asker.streams_open == 0
 
 
+@BOTH
+async def test_what_is_asked_is_told_of_until_it_is_answered_where_it_is_about_something(line: Line, who: str) -> None:
+    asker, _ = line.sides(who)
+    _, told = asker.ask(b"slow", None, None, about="this")
+    _, untold = asker.ask(b"slow", None, 30.0)
+    assert asker.asked() == [(told, "this")]
+    assert [await told, await untold] == [b"slow", b"slow"]
+    assert asker.asked() == []
+
+
 @pytest.mark.row("A-37")
 @BOTH
 async def test_fire_and_forget(line: Line, who: str) -> None:

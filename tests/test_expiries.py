@@ -20,7 +20,7 @@ class Waits:
 
     def add(self, timeout: float) -> "asyncio.Future[None]":
         wait: asyncio.Future[None] = self.loop.create_future()
-        self.expiries.add(self.count, wait, self.loop.time() + timeout, timeout)
+        self.expiries.add(self.count, wait, self.loop.time() + timeout, timeout, "this")
         self.count += 1
         return wait
 
@@ -45,6 +45,7 @@ async def test_each_wait_ends_at_its_own_time_whatever_the_order(waits: Waits) -
     assert list(ended) == sorted(limits[:3])
     assert all(took >= timeout - 0.005 for timeout, took in ended.items())
     assert waits.expiries.rings == waits.expiries.waits[3][1]
+    assert waits.expiries.waits[3][3] == "this"
     tasks[3].cancel()
     waits.expiries.clear()
 

@@ -221,7 +221,8 @@ async def test_questions_are_bounded_and_need_a_number_of_their_own() -> None:
         made.ask(b'{"method":"a"}', None, None)
     with pytest.raises(ApplicationError, match="nothing else"):
         made.ask(b'{"id":5}', b"route", None)
-    made.ask(b'{"id":2,"method":"a"}', None, None)
+    _, answer = made.ask(b'{"id":2,"method":"a"}', None, None, about="this")
+    assert made.asked() == [(answer, "this")]
     with pytest.raises(Rejected, match="2 answers"):
         made.ask(b'{"id":3,"method":"a"}', None, None)
     made.unask(-1)

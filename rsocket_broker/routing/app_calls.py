@@ -37,9 +37,12 @@ class AppCalls:
         self._connection = session.connection
         self._access = session.access
         self._followers = session.followers
-        self.waiting: dict[asyncio.Future[Payload | bytes], tuple[str, str]] = {}
-        """Calls that are under way: plugin and method of each."""
         self._flows: WeakKeyDictionary[RequestedStream, tuple[str, str]] | None = None
+
+    @property
+    def waiting(self) -> "Mapping[asyncio.Future[Payload | bytes], tuple[str, str]]":
+        """Calls that are under way: plugin and method of each."""
+        return dict(self._connection.asked())
 
     @property
     def flows(self) -> Mapping[RequestedStream, tuple[str, str]]:
@@ -59,7 +62,8 @@ class AppCalls:
         has started up; for that it may take as long again), ConnectionClosed.
         """
         connection, access, sides, host = self._connection, self._access, self._sides, self._router.hosts.get(plugin)
-        if self._followers.all or (plugin, method) not in access.out or not sides.are_known:
+        called = plugin, method
+        if self._followers.all or called not in access.out or not sides.are_known:
             await self._prepare(plugin, method, params, timeout)
         side, began, stream_id = sides.now, monotonic(), NOTHING_ASKED
         if host is not None and not host.plugin.eager:
@@ -72,12 +76,8 @@ class AppCalls:
                 ends = await connection.wait_to_ask(timeout)
                 if access.version != version:
                     await access.check_out(plugin, method)
-            stream_id, waiting = connection.ask(data, metadata, timeout, ends)
-            self.waiting[waiting] = plugin, method
-            try:
-                found = await waiting
-            finally:
-                del self.waiting[waiting]
+            stream_id, waiting = connection.ask(data, metadata, timeout, ends, called)
+            found = await waiting
             text = found if isinstance(found, bytes) else found.data or b""
             if len(text) > BRIEF and is_large(text):
                 answer = await answer_apart(self._router.aside, side, text, connection.holding)

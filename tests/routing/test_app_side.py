@@ -106,7 +106,7 @@ async def test_a_question_says_what_it_is_given(params: object) -> None:
         data, metadata = side.question("P", "m", params)
         asked = json.loads(data)["params"]["params"]
         assert asked == json.loads(json.dumps({} if params is None else params)) and metadata is None
-        with pytest.raises(Invalid, match="NaN|JSON"):
+        with pytest.raises(Invalid, match="JSON"):
             side.question("P", "m", {"n": float("nan")})
 
 

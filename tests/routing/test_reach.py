@@ -75,8 +75,7 @@ async def test_who_asks_about_a_client_that_leaves_meanwhile_is_told_so_and_no_p
         caller = await line.connect()
         other = await line.app(["Notes"], certificate=OTHER, answers={"Notes.tell": never})
         asked = asyncio.ensure_future(caller.json("Notes.ask", {"client": "com.other"}))
-        waiting = other.session.to_app.waiting
-        await until(lambda: waiting)
+        await until(lambda: other.session.to_app.waiting)
         other.served.abort()
         with pytest.raises(Canceled, match="has left"):
             await asked
