@@ -25,6 +25,8 @@ from rsocket_broker.admin.client import admin_line
 from rsocket_broker.broker import Broker
 from rsocket_broker.enrollment.modes import Mode
 from rsocket_broker.errors import RequestFailed
+from rsocket_broker.listening import lines
+from rsocket_broker.listening.listeners import PLAIN_CONNECTIONS
 from rsocket_broker.settings import ListenSettings
 from tests.end_to_end.conftest import RECORDER
 from tests.foreign.sdk_folder import make_folder
@@ -278,6 +280,77 @@ async def test_a_bare_connection_is_unremarked_on_both_ports(tmp_path: Path, cap
             await until(lambda: list(broker.sessions))
         told = [record for record in caplog.records[before:] if record.levelno >= logging.INFO]
         assert {record.name for record in told} <= {"rsocket_broker.routing.endpoint"}
+
+
+UPGRADE = (
+    "GET /?{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+
+
+class Flood:
+    """Connections of one address that stay, each with what it has said so far."""
+
+    def __init__(self, port: int | None, context: ssl.SSLContext | None = None) -> None:
+        self._to = {"host": "localhost", "port": port, "ssl": context}
+        self._lines: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def come(self, words: str, count: int) -> None:
+        for _ in range(count):
+            reader, writer = await asyncio.open_connection(**self._to)  # type: ignore[arg-type]
+            self._lines.append((reader, writer))
+            writer.write(words.encode())
+
+    async def line_of(self, at: int) -> bytes:
+        """What one of them hears first; nothing where it was closed."""
+        async with asyncio.timeout(PATIENCE):
+            try:
+                return await self._lines[at][0].readline()
+            except ConnectionError:
+                return b""
+
+    async def leave(self) -> None:
+        for _, writer in self._lines:
+            writer.close()
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+
+
+async def test_a_flood_on_the_plain_port_shuts_nobody_out(tmp_path: Path) -> None:
+    """Silent ones, halves of requests, headers without end, and those who are let in and then say nothing."""
+    async with enrolled(tmp_path) as (broker, app), app.session() as line:
+        flood, head = Flood(broker.ports.ws_insecure_port), UPGRADE.format(query=app.query())
+        for _ in range(4):
+            await flood.come("", 20)
+            await flood.come(head, 20)
+            await flood.come(f"{head}X: {'x' * 17_000}", 20)
+            await flood.come(f"{head}\r\n", 20)
+        assert await flood.line_of(0) == b""
+        await flood.come(f"{head}X: {'x' * 17_000}", 1)
+        assert (await flood.line_of(-1)).startswith(b"HTTP/1.1 401 ")
+        (described,) = [each for each in broker.listeners.describe() if each["name"] == "ws_insecure"]
+        assert int(str(described["connections"])) <= PLAIN_CONNECTIONS
+        other = WebApp.make(broker, tmp_path / "other")
+        assert "deviceId" in await other.exchange()
+        await (await line.ping())
+        await flood.leave()
+
+
+async def test_requests_that_never_end_on_the_secure_port_give_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of an app with a certificate."""
+    monkeypatch.setattr(lines, "WEB_WAITING", 5)
+    async with enrolled(tmp_path) as (broker, app), app.session() as line:
+        flood = Flood(broker.ports.ws_secure_port, app.context())
+        await flood.come(UPGRADE.format(query=app.query()), 12)
+        for at in range(6):
+            assert not (await flood.line_of(at)).startswith(b"HTTP/1.1 101")
+        assert len(list(broker.sessions)) == 1
+        await (await line.ping())
+        async with app.session():
+            assert (await closed(line))[0] == 1000  # the newer one of the same app was let in
+        await flood.leave()
 
 
 async def test_metrics_and_traces_know_both_ports(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
