@@ -22,6 +22,7 @@ from rsocket_broker.histogram import Histogram
 from rsocket_broker.observability.loop_lag import LoopLag
 from rsocket_broker.observability.traffic import Levels, Sums, Traffic, in_turns
 from rsocket_broker.protocol.starts import ENGINE
+from rsocket_broker.quota import House, Kind
 from rsocket_broker.routing.access import Access
 from rsocket_broker.routing.calls import Calls
 from rsocket_broker.routing.endpoint import SecureEndpoint
@@ -71,6 +72,9 @@ FAMILIES: Final = (
     Family("connections", "gauge", _PORT, "Connections that RSocket is spoken on."),
     Family("streams_open", "gauge", _PORT, "Open streams of both sides."),
     Family("waiting_bytes", "gauge", _PORT, "Bytes that are ready for peers which have not taken them."),
+    Family("held_bytes", "gauge", ("what",), "Bytes that clients make the broker hold, where they are many."),
+    Family("lines_crowded", "gauge", (), "Lines that are not read from, since their client holds all it may."),
+    Family("crowded_total", "counter", (), "How often a line was made to wait for that reason."),
     Family("received_bytes_total", "counter", _PORT, "Bytes of RSocket frames that came."),
     Family("sent_bytes_total", "counter", _PORT, "Bytes of RSocket frames that were written."),
     Family("received_frames_total", "counter", _PORT, "Frames that came."),
@@ -236,6 +240,7 @@ class Metrics:
         for port, listener in sources.listeners.items():
             yield Sample("listener_open", (port,), listener.listening)
             yield from _listener(port, listener.counters)
+        yield from _held(sources.endpoint.house)
         yield from _setups(sources.endpoint.setups)
         yield Sample("setup_seconds", (), sources.endpoint.setup_seconds)
         mode, is_open = sources.enrollment()
@@ -296,6 +301,13 @@ def _policy(access: Access) -> Iterator[Sample]:
         yield Sample("policy_rules", (layer.level.value,), len(layer.rules))
     if access.hook is not None:
         yield from (Sample("policy_hook_total", (result,), count) for result, count in access.hook.results.items())
+
+
+def _held(house: House) -> Iterator[Sample]:
+    for kind in Kind:
+        yield Sample("held_bytes", (kind.value,), house.by_kind[kind])
+    yield Sample("lines_crowded", (), house.crowded)
+    yield Sample("crowded_total", (), house.crowded_total)
 
 
 def _setups(counts: Mapping[str, int]) -> Iterator[Sample]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from rsocket_broker.errors import RequestFailed
+from rsocket_broker.quota import Holding
 from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.flipper import ErrorReport
 from rsocket_broker.routing.plugin_host import PluginHost
@@ -23,12 +24,14 @@ class AppErrors:
         seat: Callable[[PluginHost], Seat],
         may_talk: Callable[[str], bool],
         tasks: Tasks,
+        holding: Holding | None = None,
     ) -> None:
-        """`hosts` want to hear; `may_talk` says of a plugin whether the policy lets the app talk to it."""
+        """`hosts` want to hear; `may_talk` says of a plugin whether the policy lets the app talk to it; `holding` is
+        that of the line."""
         self._hosts = hosts
         self._seat = seat
         self._may_talk = may_talk
-        self._queue = EventQueue[ErrorReport](f"error reports from {label}", self._tell, tasks)
+        self._queue = EventQueue[ErrorReport](f"error reports from {label}", self._tell, tasks, holding=holding)
         self._queue.open(served=bool(hosts))
 
     def put(self, report: ErrorReport, size: int) -> None:

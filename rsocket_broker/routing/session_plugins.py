@@ -172,7 +172,8 @@ class SessionPlugins:
         if self._app_errors is None:
             session = self._session
             told = self._router.told_errors
-            self._app_errors = AppErrors(session.id, told, self.seat, self._may_talk, session.tasks)
+            holding = session.connection.holding
+            self._app_errors = AppErrors(session.id, told, self.seat, self._may_talk, session.tasks, holding)
         return self._app_errors
 
     # --- as `Guest` --------------------------------------------------------------------------------------------------
