@@ -26,11 +26,13 @@ from rsocket_broker.transports.base import Channel, Peer, Receiver
 
 READ_SIZE = 256 * 1024
 """The most that one read takes: a burst of small frames costs one callback."""
+FIRST_READ = 16 * 1024
+"""What a newcomer's reads take, until it turns out that they cost little."""
 LEAST_READ = 1024
 SHARE = 0.01
-"""Seconds that a read may take: after one that took longer the next ones are smaller, down to LEAST_READ bytes. In
-READ_SIZE bytes there are 40,000 of the smallest messages, and to refuse so many takes seconds, for which nobody else
-would be served."""
+"""Seconds that a read may take, less where many do: after one that took longer the next ones are smaller, down to
+LEAST_READ bytes. In READ_SIZE bytes there are 40,000 of the smallest messages, and to refuse so many takes seconds, for
+which nobody else would be served."""
 REST = 0.001
 """Seconds after which a read that has taken all it may is the last of its turn: libuv makes 32 of them otherwise, as
 long as there is more, before it looks at anybody else."""
@@ -43,14 +45,24 @@ CLOSE_TIMEOUT = 2.0
 _AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER on, for 0 seconds: closing resets the connection."""
 
-_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
+
+class _Reading:
+    """What the connections of one event loop share."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(READ_SIZE))
+        self.resting = 0
+        """Connections that have had their turn, and have more to read. Together they may take little more than one."""
 
 
-def _read_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
-    buffer = _buffers.get(loop)
-    if buffer is None:
-        buffer = _buffers[loop] = memoryview(bytearray(READ_SIZE))
-    return buffer
+_reading: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Reading] = weakref.WeakKeyDictionary()
+
+
+def _reading_on(loop: asyncio.AbstractEventLoop) -> _Reading:
+    found = _reading.get(loop)
+    if found is None:
+        found = _reading[loop] = _Reading()
+    return found
 
 
 def _nobody(_transport: "SocketTransport") -> None:
@@ -67,8 +79,11 @@ class SocketTransport(asyncio.BufferedProtocol):
         self.peer = Peer("not connected", channel)
         self._forget = forget
         self._loop = asyncio.get_running_loop()
-        self._buffer = self._part = _read_buffer(self._loop)
-        """`_part` is what the next read may fill."""
+        self._shared = _reading_on(self._loop)
+        self._buffer = self._shared.buffer
+        self._most = FIRST_READ
+        self._part = self._buffer[:FIRST_READ]
+        """`_part` of it is what the next read may fill, `_most` bytes."""
         self._transport: asyncio.Transport
         self._connected = False
         self._closing = False
@@ -147,23 +162,28 @@ class SocketTransport(asyncio.BufferedProtocol):
         began = perf_counter()
         self.receiver.data_received(self._buffer[:nbytes])
         took = perf_counter() - began
-        if took > REST or self._part is not self._buffer:
+        if took > REST or nbytes == self._most:
             self._make_room(nbytes, took)
 
     def _make_room(self, nbytes: int, took: float) -> None:
         """Leaves others their turn, and chooses how much the next read may take, by what the last one has cost."""
-        size = len(self._part)
-        if took > REST and nbytes == size and not self._rests and not self._closing:
+        share, full = max(REST, SHARE / (1 + self._shared.resting)), nbytes == self._most
+        if took > REST and full and not self._rests and not self._closing:
             self._rests = True
+            self._shared.resting += 1
             self._transport.pause_reading()
             self._loop.call_soon(self._go_on)
-        if took > SHARE:
-            self._part = self._buffer[: max(LEAST_READ, int(nbytes * SHARE / took))]
-        elif took < SHARE / 4:
-            self._part = self._buffer[: 2 * size] if 2 * size < READ_SIZE else self._buffer
+        if took > share:
+            self._read_at_most(max(LEAST_READ, int(nbytes * share / took)))
+        elif full and took < share / 4 and self._most < READ_SIZE:
+            self._read_at_most(min(READ_SIZE, 2 * self._most))
+
+    def _read_at_most(self, size: int) -> None:
+        self._most, self._part = size, self._buffer[:size]
 
     def _go_on(self) -> None:
         self._rests = False
+        self._shared.resting -= 1
         if self._wanted and not self._lost:
             self.resume_reading()
 
