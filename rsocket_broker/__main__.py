@@ -3,7 +3,7 @@
 import gc
 import sys
 
-LOADING = 100_000
+LOADING = 250_000
 """Objects that are made before Python looks for cycles among them. While a program is loaded, all that is made stays:
 to look through it after every 700, as Python does by itself, takes a sixth of the time until a broker is ready."""
 

@@ -12,7 +12,6 @@ from rsocket_broker.admin.endpoint import Params, Stream
 from rsocket_broker.audit import Audit, Event
 from rsocket_broker.errors import ApplicationError, Invalid
 from rsocket_broker.jsontext import JsonError, parse
-from rsocket_broker.lifecycle.replay import read_recording, replay
 from rsocket_broker.recording.entries import Header, entry_line
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.session import Session
@@ -109,6 +108,8 @@ def recording_verbs(endpoint: SecureEndpoint, audit: Audit) -> dict[str, Stream]
                 yield line
 
     async def serve(params: Params) -> AsyncGenerator[object, None]:
+        from rsocket_broker.lifecycle.replay import read_recording, replay  # few brokers ever do
+
         speed = float(params.get("speed", 1.0))
         if not 0 <= speed <= MAX_SPEED:
             raise Invalid(f"speed: wanted 0 to {MAX_SPEED:g}")

@@ -21,7 +21,6 @@ from rsocket_broker.enrollment.enroller import Enroller
 from rsocket_broker.enrollment.first_bytes import FirstBytes
 from rsocket_broker.enrollment.web_endpoint import Turn, WebEnrolment, claims_of
 from rsocket_broker.line import Line
-from rsocket_broker.listening.browser import browser_site
 from rsocket_broker.messages import MessageLine
 from rsocket_broker.observability.observation import Observation
 from rsocket_broker.protocol.limits import PLAIN, SECURE, Limits
@@ -152,6 +151,8 @@ class Lines:
 
     def browser(self) -> Site:
         """Sessions of browser and Node apps, which prove nothing."""
+        from rsocket_broker.listening.browser import browser_site  # the port is closed in most brokers
+
         visitors = UnverifiedEndpoint(self._served.endpoint)
         return browser_site(visitors.responder, self._browser_origins, self._visitor, self._stranger)
 
