@@ -11,6 +11,7 @@ from rsocket_broker.admin.client import AdminLine, admin_line
 from rsocket_broker.admin.verbs import TAIL_BACKLOG, follow
 from rsocket_broker.broker import Broker
 from rsocket_broker.errors import ApplicationError, BrokerError
+from tests.until import until
 
 LIST_KEYS = ["id", "app", "app_id", "device", "device_id", "os", "sdk_version"]
 LIST_KEYS += ["medium", "proof", "transport", "plugins", "since", "state", "serial"]
