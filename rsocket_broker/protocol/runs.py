@@ -114,7 +114,7 @@ class Runs(Streams):
         """
         most, first, expected = PREFIX + min(self.limits.frame, QUICK), self._peer_next, self._peer_next
         while len(data) - at >= _BODY:
-            found = self._find(data, at)
+            found = self._find(data, at, most)
             if found is None:
                 break
             opening, shortcut, end = found
@@ -139,11 +139,9 @@ class Runs(Streams):
         self.frames_in += handled - 1 if handled else 0  # the reader counts one
         return at
 
-    def _find(self, data: bytes, at: int) -> tuple[bytes, Shortcut | None, int] | None:
+    def _find(self, data: bytes, at: int, most: int) -> tuple[bytes, Shortcut | None, int] | None:
         """What requests like the one at `at` begin with behind their stream id, the shortcut for them, and the end of
-        this one, which may not have come yet.
-
-        None for a frame that does not belong into a run.
+        this one. None for a frame that does not belong into a run: it has more than `most` bytes, or is not whole.
         """
         high, low, _, kind = read_start(data, at)
         asks = kind & ~METADATA == _ASK
@@ -151,6 +149,8 @@ class Runs(Streams):
             return None
         length = high << 16 | low
         begin, end = at + _BODY, at + PREFIX + length
+        if end > len(data) or end - at > most:
+            return None
         after, metadata = begin, None
         if kind & METADATA:
             after += PREFIX + int.from_bytes(data[begin : begin + PREFIX], "big")
