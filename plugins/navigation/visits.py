@@ -141,4 +141,7 @@ def _written(marks: str, name: str, value: object) -> str:
         value = str(value).lower()
         if "!" in marks and value not in ("true", "false"):
             raise Invalid(f"values: {name} must be true or false.")
-    return quote(str(value), safe="")
+    try:
+        return quote(str(value), safe="")
+    except UnicodeEncodeError:
+        raise Invalid(f"values: {name} holds half a character.") from None

@@ -20,7 +20,7 @@ LEVELS: Final = ("unknown", "verbose", "debug", "info", "warn", "error", "fatal"
 MAX_LINK: Final = 8 * 1024
 """Characters of a link: Android hands it on in one transaction, and no app has longer ones."""
 
-_LINK: Final = r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20\x7f]+"
+_LINK: Final = r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20\x7f\ud800-\udfff]+"
 
 
 class LogLine(NamedTuple):
@@ -67,7 +67,8 @@ class Device(abc.ABC):
 
 
 def check_link(uri: str) -> str:
-    """`uri` itself. Raises Invalid for what no device could open: without a scheme, with blanks, or overlong."""
+    """`uri` itself. Raises Invalid for what no device could open: without a scheme, with blanks or half a character, or
+    overlong."""
     if len(uri) > MAX_LINK:
         raise Invalid(f"The link is longer than {MAX_LINK} characters.")
     if re.fullmatch(_LINK, uri) is None:

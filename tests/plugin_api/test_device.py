@@ -18,7 +18,7 @@ def test_a_link_has_a_scheme(uri: str) -> None:
 
 @pytest.mark.row("M-7")
 @pytest.mark.parametrize(
-    "uri", ["", "cart", "-n com.x/.Y", "shop:", "shop://a b", "shop://a\nb", "1a:b", "a:\0", "://x"]
+    "uri", ["", "cart", "-n com.x/.Y", "shop:", "shop://a b", "shop://a\nb", "1a:b", "a:\0", "://x", "a:\ud83d"]
 )
 def test_what_is_no_link_is_refused(uri: str) -> None:
     with pytest.raises(Invalid, match="must have a scheme"):

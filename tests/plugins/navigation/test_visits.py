@@ -89,6 +89,7 @@ def test_a_template_is_filled_with_values() -> None:
         ({"on": True, "name": "x"}, "id is missing"),
         ({"id": "x", "on": True, "name": "x"}, "id must be a number"),
         ({"id": 1, "on": "perhaps", "name": "x"}, "on must be true or false"),
+        ({"id": 1, "on": True, "name": "\ud83d"}, "name holds half a character"),
         ({"id": 1, "on": True, "name": "x", "other": 1}, r"no \{other\}; it has id, name, on"),
     ],
 )

@@ -178,6 +178,8 @@ async def test_protobuf_definitions_are_kept_while_they_are_small(monkeypatch: p
         await client.event("addProtobufDefinitions", {"https://b/": []})
         known = {"https://a/": [{"path": "/x"}], "https://b/": []}
         assert await client.request("protobuf") == known
+        with pytest.raises(Invalid, match="not kept"):  # hardly longer than that as text, and thirty times it in memory
+            await client.event("addProtobufDefinitions", {"https://c/": [[] for _ in range(80_000)]})
         monkeypatch.setattr(handler, "MAX_DEFINITIONS", 100)
         with pytest.raises(Invalid, match="not kept"):
             await client.event("addProtobufDefinitions", {"https://c/": ["x" * 100]})
