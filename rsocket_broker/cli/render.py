@@ -25,7 +25,7 @@ def _json_escape(match: re.Match[str]) -> str:
 def table(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> None:
     """Rows on stdout under their headers, in columns as wide as they need; None is shown as `-`. A peer may have named
     the columns: those of a query are as its app calls them."""
-    lines = [tuple(cell(value) for value in row) for row in (headers, *rows)]
+    lines = [tuple(map(visible, headers)), *(tuple(map(cell, row)) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     for line in lines:
         click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -103,6 +103,7 @@ def test_processes_that_start_at_once_make_one_ca(tmp_path: Path) -> None:
 
 
 @pytest.mark.row("F-11")
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("ready_keys")
 def test_a_kill_at_any_step_of_the_first_start_leaves_a_home_that_starts(tmp_path: Path, clock: Clock) -> None:
     def start() -> bytes:

@@ -214,7 +214,8 @@ def test_a_kill_at_any_point_leaves_the_old_state_or_the_new_one(
 def check_case(work: Work, home: Path, before: Situation | None, after: Situation, *, done: bool) -> None:
     found = check_sound(home)
     if before is None:
-        assert len(found.serials) == len(after.serials)
+        unused = len(found.serials) - len(after.serials)
+        assert unused in (0, 1), "a certificate is recorded before it is there: a kill in between makes another"
         return
     assert set(found.serials) >= set(before.serials), "what was issued stays known"
     assert found.phase in (before.phase, after.phase)
