@@ -1,6 +1,5 @@
 """`clients …` against a broker in its own process and an app in ours."""
 
-import asyncio
 import json
 import subprocess
 import threading
@@ -13,6 +12,7 @@ import pytest
 from rsocket_broker import client
 from rsocket_broker.cli.clients import as_tree
 from rsocket_broker.cli.clients_tail import show_message
+from tests.cli.beside import connected_app
 from tests.end_to_end.processes import BrokerProcess, clean_environment, program, run_command, start_broker
 
 
@@ -37,30 +37,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
 
 @pytest.fixture
 def app(broker: BrokerProcess, tmp_path: Path) -> Iterator[None]:
-    """An app that stays connected while the test's commands run, on a loop of its own."""
-    connected, leave = threading.Event(), threading.Event()
-
-    async def stay() -> None:
-        async with client.connect(
-            app_id="com.example.app",
-            app="Exämple \x1b[2J",
-            device="desk",
-            directory=tmp_path / "app",
-            insecure_port=broker.insecure_port,
-            secure_port=broker.secure_port,
-            plugins=[Counter()],
-            timeout=10,
-        ):
-            connected.set()
-            while not leave.is_set():
-                await asyncio.sleep(0.01)
-
-    thread = threading.Thread(target=asyncio.run, args=[stay()])
-    thread.start()
-    assert connected.wait(10)
-    yield
-    leave.set()
-    thread.join()
+    """An app that stays connected while the test's commands run."""
+    with connected_app(broker, tmp_path / "app", app="Exämple \x1b[2J", plugins=[Counter()]):
+        yield
     while broker.clients():  # the next test begins with nobody
         pass
 

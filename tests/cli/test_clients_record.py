@@ -1,18 +1,18 @@
 """`clients record` of an app, and `clients replay` when the app has long gone."""
 
-import asyncio
 import contextlib
 import json
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rsocket_broker import client
+from tests.cli.beside import connected_app
 from tests.end_to_end.processes import BrokerProcess, clean_environment, program, start_broker
 
 APP = "com.example.shop"
@@ -37,34 +37,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     running.stop()
 
 
-@contextlib.contextmanager
-def shop(broker: BrokerProcess, folder: Path) -> Iterator[None]:
-    """The app, connected on a loop of its own."""
-    connected, leave = threading.Event(), threading.Event()
-
-    async def stay() -> None:
-        async with client.connect(
-            app_id=APP,
-            app="Shop",
-            device="desk",
-            directory=folder,
-            insecure_port=broker.insecure_port,
-            secure_port=broker.secure_port,
-            plugins=[Network()],
-            timeout=10,
-        ):
-            connected.set()
-            while not leave.is_set():
-                await asyncio.sleep(0.01)
-
-    thread = threading.Thread(target=asyncio.run, args=[stay()])
-    thread.start()
-    try:
-        assert connected.wait(10)
-        yield
-    finally:
-        leave.set()
-        thread.join()
+def shop(broker: BrokerProcess, folder: Path) -> AbstractContextManager[object]:
+    """The app, connected."""
+    return connected_app(broker, folder, app_id=APP, app="Shop", plugins=[Network()])
 
 
 @contextlib.contextmanager

@@ -1,16 +1,14 @@
 """`sessions …` against a broker in its own process, an app of ours, and a page that borrows its session."""
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from rsocket_broker import client
 from rsocket_broker.cli.sessions import rows
 from rsocket_broker.sessions.tokens import PREFIX
+from tests.cli.beside import connected_app
 from tests.cli.conftest import say
 from tests.end_to_end.processes import BrokerProcess, start_broker
 
@@ -26,30 +24,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
 
 @pytest.fixture(scope="module")
 def app(broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """An app that stays connected while the tests' commands run, on a loop of its own."""
-    connected, leave = threading.Event(), threading.Event()
-    folder = tmp_path_factory.mktemp("app")
-
-    async def stay() -> None:
-        async with client.connect(
-            app_id=APP,
-            app="Example",
-            device="desk",
-            directory=folder / "app",
-            insecure_port=broker.insecure_port,
-            secure_port=broker.secure_port,
-            timeout=10,
-        ):
-            connected.set()
-            while not leave.is_set():
-                await asyncio.sleep(0.01)
-
-    thread = threading.Thread(target=asyncio.run, args=[stay()])
-    thread.start()
-    assert connected.wait(15)
-    yield
-    leave.set()
-    thread.join()
+    """An app that stays connected while the tests' commands run."""
+    with connected_app(broker, tmp_path_factory.mktemp("app") / "app"):
+        yield
 
 
 def listed(broker: BrokerProcess, *options: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from emulated_apps.sdk import Profile
 from emulated_apps.sonar_folder import SonarFolder
 from rsocket_broker.broker import Broker
 from rsocket_broker.settings import ListenSettings, Settings
+from tests.cli.beside import kept_open
 from tests.cli.conftest import Said, say
 from tests.emulated_device import AdbServer, AppSandbox, EmulatedDevice
 
@@ -96,24 +96,7 @@ async def _running(adb: AdbServer, folder: Path):  # type: ignore[no-untyped-def
 @contextlib.contextmanager
 def android(adb: AdbServer, folder: Path) -> Iterator[Android]:
     """All of it, running, for as long as the block."""
-    ready, leave = threading.Event(), threading.Event()
-    made: list[Android] = []
-
-    async def stay() -> None:
-        async with _running(adb, folder) as one:
-            made.append(one)
-            ready.set()
-            while not leave.is_set():
-                await asyncio.sleep(0.01)
-
-    thread = threading.Thread(target=asyncio.run, args=[stay()])
-    thread.start()
-    try:
-        assert ready.wait(3 * PATIENCE)
-        one = made[0]
+    with kept_open(lambda: _running(adb, folder)) as (one, _):
         one.until(lambda: one.navigation.active and one.crashes.active and one.images.active and one.leaks.active)
         one.do(lambda: one.images.load(Image("https://x.example/a.png", 10, 20)))
         yield one
-    finally:
-        leave.set()
-        thread.join(3 * PATIENCE)

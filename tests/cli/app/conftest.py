@@ -1,7 +1,6 @@
 """A broker in a process of its own, and an emulated app of either system that stays connected to it, in ours."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import emulated_apps
 from emulated_apps import Databases, Network, Platform, Preferences, Reply
 from rsocket_broker import client
 from tests.cli.app.android import Android, android
+from tests.cli.beside import connected_app
 from tests.cli.conftest import Said, say
 from tests.emulated_device import AdbServer
 from tests.end_to_end.processes import BrokerProcess, start_broker
@@ -86,33 +86,15 @@ def phone(broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> It
         database.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, photo BLOB)")
         database.execute("INSERT INTO users (name, photo) VALUES ('Ann\x1b[2J', x'00ff'), (NULL, NULL), ('', NULL)")
     preferences = Preferences(PREFERENCES)
-    ready, leave = threading.Event(), threading.Event()
-    loops: list[asyncio.AbstractEventLoop] = []
-
-    async def stay() -> None:
-        async with client.connect(
-            app_id="com.example.shop",
-            app="Shop",
-            directory=folder / "app",
-            insecure_port=broker.insecure_port,
-            secure_port=broker.secure_port,
-            plugins=[app_side(network), app_side(databases), app_side(preferences)],
-            timeout=10,
-        ):
-            loops.append(asyncio.get_running_loop())
-            ready.set()
-            while not leave.is_set():
-                await asyncio.sleep(0.01)
-
-    thread = threading.Thread(target=asyncio.run, args=[stay()])
-    thread.start()
-    assert ready.wait(10)
-    made = Phone(broker, network, databases, preferences, loops[0])
-    while not (network.active and databases.active and preferences.active):
-        pass
-    yield made
-    leave.set()
-    thread.join()
+    plugins = [app_side(network), app_side(databases), app_side(preferences)]
+    with connected_app(broker, folder / "app", app_id="com.example.shop", app="Shop", device=None, plugins=plugins) as (
+        _,
+        loop,
+    ):
+        made = Phone(broker, network, databases, preferences, loop)
+        while not (network.active and databases.active and preferences.active):
+            pass
+        yield made
 
 
 @pytest.fixture(scope="package")
