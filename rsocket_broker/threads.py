@@ -57,22 +57,29 @@ class _Rest:
         return job
 
 
+RELIEF_S = 0.1
+"""How long work waits for threads that are all busy before it gets one of the spare ones."""
+
+
 class Threads:
-    """At most `most` threads, each started when there is work for it first; the rest of the work waits in turn.
+    """Some threads, each started when there is work for it first; the rest of the work waits in turn.
 
     They wait for work as long as the process lives, and do not keep it alive. Any loop may use them.
     """
 
-    def __init__(self, name: str, most: int) -> None:
-        """For a module to make once: it is never given up."""
+    def __init__(self, name: str, usual: int, spare: int = 0) -> None:
+        """For a module to make once: it is never given up. `usual` many work side by side; `spare` ones begin only
+        where work has waited for RELIEF_S, since the others may hang."""
         self._name = name
-        self._most = most
+        self._usual = usual
+        self._spare = spare
         self._begin()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._begin)  # a child has none of its parent's threads
 
     def _begin(self) -> None:
-        self._to_start = self._most
+        self._to_start = self._usual
+        self._to_relieve = self._spare
         self._lock = threading.Lock()
         self._resting: list[_Rest] = []
         self._jobs: deque[_Job] = deque()
@@ -94,8 +101,23 @@ class Threads:
         if rest is not None:
             rest.give(job)
         elif starts:
-            threading.Thread(target=self._serve, args=(job,), name=self._name, daemon=True).start()
+            self._start(job)
+        elif self._to_relieve:
+            loop.call_later(RELIEF_S, self._relieve, job)
         return job.future
+
+    def _start(self, job: _Job) -> None:
+        threading.Thread(target=self._serve, args=(job,), name=self._name, daemon=True).start()
+
+    def _relieve(self, job: _Job) -> None:
+        """Have a spare thread do what still waits."""
+        with self._lock:
+            waits = self._to_relieve > 0 and job in self._jobs
+            if waits:
+                self._to_relieve -= 1
+                self._jobs.remove(job)
+        if waits:
+            self._start(job)
 
     def _serve(self, job: _Job) -> None:
         """A thread's life."""

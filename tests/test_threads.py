@@ -37,6 +37,27 @@ async def test_as_many_at_once_as_there_are_threads_and_the_rest_in_turn() -> No
     assert sorted(order) == list(range(10))
 
 
+async def test_work_that_waits_behind_what_hangs_gets_a_spare_thread() -> None:
+    threads, gate = Threads("test", 1, spare=2), threading.Event()
+    hanging = [threads.run(gate.wait, 60) for _ in range(3)]
+    queued = threads.run(pow, 2, 3)
+    await until(lambda: threads._to_relieve == 0)
+    assert not queued.done()
+    hanging[0].cancel()
+    gate.set()
+    assert await queued == 8
+    assert await asyncio.gather(*hanging[1:]) == [True, True]
+    assert await asyncio.gather(*(threads.run(pow, number, 2) for number in range(20))) == [n * n for n in range(20)]
+
+
+async def test_spare_threads_are_not_for_work_that_has_its_turn_soon() -> None:
+    threads = Threads("test", 1, spare=2)
+    here = await asyncio.gather(*(threads.run(threading.get_ident) for _ in range(20)))
+    assert len(set(here)) <= 3
+    job = threads.run(pow, 2, 3)
+    assert await job == 8
+
+
 async def test_one_after_the_other_is_one_thread() -> None:
     """The one that was at work last: what it needs is near."""
     threads = Threads("test", 4)

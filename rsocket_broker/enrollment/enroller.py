@@ -63,8 +63,8 @@ if TYPE_CHECKING:
 
 _UNREACHED = (Step.MEDIUM, Step.PROOF, Step.DEPLOY)
 """Where an app's folder was not reached: it may be let in by a fallback then, where one is offered."""
-_SIGNERS = Threads("enrolments", 4)
-"""A few: while one flush to the disk serves those who wait for it, the next one signs. More would only fight over
+_SIGNERS = Threads("enrolments", 8)
+"""While one flush to the disk serves those who wait for it, the next ones sign. Many more would only fight over
 Python's lock, which is held while a signature is made."""
 
 log = logging.getLogger(__name__)

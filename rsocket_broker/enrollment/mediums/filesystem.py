@@ -37,8 +37,9 @@ from rsocket_broker.threads import Threads
 if TYPE_CHECKING:
     from rsocket_broker.authority.requests import CheckedRequest
 
-_THREADS = Threads("app folders", 4)
-"""Their own, since a folder may lie on a disk that does not answer: whoever signs must not wait for that."""
+_THREADS = Threads("app folders", 1, spare=7)
+"""Their own, since a folder may lie on a disk that does not answer: whoever signs must not wait for that. One does all
+as long as disks answer, which takes it a tenth of a millisecond; two would fight over Python's lock."""
 
 
 class FilesystemMedium(Medium):
