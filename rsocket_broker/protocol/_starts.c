@@ -141,11 +141,12 @@ cut(PyObject *module, PyObject *const *args, Py_ssize_t count)
     const unsigned char *buffer;
     const char *opening;
     Py_ssize_t at, size, known, head;
-    uint32_t expected, most;
+    uint32_t first, most;
+    uint64_t expected; /* never wraps round, as in Python */
     PyObject *bodies;
 
     if (!count_is(count, 5) || take_place(args[0], args[1], &at) < 0 ||
-        take_uint(args[2], 0xFFFFFFFF, &expected) < 0 || take_uint(args[4], 0x7FFFFFFF, &most) < 0) {
+        take_uint(args[2], 0xFFFFFFFF, &first) < 0 || take_uint(args[4], 0x7FFFFFFF, &most) < 0) {
         return NULL;
     }
     if (!PyBytes_Check(args[3])) {
@@ -161,6 +162,7 @@ cut(PyObject *module, PyObject *const *args, Py_ssize_t count)
     size = PyBytes_GET_SIZE(args[0]);
     known = PyBytes_GET_SIZE(args[3]);
     head = OPENING + known;
+    expected = first;
     while (size - at >= head) { /* so all that is looked at up to the body lies in the buffer */
         const unsigned char *frame = buffer + at;
         Py_ssize_t length = PREFIX + (Py_ssize_t)read_uint(frame, PREFIX);
