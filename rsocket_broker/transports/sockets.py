@@ -19,7 +19,7 @@ import sys
 import termios
 import weakref
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import cast
 
 from rsocket_broker.transports.base import Channel, Peer, Receiver
@@ -30,9 +30,9 @@ FIRST_READ = 16 * 1024
 """What a newcomer's reads take, until it turns out that they cost little."""
 LEAST_READ = 1024
 SHARE = 0.01
-"""Seconds that a read may take, less where many do: after one that took longer the next ones are smaller, down to
-LEAST_READ bytes. In READ_SIZE bytes there are 40,000 of the smallest messages, and to refuse so many takes seconds, for
-which nobody else would be served."""
+"""Seconds of our time that a read may take, less where many do: after one that took longer the next ones are smaller,
+down to LEAST_READ bytes. In READ_SIZE bytes there are 40,000 of the smallest messages, and to refuse so many takes
+seconds, for which nobody else would be served."""
 REST = 0.001
 """Seconds after which a read that has taken all it may is the last of its turn: libuv makes 32 of them otherwise, as
 long as there is more, before it looks at anybody else."""
@@ -84,6 +84,9 @@ class SocketTransport(asyncio.BufferedProtocol):
         self._most = FIRST_READ
         self._part = self._buffer[:FIRST_READ]
         """`_part` of it is what the next read may fill, `_most` bytes."""
+        self._clock = perf_counter
+        """What reads are measured by: at first the time of day, which costs least; once one took long, our own time
+        alone, since on a busy machine any read may take long."""
         self._transport: asyncio.Transport
         self._connected = False
         self._closing = False
@@ -159,9 +162,10 @@ class SocketTransport(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._closing:
             return
-        began = perf_counter()
+        clock = self._clock
+        began = clock()
         self.receiver.data_received(self._buffer[:nbytes])
-        took = perf_counter() - began
+        took = clock() - began
         if took > REST or nbytes == self._most:
             self._make_room(nbytes, took)
 
@@ -173,7 +177,9 @@ class SocketTransport(asyncio.BufferedProtocol):
             self._shared.resting += 1
             self._transport.pause_reading()
             self._loop.call_soon(self._go_on)
-        if took > share:
+        if self._clock is perf_counter and took > share / 4:
+            self._clock = thread_time
+        elif took > share:
             self._read_at_most(max(LEAST_READ, int(nbytes * share / took)))
         elif full and took < share / 4 and self._most < READ_SIZE:
             self._read_at_most(min(READ_SIZE, 2 * self._most))

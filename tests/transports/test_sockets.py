@@ -88,7 +88,7 @@ async def test_one_read_takes_a_whole_burst(tmp_path: Path) -> None:
 
 
 class Slow(Recorder):
-    """Whose bytes cost more than their sender, for as long as `costs` says, in seconds."""
+    """Whose bytes cost us more than their sender: `costs` seconds of our time for each read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,9 @@ class Slow(Recorder):
         self.sizes.append(len(data))
         self.turns.append(self.turn)
         asyncio.get_running_loop().call_soon(self._next_turn)
-        time.sleep(self.costs)
+        ends = time.thread_time() + self.costs
+        while time.thread_time() < ends:
+            pass
 
     def _next_turn(self) -> None:
         self.turn += 1
@@ -140,8 +142,8 @@ def test_who_sends_what_takes_us_long_has_one_turn_like_everybody(runner: asynci
         assert isinstance(server, Slow)
         await server.until(lambda: len(server.sizes) >= 10)
         assert len(set(server.turns)) == len(server.turns), "others had their turn after each read"
-        assert server.sizes[0] <= FIRST_READ
-        assert max(server.sizes[1:]) <= FIRST_READ // 2
+        assert max(server.sizes[:2]) <= FIRST_READ
+        assert max(server.sizes[2:]) <= FIRST_READ // 2
         assert min(server.sizes) >= LEAST_READ
         server.costs = 0.0
         await server.until(lambda: len(server.data) == sent)
