@@ -124,4 +124,4 @@ async def _answer(verb: Verb, params: Params) -> Payload:
 
 async def _items(verb: Stream, params: Params) -> AsyncIterator[Payload]:
     async for item in verb.run(params):
-        yield Payload(jsontext.dump(item))
+        yield Payload(item if isinstance(item, bytes) else jsontext.dump(item))

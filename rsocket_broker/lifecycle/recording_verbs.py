@@ -11,7 +11,7 @@ from pathlib import Path
 from rsocket_broker.admin.endpoint import Params, Stream
 from rsocket_broker.audit import Audit, Event
 from rsocket_broker.errors import ApplicationError, Invalid
-from rsocket_broker.jsontext import JsonError, parse
+from rsocket_broker.jsontext import JsonError
 from rsocket_broker.recording.entries import Header, entry_line
 from rsocket_broker.routing.endpoint import SecureEndpoint
 from rsocket_broker.routing.session import Session
@@ -51,14 +51,15 @@ class Recorder:
         self._news.set()
 
     async def lines(self) -> AsyncGenerator[object, None]:
-        """The header, then an object for each message until the session ends; `{"dropped": N}` for N left out."""
-        yield parse(self.header.line())
+        """The header, then a line for each message until the session ends, as JSON text; `{"dropped": N}` for N left
+        out. A line of 60 MB would take a second to be parsed, and another to be written again."""
+        yield self.header.line()
         try:
             while self._lines or not self._over.done():
                 while self._lines:
                     line = self._lines.popleft()
                     self._bytes -= len(line)
-                    yield parse(line)
+                    yield line
                 if self._dropped:
                     count, self._dropped = self._dropped, 0
                     yield {"dropped": count}

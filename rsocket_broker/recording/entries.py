@@ -50,6 +50,13 @@ class Header:
 
 
 @attrs.frozen(slots=True)
+class Written:
+    """A value as JSON text: one that takes long to write, and was written where nobody waits for it."""
+
+    text: bytes
+
+
+@attrs.frozen(slots=True)
 class Entry:
     """One message. `at` in seconds since the recording began; `incoming` says that the app said it."""
 
@@ -96,14 +103,23 @@ def read_entry(line: bytes, number: int) -> Entry | None:
 
 
 def entry_line(at: float, message: Mapping[str, object], content: object) -> bytes:
-    """One line, without its end, from what an observer of a session is told. Raises JsonError."""
-    return dump(
+    """One line, without its end, from what an observer of a session is told. Raises JsonError.
+
+    The last value of `content`, if that is an object, may be `Written`.
+    """
+    written = None
+    if isinstance(content, dict) and content:
+        name, last = next(reversed(content.items()))
+        if isinstance(last, Written):
+            content, written = {**content, name: None}, last.text
+    line = dump(
         {
             "at": round(at, 6),
             **{name: message[name] for name in ("direction", "kind", "plugin", "method")},
             "content": content,
         }
     )
+    return line if written is None else b"%b%b}}" % (line.removesuffix(b"null}}"), written)
 
 
 def _object(line: bytes, number: int) -> dict[str, object]:

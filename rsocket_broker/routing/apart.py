@@ -85,6 +85,11 @@ async def answer_apart(aside: Aside, side: AppSide, data: bytes | bytearray, hol
     return side.value_of(read.value)
 
 
+async def written_apart(aside: Aside, value: object) -> bytes:
+    """A large value as JSON text. Raises JsonError."""
+    return await aside.run(lambda turn: jsonpieces.write(value, turn))
+
+
 async def encoded(aside: Aside, result: object) -> Payload:
     """As `handlers.encode`, for what is heavy. Raises JsonError."""
     data = await aside.run(lambda turn: _encoded(result, turn))

@@ -12,7 +12,8 @@ from rsocket_broker.errors import ApplicationError, BrokerError
 from rsocket_broker.flow import RequestedStream
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.app import CALL_TIMEOUT
-from rsocket_broker.routing.apart import answer_apart
+from rsocket_broker.recording.entries import Written
+from rsocket_broker.routing.apart import answer_apart, written_apart
 from rsocket_broker.routing.app_side import AppSide, RoutedSide, Sides, too_late
 from rsocket_broker.routing.aside import BRIEF, is_large
 from rsocket_broker.routing.plugin_host import PluginHost
@@ -94,7 +95,10 @@ class AppCalls:
         if host is not None:
             host.app_calls.seconds.observe(monotonic() - began)
         if self._followers.all:
-            self._session.note("in", "answer", plugin, method, len(text), {"params": params, "success": answer})
+            said = answer
+            if self._followers.writing and len(text) > BRIEF and is_large(text):  # before anybody can change it
+                said = Written(await written_apart(self._router.aside, answer))
+            self._session.note("in", "answer", plugin, method, len(text), {"params": params, "success": said})
         return answer
 
     async def _prepare(self, plugin: str, method: str, params: object, timeout: float | None) -> None:

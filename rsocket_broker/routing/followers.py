@@ -17,28 +17,38 @@ Recorder = Callable[[dict[str, object], object], None]
 class Followers:
     """Of one session. `changed` is called when somebody begins: what was kept to spare steps would not be told of."""
 
-    __slots__ = ("_changed", "_session", "all")
+    __slots__ = ("_changed", "_session", "all", "writing")
 
     def __init__(self, session: str, changed: Callable[[], object]) -> None:
         self._session = session
         self._changed = changed
         self.all: list[Recorder] = []
         """Empty nearly always: whoever has a message to tell of looks here first."""
+        self.writing: list[Recorder] = []
+        """Those of them who write down what is said."""
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` for each message from now on. Gives a function that ends it; the session's end does too."""
-        return self.record(lambda message, content: observer(message))
+        return self._add(lambda message, content: observer(message))
 
     def record(self, recorder: Recorder) -> Callable[[], None]:
         """As `observe`, for who writes down what is said."""
+        self.writing.append(recorder)
+        return self._add(recorder)
+
+    def _add(self, recorder: Recorder) -> Callable[[], None]:
         self.all.append(recorder)
         self._changed()
 
         def stop() -> None:
-            if recorder in self.all:
-                self.all.remove(recorder)
+            self._remove(recorder)
 
         return stop
+
+    def _remove(self, recorder: Recorder) -> None:
+        for some in (self.all, self.writing):
+            if recorder in some:
+                some.remove(recorder)
 
     def tell(self, direction: str, kind: str, plugin: str, method: str, size: int | None, content: object) -> None:
         """One message, for all. Whoever fails is told of no other."""
@@ -49,9 +59,9 @@ class Followers:
                 recorder(message, content)
             except Exception:
                 logger.exception("whoever follows %s failed, and follows it no more", self._session)
-                if recorder in self.all:
-                    self.all.remove(recorder)
+                self._remove(recorder)
 
     def close(self) -> None:
         """The session has ended."""
         self.all.clear()
+        self.writing.clear()

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from rsocket_broker import client
+from rsocket_broker.jsontext import parse
 from rsocket_broker.lifecycle import recording_verbs
 from rsocket_broker.lifecycle.recording_verbs import Recorder, as_json, header_of
 from tests.test_broker import running
 
 
 async def lines_of(recorder: Recorder) -> list[Any]:
-    return [line async for line in recorder.lines()]
+    return [parse(line) if isinstance(line, bytes) else line async for line in recorder.lines()]
 
 
 async def recorded(tmp_path: Path, work: Any) -> tuple[Any, list[Any]]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rsocket_broker.errors import Invalid
 from rsocket_broker.jsontext import dump
-from rsocket_broker.recording.entries import Entry, Header, entry_line, read_entry, read_header
+from rsocket_broker.recording.entries import Entry, Header, Written, entry_line, read_entry, read_header
 
 HEADER = Header(
     made=datetime(2026, 5, 4, 12, tzinfo=UTC),
@@ -35,6 +35,13 @@ def test_an_entry_is_read_as_it_was_written(at: float, plugin: str, method: str,
     message = {"direction": "in", "kind": kind, "plugin": plugin, "method": method, "bytes": 7, "client": "c1"}
     found = read_entry(entry_line(at, message, content), 2)
     assert found == Entry(round(at, 6), True, kind, plugin, method, content)
+
+
+@given(params=VALUES, said=VALUES)
+def test_a_value_that_is_written_already_is_as_good_as_any(params: object, said: object) -> None:
+    message = {"direction": "in", "kind": "answer", "plugin": "P", "method": "m"}
+    line = entry_line(1.0, message, {"params": params, "success": Written(dump(said))})
+    assert line == entry_line(1.0, message, {"params": params, "success": said})
 
 
 def test_a_line_without_a_message_is_passed_over() -> None:

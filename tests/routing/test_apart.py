@@ -65,6 +65,19 @@ async def test_an_apps_large_answer_is_read_beside_the_loop() -> None:
         assert jobs(line) >= 1
 
 
+async def test_a_large_answer_is_written_down_beside_the_loop_before_anybody_can_change_it() -> None:
+    async with Line(Big) as line:
+        app = await line.app(["big"], answers={"big.rows": {"success": MANY}})
+        written: list[Any] = []
+        stop = app.session.followers.record(lambda message, content: written.append(content))
+        answer = await app.session.to_app.call("big", "rows", {})
+        answer.clear()
+        stop()
+        content = written[-1]
+        assert json.loads(content["success"].text) == MANY
+        assert not app.session.followers.writing
+
+
 def test_ends_that_look_like_an_envelope_are_taken_for_one_only_if_they_are() -> None:
     def found(text: str) -> Any:
         return parted(text.encode())

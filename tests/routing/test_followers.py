@@ -26,6 +26,7 @@ def test_they_are_told_of_each_message_until_they_have_enough() -> None:
     kept = Kept()
     stop = kept.followers.observe(kept.seen.append)
     kept.followers.record(lambda message, content: kept.seen.append(content))
+    assert len(kept.followers.writing) == 1
     kept.tell("a", "what it says")
     stop()
     stop()
