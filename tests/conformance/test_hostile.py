@@ -34,7 +34,8 @@ def attack(target: Target, peer: Peer, case: Case) -> int:
     """Sends what the case sends, as long as it is taken; the most memory that the server had in use meanwhile."""
     highest = target.rss()
     looked = time.monotonic()
-    peer.wait = 0.5  # one that does not read may be made to wait: then it has sent enough
+    # One that does not read may be made to wait: then it has sent enough. What is to be served must come as a whole.
+    peer.wait = PROMPT if case.reads and case.fate is Fate.SERVED else 0.5
     for chunk in case.chunks():
         if not peer.try_to_send(chunk):
             break
