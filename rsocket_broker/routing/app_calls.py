@@ -95,11 +95,16 @@ class AppCalls:
         if host is not None:
             host.app_calls.seconds.observe(monotonic() - began)
         if self._followers.all:
-            said = answer
-            if self._followers.writing and len(text) > BRIEF and is_large(text):  # before anybody can change it
-                said = Written(await written_apart(self._router.aside, answer))
-            self._session.note("in", "answer", plugin, method, len(text), {"params": params, "success": said})
+            await self._note_answer(plugin, method, params, text, answer)
         return answer
+
+    async def _note_answer(
+        self, plugin: str, method: str, params: object, text: bytes | bytearray, answer: object
+    ) -> None:
+        """Before anybody can change it, it is told, and written down beside the loop where it is large."""
+        if self._followers.writing and len(text) > BRIEF and is_large(text):
+            answer = Written(await written_apart(self._router.aside, answer))
+        self._session.note("in", "answer", plugin, method, len(text), {"params": params, "success": answer})
 
     async def _prepare(self, plugin: str, method: str, params: object, timeout: float | None) -> None:
         """What need not be done for a call like one before it."""
