@@ -5,7 +5,7 @@ import threading
 
 from rsocket_broker.authority import Authority
 from rsocket_broker.transports.client_hello import ClientHello
-from rsocket_broker.transports.tls_contexts import ServerContexts
+from rsocket_broker.transports.tls_contexts import Remembered, ServerContexts
 
 
 class CurrentContexts:
@@ -18,6 +18,7 @@ class CurrentContexts:
         """Raises HomeError and AuthorityError when the authority has nothing to serve with."""
         self._authority = authority
         self._lock = threading.Lock()
+        self._remembered = Remembered()
         self._serving = authority.serving()
         self._contexts = self._make()
 
@@ -40,7 +41,8 @@ class CurrentContexts:
             return self._contexts
 
     def _make(self) -> ServerContexts:
-        return ServerContexts(self._serving.secure, web=self._serving.web, crl_pem=self._serving.crl_pem)
+        serving = self._serving
+        return ServerContexts(serving.secure, web=serving.web, crl_pem=serving.crl_pem, remembered=self._remembered)
 
     def renew(self) -> None:
         """Ends all that TLS sessions could be resumed with; see `ServerContexts.renew`."""

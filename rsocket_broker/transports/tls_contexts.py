@@ -21,6 +21,7 @@ import ssl
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -42,8 +43,26 @@ MAX_FORGOTTEN = 64
 """Clients of a context that come with a session of the one before, which was full: each has lost one resumption in 256
 sessions. Where more have, there are too many clients to be remembered. Under TLS 1.2 strangers count as well: a client
 that knows 1.3 sends the id of a session that never was (RFC 8446 D.4)."""
+MAX_REMEMBERED = 1024
+"""The same of all contexts together, those that were replaced included: OpenSSL keeps a context and all that it
+remembers for as long as one line of it lives. Where there are more, the next contexts seal sessions into tickets."""
 TICKETS = 1
 """For each TLS 1.3 handshake: a client keeps the last one, and each costs us 0.1 ms, or 0.3 ms with a session in it."""
+
+
+class Remembered:
+    """What the contexts of one broker remember. May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._contexts: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
+
+    def admit(self, context: ssl.SSLContext) -> bool:
+        """Counts what this one remembers from now on; whether there is room for much of it."""
+        with self._lock:
+            known = sum(each.session_stats()["number"] for each in self._contexts)
+            self._contexts.add(context)
+            return known < MAX_REMEMBERED
 
 
 class ServerContexts:
@@ -56,18 +75,21 @@ class ServerContexts:
         *,
         web: Credentials | None = None,
         crl_pem: bytes = b"",
+        remembered: Remembered | None = None,
     ) -> None:
         """`web` is for WebSocket clients, the same where there is none of its own. `crl_pem` holds a revocation list
-        of each CA in `trust_pem`, or nothing: then no certificate is taken for revoked.
+        of each CA in `trust_pem`, or nothing: then no certificate is taken for revoked. `remembered` is shared with
+        the contexts before these.
 
         Raises AuthorityError when the credentials do not fit together.
         """
         for_web = web or credentials
         self._clock = clock
         self._lock = threading.Lock()
-        self._legacy = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_2, crl_pem=crl_pem))
-        self._modern = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_3, crl_pem=crl_pem))
-        self._web = _Renewed(lambda: server_context(for_web, ssl.TLSVersion.TLSv1_2, ALPN_HTTP, crl_pem))
+        all_ = Remembered() if remembered is None else remembered
+        self._legacy = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_2, crl_pem=crl_pem), all_)
+        self._modern = _Renewed(lambda: server_context(credentials, ssl.TLSVersion.TLSv1_3, crl_pem=crl_pem), all_)
+        self._web = _Renewed(lambda: server_context(for_web, ssl.TLSVersion.TLSv1_2, ALPN_HTTP, crl_pem), all_)
         self._modern.current(clock())
 
     def renew(self) -> None:
@@ -92,8 +114,9 @@ class ServerContexts:
 class _Renewed:
     """A context that is made again when it is old, or remembers much."""
 
-    def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, make: Callable[[], ssl.SSLContext], remembered: Remembered) -> None:
         self._make = make
+        self._remembered = remembered
         self._context: ssl.SSLContext | None = None
         self._made = 0.0
         self._crowded = False
@@ -114,7 +137,7 @@ class _Renewed:
 
     def _renewed(self, now: float) -> ssl.SSLContext:
         context = self._context = self._make()
-        if not self._crowded:
+        if self._remembered.admit(context) and not self._crowded:
             context.options |= ssl.OP_NO_TICKET
         self._made = now
         return context

@@ -169,6 +169,8 @@ class TlsTransport:
         if not self._closing:
             self._closing = True
             self._line.say_goodbye()
+        # Who uses this may live in cycles: OpenSSL's part, and the context that it keeps, are let go now.
+        del self._line, self._object, self._incoming, self._outgoing
         if self._leave is not None:
             self._leave()
         self._receiver.transport_lost(self._error or error)
@@ -191,7 +193,7 @@ class TlsTransport:
         self._deliver(filled)
         if self._broken is not None:
             self._fail(self._broken)
-        elif self._outgoing.pending:  # OpenSSL answers a key update by itself
+        elif not self._closing and self._outgoing.pending:  # OpenSSL answers a key update by itself
             self._line.flush(self._lower)
         if self._notified:
             self._finished()

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import os
 import ssl
 import tempfile
@@ -174,6 +175,11 @@ class Crowd:
     def pick(self) -> ssl.SSLContext:
         return self._contexts.pick(self._hello)
 
+    def leave(self) -> None:
+        """All go, and nothing of their lines is left."""
+        self._lines.clear()
+        gc.collect()
+
     def come(self, session: ssl.SSLSession | None = None) -> tuple[ssl.SSLSession, bool]:
         """One client: what it may come again with, and whether it resumed."""
         ours, theirs = shake(self.pick(), self._client, session)
@@ -216,6 +222,23 @@ def test_a_crowd_that_comes_again_carries_its_sessions(
     sessions = [crowd.come(session)[0] for session in sessions]
     assert all(crowd.come(session)[1] for session in sessions)
     assert crowd.pick() is carrying and carrying.session_stats()["number"] == 0
+    crowd.now = CONTEXT_LIFE
+    assert remembers(crowd.pick())
+
+
+def test_contexts_that_live_on_remember_so_much_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that stays keeps its context, and with it the sessions of all who have left."""
+    monkeypatch.setattr(tls_contexts, "MAX_REMEMBERED", 16)
+    crowd = Crowd(monkeypatch, OTHER, ())
+    contexts = [crowd.pick()]
+    for _ in range(40):
+        crowd.come()
+        if crowd.pick() is not contexts[-1]:
+            contexts.append(crowd.pick())
+    assert [remembers(each) for each in contexts] == [True, True, False]
+    assert sum(each.session_stats()["number"] for each in contexts) == 16
+    contexts.clear()
+    crowd.leave()
     crowd.now = CONTEXT_LIFE
     assert remembers(crowd.pick())
 
