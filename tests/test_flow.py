@@ -9,6 +9,7 @@ import pytest
 from rsocket_broker.errors import ApplicationError
 from rsocket_broker.flow import RequestedStream, as_async, close_source, parts, payload_size
 from rsocket_broker.payload import Payload
+from rsocket_broker.quota import STEP, Holding, House, Kind
 
 
 class Owner:
@@ -157,3 +158,22 @@ def test_what_may_be_sent(data: bytes | None, metadata: bytes | None) -> None:
 def test_what_is_not_bytes_is_not_sent(data: Any, metadata: Any) -> None:
     with pytest.raises(TypeError, match="bytes"):
         parts(Payload(data, metadata))
+
+
+@pytest.mark.row("M-15", "A-38")
+@pytest.mark.parametrize("end", ["taken", "closed", "failed", "forgotten"])
+async def test_payloads_that_wait_count_until_they_do_not(end: str) -> None:
+    house = House(4 * STEP)
+    stream = RequestedStream(Owner(), 1, 100, Holding(house.of("a")))
+    assert [stream.put(Payload(bytes(STEP))) for _ in range(5)] == [True] * 4 + [False]
+    assert house.by_kind[Kind.PAYLOADS] == 5 * STEP
+    if end == "taken":
+        for _ in range(5):
+            await anext(stream)
+    elif end == "closed":
+        stream.close()
+    elif end == "failed":
+        stream.fail(ApplicationError("no"))
+    else:
+        del stream
+    assert house.used == 0

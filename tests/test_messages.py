@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsocket_broker import jsontext, messages
+from rsocket_broker import jsontext, messages, pressure
 from rsocket_broker.claims import Claims
 from rsocket_broker.errors import ApplicationError, ConnectionClosed, Rejected, SetupRefused
 from rsocket_broker.messages import (
@@ -24,7 +24,7 @@ from rsocket_broker.messages import (
 )
 from rsocket_broker.payload import ErrorCode, Payload
 from rsocket_broker.protocol.limits import SECURE, Limits
-from rsocket_broker.quota import Holding
+from rsocket_broker.quota import FULL, STEP, Holding, House, Kind
 from rsocket_broker.transports.base import Channel, Peer
 
 PEER = Peer("127.0.0.1:40112", Channel.WSS, b"certificate")
@@ -467,4 +467,39 @@ async def test_a_client_that_takes_what_it_is_sent_is_not_silent(monkeypatch: py
     for _ in range(4):
         alarm.ring()
     assert made.closing is not None
+    await made.wait_closed()
+
+
+@pytest.mark.row("M-15", "A-38")
+async def test_a_line_waits_for_room_and_ends_when_there_is_none_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pressure, "ROOM_PAUSE", 0.01)
+    house = House(4 * STEP)
+    letters, other = Letters(), Holding(house.of("a"))
+    made = line(Steward(), letters, holding=Holding(house.of("a")))
+    other.note(Kind.FRAGMENTS, 4 * STEP)
+    assert made.holding.take(Kind.MESSAGE, STEP)
+    assert letters.events == ["pause"]
+    other.note(Kind.FRAGMENTS, 0)
+    assert letters.events == ["pause", "resume"]
+    other.note(Kind.FRAGMENTS, 4 * STEP)
+    made.holding.take(Kind.MESSAGE, 2 * STEP)
+    await made.wait_closed()
+    assert letters.events[-1] == (1012, FULL)
+    assert house.of("a").used == 4 * STEP
+
+
+@pytest.mark.row("M-15")
+async def test_what_the_client_does_not_take_counts() -> None:
+    house = House(4 * STEP)
+    letters = Letters()
+    made = line(Steward(), letters, holding=Holding(house.of("a")))
+    letters.queued = 3 * STEP
+    made.fire_and_forget(Payload(b"x", None))
+    assert house.by_kind[Kind.OUTGOING] == 3 * STEP
+    with pytest.raises(Rejected, match=FULL):
+        made.fire_and_forget(Payload(bytes(2 * STEP), None))
+    letters.queued = 0
+    made.writing_resumed()
+    assert house.used == 0
+    made.abort()
     await made.wait_closed()

@@ -4,7 +4,10 @@ import asyncio
 import inspect
 import warnings
 
-from rsocket_broker.work import Work, abandon
+import pytest
+
+from rsocket_broker.quota import Holding, House
+from rsocket_broker.work import GRAIN, WEIGHT, Work, abandon
 
 
 class Diary:
@@ -168,3 +171,21 @@ async def test_waiting_has_an_end() -> None:
 def test_only_coroutines_need_to_be_closed() -> None:
     abandon(None)
     abandon(iter(()))
+
+
+@pytest.mark.row("M-15")
+async def test_many_tasks_count_and_one_too_many_is_not_started() -> None:
+    house = House(2 * GRAIN * WEIGHT)
+    work = Work(asyncio.get_running_loop(), 10_000, Holding(house.of("a")))
+    ends = asyncio.Event()
+
+    async def serve(stream_id: int) -> None:
+        await ends.wait()
+        work.done(stream_id)
+
+    begun = [work.start(number, None, serve(number)) for number in range(10 * GRAIN)]
+    assert begun == [True] * (3 * GRAIN) + [False] * (7 * GRAIN), "the first are for nothing"
+    assert house.used == 2 * GRAIN * WEIGHT
+    ends.set()
+    await work.wait(5.0)
+    assert house.used == 0

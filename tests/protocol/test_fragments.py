@@ -9,6 +9,7 @@ from rsocket_broker.protocol.codes import FrameType
 from rsocket_broker.protocol.fragments import OVERHEAD, Reassembler, fragments
 from rsocket_broker.protocol.frames import split
 from rsocket_broker.protocol.limits import Limits
+from rsocket_broker.quota import FULL, STEP, Holding, House, Kind
 from tests.playbook import C, F, Frame, M, N, cut, u32
 
 SMALL = Limits(frame=1000, message=1000, reassembly=3000)
@@ -132,3 +133,20 @@ def test_large_and_small_fragments_come_out_in_their_order(sizes: list[int]) -> 
         (metadata, data), _ = reassembler.finish(1)
     assert (metadata, data) == (None, b"".join(pieces))
     assert reassembler.held == 0
+
+
+@pytest.mark.row("M-15", "A-31")
+def test_what_is_unfinished_counts_until_it_is_finished_or_dropped() -> None:
+    house = House(4 * STEP)
+    reassembler = Reassembler(Limits(), Holding(house.of("a")))
+    for stream_id in (1, 3):
+        reassembler.add(stream_id, bytes(STEP + STEP // 2), None, has_next=True)
+    assert STEP <= house.by_kind[Kind.FRAGMENTS] <= reassembler.held
+    with pytest.raises(Rejected, match=FULL):
+        reassembler.add(3, bytes(2 * STEP), None, has_next=True)
+    assert list(reassembler.unfinished) == [1], "only what has asked for more is dropped"
+    reassembler.finish(1)
+    assert house.used == 0
+    reassembler.add(5, bytes(2 * STEP), None, has_next=True)
+    reassembler.clear()
+    assert house.used == reassembler.held == 0

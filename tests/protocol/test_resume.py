@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rsocket_broker.errors import ProtocolViolation
 from rsocket_broker.protocol.codes import FrameType
 from rsocket_broker.protocol.resume import Ledger, Pool, measure
+from rsocket_broker.quota import STEP, Holding, House, Kind
 from tests.playbook import cut, wire
 
 POSITIONED = range(0x04, 0x0C)
@@ -145,3 +146,16 @@ def test_what_is_received_is_counted(batches: list[bytes]) -> None:
     for batch in batches:
         kept.take_in(b"junk" + batch + b"rest", 4, 4 + len(batch))
     assert kept.received == size_of(b"".join(batches))
+
+
+@pytest.mark.row("M-15")
+def test_what_is_retained_counts_for_the_client_and_the_oldest_goes_where_that_is_full() -> None:
+    house = House(4 * STEP)
+    ledger = Ledger(100 * STEP, Pool(100 * STEP), Holding(house.of("a")))
+    for _ in range(6):
+        ledger.record(wire(FrameType.PAYLOAD, 1, bytes(STEP)))
+        ledger.trim()
+    assert ledger.first > 0
+    assert STEP < house.by_kind[Kind.RETAINED] <= 4 * STEP
+    ledger.clear()
+    assert house.used == 0
