@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -155,7 +156,9 @@ class AppCalls:
         """The JSON values that the app streams; raises ApplicationError for one that cannot."""
         routed = await self._routed(plugin, method)
         self._session.note("out", "stream", plugin, method, None)
-        flow = routed.stream(plugin, method, params, lambda stream: self._flowing(stream, plugin, method))
+        flow = routed.stream(
+            plugin, method, params, lambda stream: self._flowing(stream, plugin, method), partial(self._large, routed)
+        )
         async with aclosing(flow) as values:
             async for value in values:
                 yield value
@@ -165,10 +168,15 @@ class AppCalls:
         routed = await self._routed(plugin, method)
         self._session.note("out", "channel", plugin, method, None)
         values = self._still_allowed(plugin, method, values)
-        flow = routed.channel(plugin, method, values, lambda stream: self._flowing(stream, plugin, method))
+        flow = routed.channel(
+            plugin, method, values, lambda stream: self._flowing(stream, plugin, method), partial(self._large, routed)
+        )
         async with aclosing(flow) as answers:
             async for value in answers:
                 yield value
+
+    async def _large(self, routed: RoutedSide, text: bytes | bytearray) -> Any:
+        return await answer_apart(self._router.aside, routed, text, self._connection.holding)
 
     def _flowing(self, stream: RequestedStream, plugin: str, method: str) -> None:
         if self._flows is None:  # most sessions never have one

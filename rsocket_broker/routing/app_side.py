@@ -7,7 +7,7 @@ that it speaks Flipper's JSON, but does not answer getPlugins, is spoken to by r
 import abc
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from rsocket_broker.errors import ApplicationError, Canceled, Invalid, RequestFailed
@@ -18,6 +18,7 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api.handlers import plain
 from rsocket_broker.protocol.metadata import COMPOSITE, route
 from rsocket_broker.routing import flipper
+from rsocket_broker.routing.aside import BRIEF, is_large
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ CHECK_TIMEOUT = 5.0
 
 Begun = Callable[[RequestedStream], object]
 """Is given what the app's payloads come in, before the first of them has."""
+Large = Callable[[bytes | bytearray], Awaitable[Any]]
+"""From the text of a value that would hold everybody up to the value."""
 
 
 class AppSide(abc.ABC):
@@ -117,18 +120,33 @@ class RoutedSide(AppSide):
         self._connection.metadata_push(self._route(plugin, method))
 
     async def stream(
-        self, plugin: str, method: str, params: object, begun: Begun = lambda stream: None
+        self,
+        plugin: str,
+        method: str,
+        params: object,
+        begun: Begun = lambda stream: None,
+        large: Large | None = None,
     ) -> AsyncGenerator[Any, None]:
-        """The JSON values that the app streams."""
+        """The JSON values that the app streams. `large` reads those that would hold everybody up."""
         async with self._connection.request_stream(self._payload(plugin, method, params)) as answers:
             begun(answers)
             async for payload in answers:
-                yield self.value(payload.data)
+                data = payload.data or b""
+                if large is None or len(data) <= BRIEF or not is_large(data):
+                    yield self.value(data)
+                else:
+                    yield await large(data)
 
     async def channel(
-        self, plugin: str, method: str, values: AsyncIterable[object], begun: Begun = lambda stream: None
+        self,
+        plugin: str,
+        method: str,
+        values: AsyncIterable[object],
+        begun: Begun = lambda stream: None,
+        large: Large | None = None,
     ) -> AsyncGenerator[Any, None]:
-        """The JSON values that come back for `values`, the first of which carries the route."""
+        """The JSON values that come back for `values`, the first of which carries the route; `large` as for a
+        stream."""
         source = aiter(values)
         try:
             first = self._payload(plugin, method, await anext(source))
@@ -137,7 +155,11 @@ class RoutedSide(AppSide):
         async with self._connection.request_channel(first, _payloads(source)) as answers:
             begun(answers)
             async for payload in answers:
-                yield self.value(payload.data)
+                data = payload.data or b""
+                if large is None or len(data) <= BRIEF or not is_large(data):
+                    yield self.value(data)
+                else:
+                    yield await large(data)
 
     def _payload(self, plugin: str, method: str, params: object) -> Payload:
         return Payload(as_json(params), self._route(plugin, method))

@@ -1,6 +1,7 @@
 """Large messages: read beside the loop, they mean what small ones mean, in the order in which they came."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from rsocket_broker.payload import Payload
 from rsocket_broker.protocol.metadata import route
 from rsocket_broker.routing.flipper import parted
 from tests.routing.big import LONG, MANY, Big, jobs, plugin_of
-from tests.routing.line import Line, until
+from tests.routing.line import Line, Peerside, until
 
 
 async def test_a_large_request_by_route_is_read_beside_the_loop_the_first_time_and_every_other() -> None:
@@ -63,6 +64,21 @@ async def test_an_apps_large_answer_is_read_beside_the_loop() -> None:
             {"id": 1, "method": "execute", "params": {"api": "big", "method": "fetch", "params": {}}}
         ) == {"success": 8000}
         assert jobs(line) >= 1
+
+
+async def test_an_apps_large_item_is_read_beside_the_loop() -> None:
+    items = [json.dumps(MANY).encode(), b"2"]
+
+    class App(Peerside):
+        def request_stream(self, payload: Payload) -> Iterator[Payload]:
+            return (Payload(item, None) for item in items)
+
+    async with Line(Big) as line:
+        client = await line.connect()
+        client.side.request_stream = App().request_stream  # type: ignore[method-assign]
+        assert [item async for item in client.session.to_app.stream("big", "rows")] == [MANY, 2]
+        assert jobs(line) >= 1
+        assert client.served.holding.size == 0
 
 
 async def test_a_large_answer_is_written_down_beside_the_loop_before_anybody_can_change_it() -> None:
