@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from latency import AHEAD, alone, figures, helper
+from helpers import helper
+from latency import AHEAD, alone, figures
 from measures import Figures, Limit, Result, Scale, Workshop, result, take_turns
 from servers import CONTESTANTS, Contestant
 

@@ -1,17 +1,14 @@
 """The latency of a session at 1,000 calls a second: alone, while others connect, and while others stream flat out."""
 
-import contextlib
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
-import attrs
+from helpers import helper
 from load import quantile
 from measures import Figures, Limit, Result, Scale, Workshop, result, take_turns
-from servers import HERE, Contestant
+from servers import Contestant
 from sessions import MANY, MANY_NOTE
 
 SECONDS = 3.0
@@ -19,41 +16,6 @@ SECONDS = 3.0
 AHEAD = 0.2
 """Seconds that the probe runs before a storm breaks."""
 REACHES = (Limit("p99", 5, "ms"), Limit("times", 12, "x its unloaded p99"))
-
-
-class Helper:
-    """A process of `prober.py`, talked to in lines."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self.process = process
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, "a helper of the measure has failed; its words are above"
-        return line
-
-    def tell(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def end(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
-
-@contextlib.contextmanager
-def helper(role: str, server: Contestant, amount: float) -> Iterator[Helper]:
-    told = {**attrs.asdict(server), "secrets": str(server.secrets)}
-    command = [sys.executable, str(HERE / "prober.py"), role, json.dumps(told), str(amount)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        one = Helper(process)
-        try:
-            assert one.line() == "ready\n"
-            yield one
-        finally:
-            process.terminate()
 
 
 def figures(samples: list[list[float]]) -> Figures:

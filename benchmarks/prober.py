@@ -2,6 +2,7 @@
 
     python prober.py probe SERVER SECONDS     calls at a steady pace; prints [[due, delay], ...] in seconds
     python prober.py storm SERVER COUNT       on a line of stdin connects all at once; prints [begin, end]
+    python prober.py idle SERVER COUNT        on a line of stdin connects so many that do nothing; prints how many
     python prober.py callers SERVER COUNT     so many sessions that call all the time; prints how many answers came
     python prober.py streams SERVER COUNT     draws so many streams without end; prints how many items came
     python prober.py giants SERVER BYTES      events of that size, one of each shape; prints how long each took
@@ -25,7 +26,7 @@ from typing import Any
 
 from load import CLAIMS, Line, client_context, connected
 from servers import Contestant
-from sessions import open_session
+from sessions import idle_sockets, open_session
 from wire import (
     ERROR,
     FIRST,
@@ -111,6 +112,14 @@ def probe(server: Contestant, seconds: float) -> None:
     announce()
     one.run(seconds)
     print(json.dumps(one.found), flush=True)
+
+
+def idle(server: Contestant, count: float) -> None:
+    announce()
+    sys.stdin.readline()
+    with idle_sockets(server, int(count)):
+        print(int(count), flush=True)
+        sys.stdin.read()
 
 
 async def storm(server: Contestant, count: float) -> None:
@@ -334,6 +343,9 @@ def main() -> None:
         probe(server, amount)
         return
     os.nice(GENTLE)
+    if role == "idle":
+        idle(server, amount)
+        return
     roles: dict[str, Callable[[Contestant, float], Any]] = {
         "storm": storm,
         "streams": streams,

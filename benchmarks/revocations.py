@@ -10,11 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import attrs
-from latency import helper
+from helpers import crowd, helper
 from load import client_context, quantile
 from measures import Figures, Limit, Result, Scale, Workshop, result
 from servers import APP_ID, Contestant, broker
-from sessions import MANY, MANY_NOTE, idle_sockets, open_session
+from sessions import MANY, MANY_NOTE, open_session
 
 from rsocket_broker.admin.client import admin_line
 from rsocket_broker.authority import Authority
@@ -104,7 +104,7 @@ def all_at_once(workshop: Workshop, count: int) -> Figures:
         assert receipt["sessions"] == count, receipt
         return float(receipt["last_frame_ms"]) / 1e3
 
-    with broker(home, workshop.secrets, *MANY) as server, idle_sockets(server, count):
+    with broker(home, workshop.secrets, *MANY) as server, crowd(server, count):
         seconds = asyncio.run(revoke())
     return {"seconds": seconds, "rate": count / seconds}
 

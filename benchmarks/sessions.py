@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from helpers import crowd
 from load import client_context
 from measures import Figures, Limit, Outdo, Reach, Result, Scale, Workshop, result, take_turns
 from servers import Contestant, CpuMeter, broker_command, resident, running
@@ -138,7 +139,7 @@ def idle_sockets(server: Contestant, count: int) -> Iterator[None]:
 def idle(server: Contestant, count: int, settle: float) -> Figures:
     """Memory of `count` sessions that do nothing."""
     base = resident(server.pid)
-    with idle_sockets(server, count):
+    with crowd(server, count):
         time.sleep(settle)
         return {"kib": (resident(server.pid) - base) / count / 1024, "mb": base / 1e6}
 

@@ -102,7 +102,7 @@ def test_every_measure_runs_against_its_references_and_every_answer_is_right(tmp
 def modules(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The modules of the benchmarks, which are no package: scripts that import each other."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    names = ("wire", "servers", "measures", "load", "flows", "sessions", "prober")
+    names = ("wire", "servers", "helpers", "measures", "load", "flows", "sessions", "prober")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     found = ModuleType("benchmarks")
