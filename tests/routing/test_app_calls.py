@@ -1,6 +1,7 @@
 """What plugins ask of an app: how long it may take, and what becomes of it when the session ends."""
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -71,3 +72,25 @@ async def test_parameters_that_are_no_json_never_leave() -> None:
         app = await line.app(["P"])
         with pytest.raises(Invalid, match="The parameters cannot be written as JSON"):
             await app.session.to_app.call("P", "m", {"x": object()})
+
+
+async def test_to_call_again_takes_few_steps_until_it_waits() -> None:
+    async with Line(Bare) as line:
+        client = await line.app(["P"], answers={"P.m": {"success": 7}})
+        app = (await client.session.plugins.seat_of("P")).app
+        assert await app.call("m", {"n": 1}) == 7
+        steps: list[str] = []
+
+        def count(frame: Any, what: str, argument: object) -> None:
+            if what == "call" and "rsocket_broker" in frame.f_code.co_filename:
+                steps.append(frame.f_code.co_name)
+
+        sys.setprofile(count)
+        try:
+            call: Any = app.call("m", {"n": 2})
+            call.send(None)
+        finally:
+            sys.setprofile(None)
+        call.close()
+        assert steps == ["call", "call", "question", "ask", "ask", "_flush_soon"]
+        assert not client.session.to_app.waiting
