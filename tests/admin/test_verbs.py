@@ -87,7 +87,7 @@ async def test_the_apps_own_words_come_back(broker: Broker, session: client.Sess
 )
 async def test_an_unknown_client_is_named(broker: Broker, tmp_path: Path, verb: str, more: dict[str, str]) -> None:
     async with admin_line(tmp_path / "home") as line:
-        with pytest.raises(ApplicationError, match=r""nobody@x" .*clients list"):
+        with pytest.raises(ApplicationError, match=r'"nobody@x" .*clients list'):
             await line.call(f"clients.{verb}", {"client": "nobody@x", **more})
 
 
