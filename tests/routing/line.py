@@ -33,6 +33,7 @@ from rsocket_broker.routing.session import Session
 from rsocket_broker.sessions.live import DuplicateRule, LiveSessions, SessionLimits
 from rsocket_broker.transports.base import Channel, Peer, Receiver
 from rsocket_broker.transports.memory import MemoryTransport
+from tests.until import PATIENCE
 
 LIMITS = attrs.evolve(SECURE, resume_seconds=60.0)
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
@@ -132,7 +133,7 @@ class Client:
         assert session is not None
         return session
 
-    async def ask(self, name: str, data: bytes = b"", timeout: float = 5.0) -> bytes:
+    async def ask(self, name: str, data: bytes = b"", timeout: float = PATIENCE) -> bytes:
         answer = await self.connection.request_response(Payload(data, route(name)), timeout)
         return bytes(answer.data or b"")
 
@@ -154,7 +155,7 @@ class Client:
     async def ask_json(self, message: object) -> Any:
         """A Flipper message by request-response."""
         payload = Payload(json.dumps(message).encode(), None)
-        answer = await self.connection.request_response(payload, 5.0)
+        answer = await self.connection.request_response(payload, PATIENCE)
         return json.loads(answer.data or b"")
 
     async def settled(self) -> None:
@@ -281,7 +282,7 @@ class Line:
         return client
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Lets the loop turn until `condition` holds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):

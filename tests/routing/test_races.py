@@ -7,7 +7,6 @@ What is under way is brought about for certain; the end then comes between two t
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -23,16 +22,12 @@ from rsocket_broker.routing.session import Session
 from rsocket_broker.routing.unverified import UnverifiedEndpoint
 from rsocket_broker.transports.base import Channel, Peer
 from rsocket_broker.transports.memory import HIGH_WATER
-from tests.routing.line import FLIPPER_CLAIMS, Client, Line
-from tests.routing.line import until as turns_until
+from tests.routing.line import FLIPPER_CLAIMS, Client, Line, until
 from tests.routing.test_over_messages import Phone
-from tests.until import PATIENCE
 
 MORE: dict[str, Any] = {"os": "Android", "device": "Pixel", "sdk_version": 4, "medium": 1}
 NEVER = object()
 """In the place of an answer."""
-
-until = partial(turns_until, seconds=PATIENCE)
 
 
 class Slow(Plugin):
