@@ -225,9 +225,9 @@ class LiveSessions(Generic[S]):
 
     def _giving_way(self, beside: Sequence[S], leaving: Sequence[S], now: float) -> list[S]:
         """The suspended sessions that make room for a newcomer, of its own identity or, where all is full, of any."""
-        away = [one for one in beside if one.suspended]
         room = 1 if self._rule is DuplicateRule.REFUSE else self._limits.per_identity
-        chosen = away[: max(0, len(beside) + 1 - room)]
+        away = (one for one in beside if one.suspended)
+        chosen = list(itertools.islice(away, max(0, len(beside) + 1 - room)))  # nobody is looked at while there is room
         surplus = len(self._by_id) - self._unverified + 1 - len(leaving) - len(chosen) - self._limits.total
         if surplus > 0 and now - self._searched >= SEARCH_PAUSE:
             gone = {one.id for one in (*leaving, *chosen)}
