@@ -85,7 +85,7 @@ class Delivery:
             except RequestFailed as error:
                 self._dropped(handler, error)
             return
-        self._queue.put((handler, start, argument), max(size, cost.of_value(argument, size) if size <= LARGE else 0))
+        self._queue.put((handler, start, argument), _weight(argument, size))
 
     async def _handle(self, item: tuple[Handler, Start, Any]) -> None:
         handler, start, argument = item
@@ -197,3 +197,8 @@ class Delivery:
                 calls.untimed += 1
 
         return deliver
+
+
+def _weight(argument: object, size: int) -> int:
+    """Bytes that an event takes in memory while it waits. Of a large one that is known already: it is the `size`."""
+    return size if size > LARGE else max(size, cost.of_value(argument, size))

@@ -19,7 +19,7 @@ from rsocket_broker.routing.event_queue import EventQueue
 from rsocket_broker.routing.large import Ready, permitted, read_large
 from rsocket_broker.routing.learned import Learned
 from rsocket_broker.routing.plugin_host import PluginHost
-from rsocket_broker.routing.reception import Reception, drop, is_json
+from rsocket_broker.routing.reception import Reception, drop, is_flippers
 from rsocket_broker.routing.session import Session
 
 EXCESSIVE: Final = 5 * 1024 * 1024
@@ -73,7 +73,7 @@ class Intake:
 
     def _take(self, session: Session, payload: Payload) -> None:
         try:
-            if is_json(session, payload):
+            if is_flippers(session, payload):
                 self.message(session, flipper.one_way(payload.data), payload)
                 return
             host, name = self._reception.place(session, payload.metadata)
@@ -157,7 +157,7 @@ class Intake:
     async def _take_large(self, session: Session, payload: Payload) -> None:
         """Raises RequestFailed."""
         data = bytes(payload.data or b"")
-        if not is_json(session, payload):
+        if not is_flippers(session, payload):
             await self._fire_large(session, payload)
             return
         taken = await self._cost(data)  # first: once it is read and judged, nothing may come in between

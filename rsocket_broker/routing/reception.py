@@ -70,7 +70,7 @@ class Reception:
         waiting.then(decided)
 
 
-def is_json(session: Session, payload: Payload) -> bool:
+def is_flippers(session: Session, payload: Payload) -> bool:
     """Whether a message is Flipper's. Flipper's SDKs declare `text/plain` metadata and send none; some of their kin
     send an empty one."""
     return session.speaks_json and (not payload.metadata or session.connection.metadata_mime != COMPOSITE)

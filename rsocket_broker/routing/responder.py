@@ -28,7 +28,7 @@ from rsocket_broker.routing.intake import Intake
 from rsocket_broker.routing.learned import Learned
 from rsocket_broker.routing.plugin_host import PluginHost
 from rsocket_broker.routing.questions import Questions
-from rsocket_broker.routing.reception import Reception, is_json
+from rsocket_broker.routing.reception import Reception, is_flippers
 from rsocket_broker.routing.router import Router
 from rsocket_broker.routing.session import Session
 
@@ -93,7 +93,7 @@ class SecureResponder:
 
     def request_response(self, payload: Payload) -> Payload | Awaitable[Payload]:
         session = self._reception.live()
-        if is_json(session, payload):
+        if is_flippers(session, payload):
             return self._questions.answer(session, payload)
         host, name = self._reception.place(session, payload.metadata)
         waiting = session.access.check(Direction.IN, host.id, name)
