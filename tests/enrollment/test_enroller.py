@@ -37,7 +37,7 @@ from rsocket_broker.enrollment.mediums.filesystem import FilesystemMedium
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Rate
 from rsocket_broker.errors import AuthorityError, EnrollmentRefused
 from rsocket_broker.identity import Principal, Proof
-from tests.enrollment.workshop import LOCALHOST, DesktopApp, Workshop, open_workshop
+from tests.enrollment.workshop import LOCALHOST, DesktopApp, Workshop, open_workshop, refused
 
 DEMO = "org.example.demo"
 LONG = "org.example." + "long" * 14
@@ -115,15 +115,6 @@ async def console(home: Path, tmp_path: Path, limits: EnrollmentLimits):  # type
         assert isinstance(workshop.mediums.offered, dict)
         workshop.mediums.offered["console"] = driver
         yield Console(workshop, driver, DesktopApp(tmp_path / "apps" / "demo", os="GameOS"))
-
-
-async def refused(workshop: Workshop, app: DesktopApp, *, claims: Claims | None = None, **changes: object) -> str:
-    """The text of the refusal."""
-    with pytest.raises(EnrollmentRefused) as caught:
-        await workshop.enroller.serve(app.message(**changes), claims or app.claims, LOCALHOST)
-    assert caught.value.remedy
-    assert caught.value.public.startswith(f"{caught.value.step}: ")
-    return caught.value.public
 
 
 # ---- the order -------------------------------------------------------------------------------------------------

@@ -11,16 +11,7 @@ import pytest
 from rsocket_broker.claims import Claims
 from rsocket_broker.enrollment.throttle import EnrollmentLimits, Rate
 from rsocket_broker.errors import EnrollmentRefused
-from tests.enrollment.workshop import LOCALHOST, DesktopApp, Workshop, open_workshop
-
-
-async def refused(workshop: Workshop, app: DesktopApp, *, claims: Claims | None = None, **changes: object) -> str:
-    """The text of the refusal."""
-    with pytest.raises(EnrollmentRefused) as caught:
-        await workshop.enroller.serve(app.message(**changes), claims or app.claims, LOCALHOST)
-    assert caught.value.remedy
-    assert caught.value.public.startswith(f"{caught.value.step}: ")
-    return caught.value.public
+from tests.enrollment.workshop import LOCALHOST, DesktopApp, Workshop, open_workshop, refused
 
 
 @pytest.mark.row("A-53")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
+import pytest
 
 from rsocket_broker.authority.authority import Authority
 from rsocket_broker.claims import Claims
@@ -20,6 +21,7 @@ from rsocket_broker.enrollment.mediums.base import Medium
 from rsocket_broker.enrollment.mediums.registry import Mediums
 from rsocket_broker.enrollment.modes import Gate, Mode
 from rsocket_broker.enrollment.throttle import EnrollmentLimits
+from rsocket_broker.errors import EnrollmentRefused
 from rsocket_broker.grant_tokens import GrantToken
 from rsocket_broker.state import State
 
@@ -151,6 +153,15 @@ class DesktopApp:
         """Whatever lies in the folder and is not the SDK's or a deployed file."""
         known = {CSR_FILE, "privateKey.pem", CA_FILE, CERTIFICATE_FILE, "connection_config.json"}
         return sorted(path.name for path in self.folder.iterdir() if path.name not in known)
+
+
+async def refused(workshop: Workshop, app: DesktopApp, *, claims: Claims | None = None, **changes: object) -> str:
+    """The text of the refusal."""
+    with pytest.raises(EnrollmentRefused) as caught:
+        await workshop.enroller.serve(app.message(**changes), claims or app.claims, LOCALHOST)
+    assert caught.value.remedy
+    assert caught.value.public.startswith(f"{caught.value.step}: ")
+    return caught.value.public
 
 
 def _content(path: Path) -> bytes | None:

@@ -10,20 +10,11 @@ from rsocket_broker.errors import (
     ApplicationError,
     ConnectionClosed,
 )
-from rsocket_broker.payload import ErrorCode, Payload
-from rsocket_broker.plugin_api import App, Plugin, method
+from rsocket_broker.payload import ErrorCode
 from rsocket_broker.quiet_log import BURST
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits
 from tests.routing.line import FLIPPER_CLAIMS, Client, Line
-
-
-class Echo(Plugin):
-    id = "echo"
-
-    @method("request")
-    def request(self, app: App, payload: Payload) -> Payload:
-        return payload
-
+from tests.routing.plugins import Echo
 
 # --- who comes in ----------------------------------------------------------------------------------------------------
 
