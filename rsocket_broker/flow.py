@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
@@ -39,6 +40,8 @@ class RequestedStream:
         self._holding = Holding() if holding is None else holding
         self._counted = 0
         """What the holding knows of the bytes that wait."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Known once something counts."""
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
         self._error: BaseException | None = None
@@ -109,6 +112,8 @@ class RequestedStream:
         return True
 
     def _count(self) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
         size = counted(self._held)
         self._holding.change(Kind.PAYLOADS, size - self._counted)
         self._counted = size
@@ -121,8 +126,11 @@ class RequestedStream:
             self._count()
 
     def __del__(self) -> None:
-        if self._counted:  # whoever had it has let it go, and what it held
-            self._drop()
+        """Whoever had it has let it go, and what it held. The collector may find that on any thread, and while the loop
+        is counting: so the loop is told."""
+        if self._counted and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._holding.change, Kind.PAYLOADS, -self._counted)
 
     def end(self, error: BaseException | None) -> None:
         """The connection says that nothing more will come, and why if it is not for good reasons."""

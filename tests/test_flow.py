@@ -1,6 +1,8 @@
 """Payloads on one stream, without a connection: order, credit, the end, and iterators of every kind."""
 
 import asyncio
+import gc
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -10,6 +12,7 @@ from rsocket_broker.errors import ApplicationError
 from rsocket_broker.flow import RequestedStream, as_async, close_source, parts, payload_size
 from rsocket_broker.payload import Payload
 from rsocket_broker.quota import STEP, Holding, House, Kind
+from tests.until import until
 
 
 class Owner:
@@ -176,4 +179,23 @@ async def test_payloads_that_wait_count_until_they_do_not(end: str) -> None:
         stream.fail(ApplicationError("no"))
     else:
         del stream
+        await until(lambda: house.used == 0)
     assert house.used == 0
+
+
+@pytest.mark.row("M-15")
+async def test_a_stream_that_the_collector_finds_on_another_thread_is_uncounted_by_the_loop() -> None:
+    house, threads = House(4 * STEP), set[int]()
+
+    class Watched(Holding):
+        def change(self, kind: Kind, by: int) -> None:
+            threads.add(threading.get_ident())
+            super().change(kind, by)
+
+    stream = RequestedStream(Owner(), 1, 100, Watched(house.of("a")))
+    stream.put(Payload(bytes(STEP)))
+    stream._owner = stream  # type: ignore[assignment]  # a cycle, as that of a failed consumer and its traceback
+    del stream
+    await asyncio.to_thread(gc.collect)
+    await until(lambda: house.used == 0)
+    assert threads == {threading.get_ident()}
