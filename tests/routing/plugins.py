@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from rsocket_broker.errors import (
-    ApplicationError,
-)
+from rsocket_broker.errors import ApplicationError
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
 

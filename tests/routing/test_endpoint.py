@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from rsocket_broker.errors import (
-    ApplicationError,
-    ConnectionClosed,
-)
+from rsocket_broker.errors import ApplicationError, ConnectionClosed
 from rsocket_broker.payload import ErrorCode
 from rsocket_broker.quiet_log import BURST
 from rsocket_broker.sessions.live import DuplicateRule, SessionLimits

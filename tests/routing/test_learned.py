@@ -5,18 +5,10 @@ import json
 
 import pytest
 
-from rsocket_broker.errors import (
-    RequestFailed,
-)
+from rsocket_broker.errors import RequestFailed
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, event
-from rsocket_broker.protocol.metadata import (
-    DATA_MIME,
-    Entry,
-    Mime,
-    build_composite,
-    route,
-)
+from rsocket_broker.protocol.metadata import DATA_MIME, Entry, Mime, build_composite, route
 from rsocket_broker.routing import flipper
 from rsocket_broker.routing.learned import MAX_REMEMBERED, NO_QUESTION
 from tests.routing.line import FLIPPER_CLAIMS, Client, Line, until

@@ -2,18 +2,9 @@
 
 import pytest
 
-from rsocket_broker.errors import (
-    Invalid,
-    Rejected,
-)
+from rsocket_broker.errors import Invalid, Rejected
 from rsocket_broker.payload import Payload
-from rsocket_broker.protocol.metadata import (
-    AUTHENTICATION,
-    Entry,
-    Mime,
-    build_composite,
-    route,
-)
+from rsocket_broker.protocol.metadata import AUTHENTICATION, Entry, Mime, build_composite, route
 from tests.routing.line import Line
 from tests.routing.plugins import Echo, Network
 

@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 
-from rsocket_broker.errors import (
-    ApplicationError,
-    Canceled,
-    ConnectionClosed,
-    Invalid,
-    Rejected,
-)
+from rsocket_broker.errors import ApplicationError, Canceled, ConnectionClosed, Invalid, Rejected
 from rsocket_broker.payload import Payload
 from rsocket_broker.plugin_api import App, Plugin, event, method
 from rsocket_broker.protocol.metadata import (
