@@ -34,10 +34,10 @@ def test_a_table_is_plain_text_elsewhere(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_what_an_app_calls_its_columns_moves_no_cursor_and_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    headers = ["[/red]", "a\x1b[2Jb\n", "[link=file:///x]c[/link]", ""]
+    headers = ["[/red]", "a\x1b[2Jb\n", "[link=file:///x]c[/link]", ""]  # the last column has no name
     show_rows([[1, 2, 3, 4]], headers)
     said = capsys.readouterr().out.splitlines()
-    assert said[0].split() == ["[/red]", r"a\x1b[2Jb\x0a", "[link=file:///x]c[/link]", "-"]
+    assert said[0].split() == ["[/red]", r"a\x1b[2Jb\x0a", "[link=file:///x]c[/link]"]
     assert said[1].split() == ["1", "2", "3", "4"]
     with contextlib.redirect_stdout(Terminal()) as terminal:
         show_rows([[1, 2, 3, 4]], headers)
