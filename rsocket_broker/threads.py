@@ -87,7 +87,8 @@ class Threads:
     def run(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> "asyncio.Future[T]":
         """What `work` returns or raises on one of the threads; to be awaited on the loop that asks for it.
 
-        Cancelling stops the waiting, and the work if it has not begun.
+        Cancelling stops the waiting, and the work if it has not begun. Raises RuntimeError when the system gives no
+        thread: whoever asks next may get one.
         """
         loop = asyncio.get_running_loop()
         job = _Job(loop, loop.create_future(), work, arguments, named)
@@ -97,11 +98,18 @@ class Threads:
             if starts:
                 self._to_start -= 1
             elif rest is None:
+                while self._jobs and self._jobs[0].future.cancelled():  # all threads hang, and what waits has given up
+                    self._jobs.popleft()
                 self._jobs.append(job)
         if rest is not None:
             rest.give(job)
         elif starts:
-            self._start(job)
+            try:
+                self._start(job)
+            except RuntimeError:
+                with self._lock:
+                    self._to_start += 1
+                raise
         elif self._to_relieve:
             loop.call_later(RELIEF_S, self._relieve, job)
         return job.future
@@ -112,12 +120,22 @@ class Threads:
     def _relieve(self, job: _Job) -> None:
         """Have a spare thread do what still waits."""
         with self._lock:
-            waits = self._to_relieve > 0 and job in self._jobs
+            waits = self._to_relieve > 0 and not job.future.cancelled() and job in self._jobs
             if waits:
                 self._to_relieve -= 1
                 self._jobs.remove(job)
-        if waits:
+        if not waits:
+            return
+        try:
             self._start(job)
+        except RuntimeError:  # the system gives no thread: one of the others does it
+            with self._lock:
+                self._to_relieve += 1
+                rest = self._resting.pop() if self._resting else None
+                if rest is None:
+                    self._jobs.appendleft(job)
+            if rest is not None:
+                rest.give(job)
 
     def _serve(self, job: _Job) -> None:
         """A thread's life."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 
 import pytest
 
@@ -112,3 +113,81 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
     if child == 0:
         os._exit(asyncio.run(ask()))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 8
+
+
+async def test_a_system_that_gives_no_thread_costs_none_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads("test", 1, spare=1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="new thread"):
+                threads.run(pow, 2, 3)
+    assert await threads.run(pow, 2, 3) == 8
+
+
+async def test_a_spare_thread_that_cannot_begin_loses_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, gate, refused = Threads("test", 1, spare=1), threading.Event(), list[threading.Thread]()
+
+    def refuse(thread: threading.Thread) -> None:
+        refused.append(thread)
+        raise RuntimeError("can't start new thread")
+
+    held = threads.run(gate.wait, 60)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        waiting = threads.run(pow, 2, 3)
+        await until(lambda: bool(refused))
+    gate.set()
+    async with asyncio.timeout(30):
+        assert await waiting == 8
+    assert await held
+    assert threads._to_relieve == 1
+
+
+async def test_a_spare_thread_that_cannot_begin_hands_on_to_one_that_rests_by_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads, gate = Threads("test", 1, spare=1), threading.Event()
+    held = threads.run(gate.wait, 60)
+    waiting = threads.run(pow, 2, 3)
+
+    def refuse(_thread: threading.Thread) -> None:
+        gate.set()
+        while not threads._resting:
+            time.sleep(0.001)
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        threads._relieve(threads._jobs[0])
+    async with asyncio.timeout(30):
+        assert await waiting == 8
+    assert await held
+
+
+async def test_what_gave_up_behind_threads_that_hang_is_not_kept() -> None:
+    """Else whoever asks for a folder on a disk that does not answer, again and again, fills the memory."""
+    threads, gate = Threads("test", 1), threading.Event()
+    held = threads.run(gate.wait, 60)
+    for _ in range(100):
+        threads.run(pow, 2, 3).cancel()
+    waiting = threads.run(pow, 2, 3)
+    assert len(threads._jobs) == 1
+    gate.set()
+    assert await waiting == 8
+    assert await held
+
+
+async def test_no_spare_thread_begins_for_what_gave_up() -> None:
+    threads, gate = Threads("test", 1, spare=1), threading.Event()
+    held = threads.run(gate.wait, 60)
+    gave_up = threads.run(pow, 2, 3)
+    gave_up.cancel()
+    threads._relieve(next(iter(threads._jobs)))
+    assert threads._to_relieve == 1
+    gate.set()
+    assert await held
