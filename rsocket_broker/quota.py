@@ -97,14 +97,12 @@ class Quota:
         """Counts bytes, or gives them back."""
         before, self.used = self.used, self.used + by
         self._house.add(kind, by, (self.used > MODEST) - (before > MODEST))
-        if by < 0:
-            self.let_in()
 
     def join(self) -> None:
         self.lines += 1
 
     def leave(self, holding: "Holding") -> None:
-        self._crowded.pop(holding, None)
+        self.relaxed(holding)
         self.lines -= 1
         self.end_if_idle()
 
@@ -114,7 +112,7 @@ class Quota:
             self._house.forget(self._key)
 
     def crowd(self, holding: "Holding") -> None:
-        self._crowded[holding] = None
+        self._crowded[holding] = self._house.waiting[self] = None
         self._house.crowded_total += 1
 
     def let_in(self) -> None:
@@ -127,6 +125,8 @@ class Quota:
 
     def relaxed(self, holding: "Holding") -> None:
         self._crowded.pop(holding, None)
+        if not self._crowded:
+            self._house.waiting.pop(self, None)
 
     @property
     def crowded(self) -> int:
@@ -146,6 +146,8 @@ class House:
         """How often a line was made to wait."""
         self.strangers = Quota(self, min(STRANGERS, per_identity))
         self.unproven = Quota(self, min(STRANGERS, per_identity))
+        self.waiting: dict[Quota, None] = {}
+        """Those with crowded lines, whoever has waited longest first: few of thousands."""
         self._by_key: dict[Hashable, Quota] = {}
         self._holding = 0
         """Quotas that hold more than is modest."""
@@ -164,7 +166,7 @@ class House:
     @property
     def crowded(self) -> int:
         """Lines that wait for room now."""
-        return sum(quota.crowded for quota in (*self._by_key.values(), self.strangers, self.unproven))
+        return sum(quota.crowded for quota in self.waiting)
 
     def bears(self, more: int, size: int, *, newcomer: bool) -> bool:
         """Whether one quota may hold `size` bytes, `more` than now. Up to `most` in all, anyone may; beyond, whoever
@@ -173,12 +175,11 @@ class House:
         return used <= self.most or (size * (self._holding + newcomer) <= self.most and used <= 2 * self.most)
 
     def add(self, kind: Kind, by: int, holding: int) -> None:
-        full = self.used > self.most
         self.used += by
         self.by_kind[kind] += by
         self._holding += holding
-        if full and by < 0:
-            for quota in (*self._by_key.values(), self.strangers, self.unproven):
+        if by < 0 and self.waiting:
+            for quota in tuple(self.waiting):
                 quota.let_in()
 
     def forget(self, key: Hashable) -> None:

@@ -192,6 +192,26 @@ def test_room_that_one_identity_leaves_lets_those_of_others_in() -> None:
     assert poor.told == [True, False]
 
 
+@pytest.mark.row("A-38")
+def test_room_goes_first_to_the_identity_that_has_waited_longest_and_only_those_who_wait_are_looked_at() -> None:
+    house = House(4 * MIB, 4 * MIB)
+    late, early, other = (Waiting(house.of(name)) for name in range(3))
+    full = Waiting(house.of("full"))
+    assert full.holding.reserve(Kind.FRAGMENTS, 4 * MIB)
+    full.holding.note(Kind.WORK, MIB)
+    assert early.holding.take(Kind.FRAME, 5 * MIB // 2, STEP)
+    assert late.holding.take(Kind.FRAME, 3 * MIB, STEP)
+    assert list(house.waiting) == [house.of(1), house.of(0)]
+    full.holding.note(Kind.FRAGMENTS, 0)
+    assert (early.told, late.told) == ([True, False], [True])
+    assert list(house.waiting) == [house.of(0)]
+    full.holding.close()
+    early.holding.close()
+    assert late.told == [True, False], "also where all together held less than they may"
+    assert not house.waiting
+    assert not other.told
+
+
 def test_strangers_have_little_and_what_is_small_does_not_count() -> None:
     assert House().strangers.limit == House().unproven.limit == STRANGERS
     assert House(MIB).strangers.limit == MIB
