@@ -467,6 +467,8 @@ class MessageLine:
             if self._transport.queued < self._queued_before:
                 self._last_heard = now  # it takes what is sent; we do not read from it
             self._queued_before = self._transport.queued
+        if self._outgoing:
+            self._count_outgoing()  # what was counted has gone out since, and an idle line sends nothing more
         quiet = now - self._last_heard
         if quiet >= SILENCE:
             self._finish(ConnectionClosed(f"nothing was heard of it for {SILENCE:g} s"), NORMAL)

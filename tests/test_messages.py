@@ -503,3 +503,17 @@ async def test_what_the_client_does_not_take_counts() -> None:
     assert house.used == 0
     made.abort()
     await made.wait_closed()
+
+
+@pytest.mark.row("M-15")
+async def test_what_an_idle_client_has_taken_is_not_counted_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, letters, house = Clock(), Letters(), House(10 * STEP)
+    alarm = Alarm(monkeypatch, clock)
+    made = line(Steward(), letters, clock=clock, holding=Holding(house.of("a")))
+    letters.queued = 3 * STEP
+    made.fire_and_forget(Payload(b"{}", None))
+    assert house.used == 3 * STEP
+    letters.queued = 0
+    alarm.ring()
+    assert house.used == 0
+    await made.close()
