@@ -19,9 +19,8 @@ from rsocket_broker.authority.keys import PublicKey, WeakKey, accept, key_finger
 from rsocket_broker.credentials import NONCE_ATTRIBUTE, WANTS_NONCE, clean
 from rsocket_broker.errors import EnrollmentRefused
 
-MAX_REQUEST = 16 * 1024
-"""An RSA-8192 request takes 4 KiB; what is larger carries something that we would drop anyway. Reading takes the event
-loop up to 5 ms for names and extensions without number that fill this, and in proportion."""
+MAX_REQUEST = 64 * 1024
+"""An RSA-8192 request takes 4 KiB; what is larger carries something that we would drop anyway."""
 COMMON_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 STEP = "signing request"
 
@@ -62,7 +61,7 @@ def same_request(one: str | bytes, other: str | bytes) -> bool:
 def check_request(csr: str | bytes) -> CheckedRequest:
     """The request in `csr` (PEM), if it may be signed; else raises EnrollmentRefused: why not, and what to do.
 
-    It may when: it is at most 16 KiB; signed by its own key with SHA-256 or better; the key is RSA of 2048 to 8192
+    It may when: it is at most 64 KiB; signed by its own key with SHA-256 or better; the key is RSA of 2048 to 8192
     bits, P-256, P-384 or Ed25519; it has one common name of letters, digits, `_`, `.`, `-`; and asks for no CA.
     """
     if len(csr) > MAX_REQUEST:

@@ -161,15 +161,6 @@ def test_two_texts_are_one_request_when_only_line_ends_and_margins_differ() -> N
 
 
 @pytest.mark.row("A-06")
-def test_a_request_that_takes_long_to_read_is_refused_unread() -> None:
-    """It is read on the event loop, where 20,000 names took 20 ms."""
-    names = x509.SubjectAlternativeName([x509.DNSName("")] * 10_000)
-    csr = pem(request(extensions=[names]))
-    with pytest.raises(EnrollmentRefused, match="larger than"):
-        check_request(csr)
-
-
-@pytest.mark.row("A-06")
 @pytest.mark.parametrize(
     ("csr", "why"),
     [
