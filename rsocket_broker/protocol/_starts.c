@@ -79,7 +79,7 @@ count_is(Py_ssize_t given, Py_ssize_t wanted)
 }
 
 static PyObject *
-read_start(PyObject *module, PyObject *const *args, Py_ssize_t count)
+read_start(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     const unsigned char *found;
     uint32_t numbers[4];
@@ -113,7 +113,7 @@ read_start(PyObject *module, PyObject *const *args, Py_ssize_t count)
 }
 
 static PyObject *
-pack_start(PyObject *module, PyObject *const *args, Py_ssize_t count)
+pack_start(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     uint32_t high, low, stream_id, kind;
     PyObject *result;
@@ -136,7 +136,7 @@ pack_start(PyObject *module, PyObject *const *args, Py_ssize_t count)
 }
 
 static PyObject *
-cut(PyObject *module, PyObject *const *args, Py_ssize_t count)
+cut(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     const unsigned char *buffer;
     const char *opening;

@@ -32,21 +32,22 @@ _OVER: Final = ConnectionState.CLOSED
 Shortcut = Callable[[bytes], object]
 """From the data of a request to what came of it: the data of the answer as bytes, or anything else for the owner to
 make an answer of. It raises nothing. What a shortcut for a fire-and-forget returns is ignored."""
+Kept = dict[bytes | None, Shortcut]
 
 
 class Shortcuts:
     """What handles requests with some metadata (None: with none), kept by the owner: to forget them is to empty this.
 
-    A run goes on with the shortcut that it has found, so only the handlers of its own connection may outlive their
-    entry, and those only until the read that they came with has been worked off.
+    A run goes on with the shortcut that it has found until they are emptied: what the handler of one request changed
+    holds for the next, and nothing overtakes what it has put behind others.
     """
 
     __slots__ = ("calls", "fires")
 
     def __init__(self) -> None:
-        self.calls: dict[bytes | None, Shortcut] = {}
+        self.calls: Kept = {}
         """For request-response."""
-        self.fires: dict[bytes | None, Shortcut] = {}
+        self.fires: Kept = {}
         """For fire-and-forget."""
 
     def clear(self) -> None:
@@ -117,7 +118,7 @@ class Runs(Streams):
             found = self._find(data, at, most)
             if found is None:
                 break
-            opening, shortcut, end = found
+            opening, shortcut, kept, end = found
             if shortcut is None:  # by the next request there may be one
                 metadata = opening[_METADATA:] if len(opening) > _KIND else None
                 shortcut = partial(self._ask, expected, metadata)
@@ -125,7 +126,7 @@ class Runs(Streams):
                 after += at
             else:
                 bodies, after = cut(data, at, expected, opening, most)
-            handled = self._serve(shortcut, bodies, expected, OPENING - HEADER + len(opening))
+            handled = self._serve(shortcut, kept, bodies, expected, OPENING - HEADER + len(opening))
             expected += 2 * handled
             if handled < len(bodies):
                 at += sum(map(len, bodies[:handled])) + handled * (OPENING + len(opening))
@@ -139,9 +140,10 @@ class Runs(Streams):
         self.frames_in += handled - 1 if handled else 0  # the reader counts one
         return at
 
-    def _find(self, data: bytes, at: int, most: int) -> tuple[bytes, Shortcut | None, int] | None:
-        """What requests like the one at `at` begin with behind their stream id, the shortcut for them, and the end of
-        this one. None for a frame that does not belong into a run: it has more than `most` bytes, or is not whole.
+    def _find(self, data: bytes, at: int, most: int) -> tuple[bytes, Shortcut | None, Kept, int] | None:
+        """What requests like the one at `at` begin with behind their stream id, the shortcut for them, those among
+        which it was looked for, and the end of this one. None for a frame that does not belong into a run: it has more
+        than `most` bytes, or is not whole.
         """
         high, low, _, kind = read_start(data, at)
         asks = kind & ~METADATA == _ASK
@@ -157,15 +159,16 @@ class Runs(Streams):
             if after > end or (self.is_addressed is not None and self.is_addressed(data, begin, end)):
                 return None
             metadata = data[begin + PREFIX : after]
-        shortcut = (self.shortcuts.calls if asks else self.shortcuts.fires).get(metadata)
+        kept = self.shortcuts.calls if asks else self.shortcuts.fires
+        shortcut = kept.get(metadata)
         if shortcut is None and (not asks or length > LIGHT):
             return None
-        return data[at + OPENING : after], shortcut, end
+        return data[at + OPENING : after], shortcut, kept, end
 
-    def _serve(self, shortcut: Shortcut, bodies: list[bytes], stream_id: int, head: int) -> int:
-        """Answers the requests with these data, the first of which has that stream id, until the connection ends or
-        enough is queued. Returns how many that were. `head`: what each frame has in front of its data, without its
-        length."""
+    def _serve(self, shortcut: Shortcut, kept: Kept, bodies: list[bytes], stream_id: int, head: int) -> int:
+        """Answers the requests with these data, the first of which has that stream id, until the connection ends,
+        enough is queued, or the shortcuts are emptied. Returns how many that were. `head`: what each frame has in front
+        of its data, without its length."""
         whole, handled = self._in_one_piece, 0
         answer: object
         for body in bodies:
@@ -180,7 +183,7 @@ class Runs(Streams):
                 self._heavy = length if (length := head + len(body)) > LIGHT else 0
                 self._give(stream_id, answer)
                 self._heavy = 0
-            if self.queued > ENOUGH_AT_ONCE:
+            if self.queued > ENOUGH_AT_ONCE or not kept:
                 break
             stream_id += 2
         return handled

@@ -111,6 +111,26 @@ def test_forgotten_shortcuts_are_not_taken_by_the_next_read(lane: Lane) -> None:
     assert lane.seen == [("fired", b""), ("general", b"", b"m")]
 
 
+@pytest.mark.parametrize("kind", [ASK, FIRE], ids=["calls", "events"])
+def test_shortcuts_that_are_emptied_in_a_run_are_not_taken_by_the_next_request_in_it(
+    lane: Lane, kind: FrameType
+) -> None:
+    def forgetting(data: bytes) -> bytes:
+        lane.protocol.shortcuts.clear()
+        lane.seen.append(("short", data))
+        return b"short"
+
+    lane.protocol.shortcuts.calls[b"m"] = lane.protocol.shortcuts.fires[b"m"] = forgetting
+    lane.play >> ask(1, b"1", b"m", kind) + ask(3, b"2", b"m", kind) + ask(5, b"3", b"m", kind)
+    if kind is ASK:
+        lane.play << answered(1, b"short") << answered(3, b"general 2") << answered(5, b"general 3")
+        assert lane.seen == [("short", b"1"), ("general", b"2", b"m"), ("general", b"3", b"m")]
+    else:
+        for stream_id, data in ((3, b"2"), (5, b"3")):
+            lane.play << RequestReceived(stream_id, Interaction.FIRE_AND_FORGET, data, b"m", 0, False)
+        assert lane.seen == [("short", b"1")]
+
+
 @pytest.mark.parametrize("found", [Payload(b"p", b"m"), ValueError("no"), None], ids=["payload", "error", "nothing"])
 def test_whatever_is_not_bytes_is_finished_by_the_owner(lane: Lane, found: object) -> None:
     lane.protocol.shortcuts.calls[None] = lambda data: found

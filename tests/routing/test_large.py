@@ -123,6 +123,29 @@ async def test_what_holds_many_arrays_is_read_beside_the_loop_though_it_is_short
             assert jobs(line) >= 2 * number
 
 
+@pytest.mark.row("A-39")
+@pytest.mark.parametrize("routed", [False, True], ids=["json", "routed"])
+async def test_small_events_do_not_overtake_one_that_is_read_beside_the_loop_and_came_with_them(routed: bool) -> None:
+    dense = "[" * (DENSE + 1) + " " * BRIEF
+    async with Line(Big()) as line:
+        client = await (line.connect() if routed else line.app(["big"]))
+
+        def send(n: int, text: str = "") -> None:
+            if routed:
+                client.fire("big.note", json.dumps({"n": n, "text": text}).encode())
+            else:
+                client.event("big", "note", {"n": n, "text": text})
+
+        for n in (0, 1):  # from then on there is a shortcut
+            send(n)
+            await until(partial(has_seen, line, n + 1))
+        send(2, dense)
+        for n in (3, 4, 5):
+            send(n)
+        await until(partial(has_seen, line, 6))
+        assert plugin_of(line).seen == [(n, len(dense) if n == 2 else 0) for n in range(6)]
+
+
 def has_seen(line: Line, number: int) -> bool:
     return len(plugin_of(line).seen) == number
 
