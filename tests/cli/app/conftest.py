@@ -1,6 +1,7 @@
 """A broker in a process of its own, and an emulated app of either system that stays connected to it, in ours."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from rsocket_broker import client
 from tests.cli.app.android import Android, android
 from tests.cli.beside import connected_app
 from tests.cli.conftest import Said, say
-from tests.emulated_device import AdbServer
+from tests.emulated_device import ADB_MISSING, AdbServer, adb_program
 from tests.end_to_end.processes import BrokerProcess, start_broker
 
 PREFERENCES = {"settings": {"dark": False, "count": 5, "name": "n"}, "other": {"dark": True, "only": 1}}
@@ -93,12 +94,23 @@ def phone(broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> It
     ):
         made = Phone(broker, network, databases, preferences, loop)
         while not (network.active and databases.active and preferences.active):
-            pass
+            time.sleep(0.005)
         yield made
 
 
 @pytest.fixture(scope="package")
-def shop(shared_adb_server: AdbServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Android]:
-    """An Android app on a device that can be reached, and its broker."""
-    with android(shared_adb_server, tmp_path_factory.mktemp("shop")) as running:
-        yield running
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Android]:
+    """An Android app on a device that can be reached, and its broker.
+
+    With an adb server of its own: this broker lives to the end of the run, and would take the forwards of every device
+    that later tests bring to the server of all.
+    """
+    if adb_program() is None:
+        pytest.skip(ADB_MISSING)
+    server = AdbServer(tmp_path_factory.mktemp("adb"))
+    asyncio.run(server.start())
+    try:
+        with android(server, tmp_path_factory.mktemp("shop")) as running:
+            yield running
+    finally:
+        server.stop()
